@@ -1,0 +1,39 @@
+//! Compiles the protobuf files with protox, so that nobody needs protoc.
+
+use std::error::Error;
+
+const FILES: [&str; 6] = [
+    "lethe/v1/erasure.proto",
+    "lethe/v1/tenant.proto",
+    "lethe/v1/schema.proto",
+    "lethe/v1/subject.proto",
+    "lethe/v1/record.proto",
+    "lethe/admin/v1/vault.proto",
+];
+
+/// Messages that carry personal data: their `Debug` is written by hand and prints nothing.
+const PERSONAL: [&str; 14] = [
+    ".lethe.v1.Value",
+    ".lethe.v1.Record",
+    ".lethe.v1.CreateRecordRequest",
+    ".lethe.v1.CreateRecordResponse",
+    ".lethe.v1.GetRecordResponse",
+    ".lethe.v1.UpdateRecordRequest",
+    ".lethe.v1.UpdateRecordResponse",
+    ".lethe.v1.ListRecordsResponse",
+    ".lethe.v1.FindRecordsRequest",
+    ".lethe.v1.FindRecordsResponse",
+    ".lethe.v1.Subject",
+    ".lethe.v1.CreateSubjectResponse",
+    ".lethe.v1.GetSubjectResponse",
+    ".lethe.v1.Value.kind",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    tonic_prost_build::configure()
+        .skip_debug(PERSONAL)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! The vocabulary that several layers share: classes, kinds, roles, reasons, levels. Numbers are those of docs/FORMAT.md.
+
+use serde::{Deserialize, Serialize};
+
+/// How sensitive a field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Classification {
+    Public,
+    General,
+    Sensitive,
+}
+
+/// What a field holds and how it is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum FieldKind {
+    Text,
+    Integer,
+    Number,
+    Boolean,
+    Date,
+    Bytes,
+    Email,
+    Phone,
+    ResidentId,
+    Uscc,
+    PostalCode,
+}
+
+/// How a value is shown to a reader without the clear right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MaskKind {
+    Full,
+    Name,
+    Phone,
+    Email,
+    Id,
+    Address,
+    Card,
+}
+
+/// Why something was erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErasureReason {
+    SubjectRequest = 1,
+    Retention = 2,
+    Superseded = 3,
+    Contract = 4,
+    Unacknowledged = 5,
+}
+
+impl ErasureReason {
+    pub fn from_number(n: u8) -> Option<Self> {
+        [
+            Self::SubjectRequest,
+            Self::Retention,
+            Self::Superseded,
+            Self::Contract,
+            Self::Unacknowledged,
+        ]
+        .into_iter()
+        .find(|r| *r as u8 == n)
+    }
+}
+
+/// How far an erasure has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ErasureLevel {
+    /// Reads refuse.
+    Tombstoned = 0,
+    /// The local anchor is scrubbed.
+    LocalAnchor = 1,
+    /// Every anchor replica is scrubbed.
+    AllAnchors = 2,
+    /// The ciphertext is collected too.
+    Collected = 3,
+}
+
+impl ErasureLevel {
+    pub fn from_number(n: u8) -> Option<Self> {
+        [Self::Tombstoned, Self::LocalAnchor, Self::AllAnchors, Self::Collected]
+            .into_iter()
+            .find(|l| *l as u8 == n)
+    }
+}
+
+/// What the anchor lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// A file rewritten in place on a file system that overwrites blocks.
+    InPlaceFile = 1,
+    /// A medium that may keep old blocks: no more than E0 can be claimed.
+    MayKeepOldBlocks = 2,
+}
+
+/// What an identity may do at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    Application,
+    Operator,
+    Auditor,
+}

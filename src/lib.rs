@@ -1,0 +1,34 @@
+//! Lethe: an encrypted customer-data vault that can prove it forgot.
+//!
+//! # Layout
+//! Data flows one way down through the layers; `tests/tidy.rs` refuses an import upward.
+//! A call walks `server` (TLS, peer certificate) → `rpc` (parse, permit) → `vault` (decide) → `keys` and `store`
+//! (commit) → reply.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 0 | [`id`], [`class`], [`clock`], [`limits`], [`metrics`]: newtypes, vocabulary, time, every bound, counters |
+//! | 1 | [`crypto`] (the only user of ring), [`store`] (rows, engines, the barrier, the node journal) |
+//! | 2 | [`keys`] (anchor, key tree, erasure batches), [`authz`] (identity → permit) |
+//! | 3 | [`vault`]: schemas, records, subjects, blind index, erasure, receipts |
+//! | 5 | [`proto`], [`rpc`] (one file per service), [`client`], [`pki`] |
+//! | 6 | [`server`] (config, TLS door, accept loop), [`ctl`] (lethectl's commands) |
+
+#![deny(unsafe_code)]
+
+pub mod authz;
+pub mod class;
+pub mod client;
+pub mod clock;
+pub mod crypto;
+pub mod ctl;
+pub mod id;
+pub mod keys;
+pub mod limits;
+pub mod metrics;
+pub mod pki;
+pub mod proto;
+pub mod rpc;
+pub mod server;
+pub mod store;
+pub mod vault;

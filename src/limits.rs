@@ -1,0 +1,71 @@
+//! Every bound of the vault, in one place.
+
+use std::time::Duration;
+
+/// Greatest row value that reaches a store engine.
+pub const ROW_BYTES_MAX: usize = 8_192;
+/// Plaintext in one chunk of a record row.
+pub const CHUNK_BYTES: usize = 7_936;
+/// One field's value.
+pub const VALUE_BYTES_MAX: usize = 1_048_576;
+/// All fields of a record together.
+pub const RECORD_BYTES_MAX: usize = 1_310_720;
+/// Fields in a schema, and so in a record.
+pub const FIELDS_MAX: usize = 128;
+/// Indexed fields in a schema.
+pub const INDEXED_FIELDS_MAX: usize = 8;
+/// An indexed field's value.
+pub const INDEXED_VALUE_BYTES_MAX: usize = 1_024;
+/// Default bound of a TEXT or BYTES field.
+pub const TEXT_BYTES_DEFAULT: usize = 4_096;
+/// Record types of a tenant.
+pub const SCHEMAS_MAX: usize = 1_000;
+/// A sealed metadata row must fit one store row.
+pub const SCHEMA_JSON_BYTES_MAX: usize = 8_000;
+/// Tenants of a vault.
+pub const TENANTS_MAX: usize = 100_000;
+/// Purposes named by a field.
+pub const PURPOSES_MAX: usize = 16;
+/// Retention periods end at most this many years ahead.
+pub const RETENTION_YEARS_MAX: i64 = 100;
+
+/// Records erased by one call.
+pub const BATCH_ERASE_MAX: usize = 1_000;
+/// Units erased by one anchor batch.
+pub const ERASURE_BATCH_UNITS_MAX: usize = 1_000;
+/// How long an erasure waits for company.
+pub const ERASURE_BATCH_WAIT: Duration = Duration::from_millis(2);
+/// Erasures that wait.
+pub const ERASURE_QUEUE_MAX: usize = 10_000;
+/// Records of one subject that one call erases.
+pub const SUBJECT_RECORDS_MAX: usize = 10_000;
+/// A superseded version is erased within this time.
+pub const SUPERSEDED_LAG_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Operations in one durable group.
+pub const COMMIT_GROUP_MAX: usize = 1_024;
+/// Batches that wait for the committer.
+pub const COMMIT_QUEUE_MAX: usize = 16_384;
+/// Free disk space below which puts stop.
+pub const DISK_FREE_MIN: u64 = 64 << 20;
+/// Filler kept for erasure and recovery on a full disk.
+pub const DISK_RESERVE: u64 = 16 << 20;
+
+/// Greatest gRPC message, either way.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Rows in a page of a list.
+pub const PAGE_SIZE_MAX: usize = 1_000;
+/// Bytes after which a page of records ends.
+pub const PAGE_BYTES: usize = 2 << 20;
+/// How long a page token lives.
+pub const PAGE_TOKEN_LIFE: Duration = Duration::from_secs(3600);
+/// Longest deadline that a call gets, also when it names none.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
+/// Connections at once, and of one identity.
+pub const CONNECTIONS_MAX: usize = 1_024;
+/// A TLS handshake ends within this time.
+pub const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Streams at once on a connection.
+pub const STREAMS_MAX: u32 = 256;
+/// Headers of a call.
+pub const HEADER_BYTES_MAX: u32 = 16 * 1024;

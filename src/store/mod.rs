@@ -1,0 +1,114 @@
+//! Rows: an ordered map from key bytes to value bytes, with one barrier.
+//!
+//! Guarantees: a commit that returned is on disk, whole; a group is applied all or nothing; after one failed write
+//! everything refuses until the store is reopened. Nothing here knows what a row means, and nothing rests on an
+//! engine for erasure.
+
+use std::fmt;
+
+/// One row.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Row {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+}
+
+/// Rows are sealed, but their keys hold record ids: only the kind and the sizes are shown.
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.key.first().copied().map(char::from).unwrap_or('-');
+        write!(f, "Row({kind}, {} + {} bytes)", self.key.len(), self.value.len())
+    }
+}
+
+/// Who a batch is for: on a full disk, puts stop first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Urgency {
+    /// Refused with [`StoreError::DiskFull`] while free space is below `limits::DISK_FREE_MIN`.
+    #[default]
+    Put,
+    /// Erasure and recovery: may use the reserve.
+    Vital,
+}
+
+/// Writes that take effect together or not at all. Later writes to a key win over earlier ones.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub urgency: Urgency,
+    /// `(key, what it must hold)`: checked, in the order of commits, before anything of the batch is applied.
+    pub expects: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// `(key, None)` deletes.
+    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Batch {
+    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.writes.push((key.into(), Some(value.into())));
+    }
+
+    pub fn delete(&mut self, key: impl Into<Vec<u8>>) {
+        self.writes.push((key.into(), None));
+    }
+
+    pub fn expect(&mut self, key: impl Into<Vec<u8>>, value: Option<Vec<u8>>) {
+        self.expects.push((key.into(), value));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.expects.is_empty()
+    }
+}
+
+/// Why the store did not do it.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum StoreError {
+    /// Another process has the directory.
+    #[error("the data directory is in use by another process")]
+    InUse,
+    /// An engine's own file does not open.
+    #[error("the store's files are damaged: {0}; run `lethed repair`")]
+    Damaged(String),
+    /// Below the free-space floor; nothing was written.
+    #[error("the disk is almost full: puts are refused until space is freed")]
+    DiskFull,
+    /// An expectation did not hold; nothing was written.
+    #[error("a row changed meanwhile")]
+    Conflict,
+    /// A value is over `limits::ROW_BYTES_MAX`.
+    #[error("a row of {0} bytes is over the limit")]
+    RowTooLarge(usize),
+    /// The operating system refused a read or a write.
+    #[error("input/output failed: {0}")]
+    Io(String),
+    /// An earlier write failed; everything refuses until reopened.
+    #[error("the store stopped after a failed write; restart the vault")]
+    Stopped,
+    /// Too many batches wait.
+    #[error("too many writes wait")]
+    Busy,
+}
+
+/// An engine keeps rows. Networked serializable engines fit as well as embedded ones: `commit` is one transaction.
+pub trait Engine: Send + Sync + 'static {
+    /// `memory`, `sled`, `redb`, …
+    fn name(&self) -> &'static str;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Rows with `start <= key < end`, ascending, at most `limit`.
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError>;
+
+    /// Applies `writes` as one atomic unit and returns after they are durable (flush **and** sync).
+    fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError>;
+}
+
+/// A second place for rows (ERASURE invariant 4): the node journal, later backup streams.
+pub trait NodeSink: Send + 'static {
+    /// Whether this row belongs there too.
+    fn wants(&self, key: &[u8]) -> bool;
+
+    /// Writes; durable only after [`NodeSink::sync`].
+    fn append(&mut self, writes: &[&(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError>;
+
+    fn sync(&mut self) -> Result<(), StoreError>;
+}
