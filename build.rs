@@ -32,8 +32,6 @@ const PERSONAL: [&str; 14] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
-    tonic_prost_build::configure()
-        .skip_debug(PERSONAL)
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().skip_debug(PERSONAL).compile_fds(descriptors)?;
     Ok(())
 }

@@ -26,6 +26,7 @@ pub mod id;
 pub mod keys;
 pub mod limits;
 pub mod metrics;
+pub mod os;
 pub mod pki;
 pub mod proto;
 pub mod rpc;

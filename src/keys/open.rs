@@ -1,0 +1,286 @@
+//! Making a tree, opening one, and recovery from a crash at any point (ERASURE §2.6, §2.11).
+//!
+//! Invariants: of two slots the newer counts, and only if the store or the journal has its root; an older generation
+//! than the store has completed is refused, and so is a store behind the anchor; S5 is redone before anything is served.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::anchor::{Anchor, AnchorError, Current, Payload, select};
+use super::batch::{BatchFacts, Erased, Sabotage, batch_hash};
+use super::cache::NodeCache;
+use super::kek::KekSource;
+use super::node::{Entry, seal};
+use super::path::Path;
+use super::plan::empty_dir;
+use super::rows::VAULT_HEADER;
+use super::slots::{BucketId, Slots};
+use super::tree::{AnchorState, State, Tree};
+use super::undo::{self, Chore};
+use super::{KeyError, rows};
+use crate::clock::UnixMillis;
+use crate::crypto::{Kek, LockedKey, fill_random, kek_id, sha256};
+use crate::id::{Gen, VaultId};
+use crate::metrics::Metrics;
+use crate::store::{Batch, Store, Urgency};
+
+/// What a tree is made of.
+pub struct Parts {
+    pub store: Store,
+    pub anchor: Box<dyn Anchor>,
+    pub kek: KekSource,
+    /// The data directory whose node journal mirrors the node rows.
+    pub journal_dir: Option<PathBuf>,
+    pub cache_bytes: usize,
+    pub metrics: Arc<Metrics>,
+    #[doc(hidden)]
+    pub sabotage: Sabotage,
+}
+
+/// What recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// The vault was not stopped cleanly.
+    pub unclean: bool,
+    /// The anchor's newest generation had no root row anywhere and was given up; nothing of it was answered.
+    pub storage_lied: bool,
+    /// Killed buckets that still have rows to collect.
+    pub to_collect: Vec<BucketId>,
+}
+
+/// An open tree.
+pub struct Opened {
+    pub tree: Tree,
+    pub recovered: Recovered,
+}
+
+fn header(vault: VaultId, now: UnixMillis) -> Vec<u8> {
+    [b"LTV1".as_slice(), &1u16.to_be_bytes(), &vault.0, &now.0.to_be_bytes()].concat()
+}
+
+fn vault_in(header: &[u8]) -> Option<VaultId> {
+    Some(VaultId(*header.strip_prefix(b"LTV1")?.get(2..)?.first_chunk()?))
+}
+
+fn build(
+    parts: Parts,
+    vault: VaultId,
+    kek: Kek,
+    payload: Payload,
+    slot: u8,
+) -> Result<Tree, KeyError> {
+    let state = State {
+        root_ver: payload.root_ver,
+        root_key: LockedKey::copied(payload.root_key.expose())?,
+        generation: payload.generation,
+    };
+    Ok(Tree {
+        vault,
+        store: parts.store,
+        cache: NodeCache::new(parts.cache_bytes)?,
+        state: RwLock::new(state),
+        anchor: Mutex::new(AnchorState { anchor: parts.anchor, kek, payload, slot }),
+        slots: Arc::new(Slots::default()),
+        mutation: tokio::sync::Mutex::new(()),
+        journal_dir: parts.journal_dir,
+        metrics: parts.metrics,
+        stopped: AtomicBool::new(false),
+        sabotage: parts.sabotage,
+    })
+}
+
+/// Makes an empty tree in an empty store and writes both slots of a fresh anchor.
+pub fn create(parts: Parts, vault: VaultId, now: UnixMillis) -> Result<Opened, KeyError> {
+    let kek = parts.kek.candidates()?.into_iter().next().ok_or(KeyError::Gone)?;
+    let mut head = zeroize::Zeroizing::new(vec![0; 32]);
+    fill_random(&mut head);
+    let entry = Entry::fresh();
+    let damaged = |_| KeyError::Damaged(Path::ROOT.kind);
+    let root = seal(vault, &Path::ROOT, &entry, Gen(1), &empty_dir(head)).map_err(damaged)?;
+    let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+    batch.put(VAULT_HEADER, header(vault, now));
+    batch.put(Path::ROOT.row_key(entry.ver), root);
+    let store_seq = parts.store.commit_blocking(batch)?;
+    let empty = sha256(b"");
+    let zero = BatchFacts { generation: Gen(1), old_rows: [0; 32], new_rows: [0; 32] };
+    let payload = Payload {
+        generation: Gen(1),
+        refresh: 0,
+        root_ver: entry.ver,
+        root_key: LockedKey::copied(entry.key.expose())?,
+        ledger_size: 0,
+        ledger_root: empty,
+        batch_hash: batch_hash(&zero, &empty),
+        audit_size: 0,
+        audit_head: empty,
+        store_seq,
+        wall: now,
+        kek_since: now,
+        clean: false,
+    };
+    let tree = build(parts, vault, kek, payload, 1)?;
+    tree.write_anchor(&mut tree.anchor(), true)?;
+    Ok(Opened { tree, recovered: Recovered::default() })
+}
+
+/// Opens a tree and recovers it.
+pub fn open(mut parts: Parts, now: UnixMillis) -> Result<Opened, KeyError> {
+    let keks = parts.kek.candidates()?;
+    let Current { slot, open, other } = select(&parts.anchor.load()?, &keks)?;
+    check_same_vault(&parts.store, open.vault)?;
+    let store_seq = parts.store.seq();
+    if store_seq < open.payload.store_seq {
+        let anchor = open.payload.store_seq;
+        return Err(AnchorError::StoreOlder { anchor, store: store_seq }.into());
+    }
+    check_not_older(&parts.store, open.payload.generation)?;
+    let mut recovered = Recovered { unclean: !open.payload.clean, ..Recovered::default() };
+    let kek = pick(keks, &open.kek_id).ok_or(KeyError::Gone)?;
+    let source = parts.kek.clone();
+    let tree = build(parts, open.vault, kek, open.payload, slot)?;
+    if let Err(e) = tree.read().node(&Path::ROOT) {
+        // Only a batch that was never answered can be given up: its S5 has not happened.
+        let older = other.filter(|o| o.payload.generation < tree.generation()).ok_or(e)?;
+        tree.step_back(older, &source)?;
+        recovered.storage_lied = true;
+        tracing::error!("the newest generation's rows are nowhere: storage lied about a sync");
+    }
+    recovered.to_collect = tree.finish_chores()?;
+    tree.refresh(now, false)?;
+    source.settle(&kek_id(&tree.anchor().kek))?;
+    tree.note_level(now)?;
+    Ok(Opened { tree, recovered })
+}
+
+fn pick(keks: Vec<Kek>, id: &[u8; 16]) -> Option<Kek> {
+    keks.into_iter().find(|k| kek_id(k) == *id)
+}
+
+fn check_same_vault(store: &Store, anchor: VaultId) -> Result<(), KeyError> {
+    let found = store.get(VAULT_HEADER)?.as_deref().and_then(vault_in);
+    match found {
+        Some(store) if store != anchor => Err(AnchorError::Foreign { anchor, store }.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A store that has completed a later generation is a sign of an old anchor put back.
+fn check_not_older(store: &Store, generation: Gen) -> Result<(), KeyError> {
+    for (kind, first) in [(b"g", generation.0 + 1), (b"h", generation.0 + 2)] {
+        let from = [kind.as_slice(), &first.to_be_bytes()].concat();
+        let seen = store.scan(&from, &rows::prefix_end(kind), 1)?;
+        if let Some(row) = seen.first() {
+            let store = undo::generation_of(&row.key).map_or(first, |g| g.0);
+            return Err(AnchorError::Older { anchor: generation.0, store }.into());
+        }
+    }
+    Ok(())
+}
+
+impl Tree {
+    /// Goes back to the other slot's generation.
+    fn step_back(
+        &self,
+        older: super::anchor::OpenSlot,
+        source: &KekSource,
+    ) -> Result<(), KeyError> {
+        let kek = pick(source.candidates()?, &older.kek_id).ok_or(KeyError::Gone)?;
+        let next = State {
+            root_ver: older.payload.root_ver,
+            root_key: LockedKey::copied(older.payload.root_key.expose())?,
+            generation: older.payload.generation,
+        };
+        let mut anchor = self.anchor();
+        anchor.kek = kek;
+        anchor.payload = older.payload;
+        anchor.slot = 1 - anchor.slot;
+        *self.state_mut() = next;
+        drop(anchor);
+        self.read().node(&Path::ROOT).map(drop)
+    }
+
+    /// Does what committed batches left to do and undoes what uncommitted ones wrote.
+    fn finish_chores(&self) -> Result<Vec<BucketId>, KeyError> {
+        let committed = self.generation();
+        let mut collect = Vec::new();
+        for row in self.store.prefix(b"b") {
+            let row = row?;
+            let done = undo::generation_of(&row.key).is_some_and(|g| g <= committed);
+            let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+            let mut keep = false;
+            for chore in undo::decode(&row.value) {
+                match chore {
+                    Chore::After(key) if done => batch.delete(key),
+                    Chore::Undo(key) if !done => batch.delete(key),
+                    Chore::Collect(bucket) if done => {
+                        collect.push(bucket);
+                        keep = true;
+                    }
+                    _ => {}
+                }
+            }
+            if !keep {
+                batch.delete(row.key);
+            }
+            self.store.commit_blocking(batch)?;
+        }
+        Ok(collect)
+    }
+
+    /// A killed bucket's rows are collected: nothing is left to do for it.
+    pub fn collected(&self, bucket: BucketId) -> Result<(), KeyError> {
+        let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+        for row in self.store.prefix(b"b") {
+            let row = row?;
+            let chores = undo::decode(&row.value);
+            let done = Chore::Collect(bucket);
+            if chores.contains(&done) {
+                let left: Vec<Chore> = chores.into_iter().filter(|c| *c != done).collect();
+                let generation = undo::generation_of(&row.key).unwrap_or_default();
+                match undo::encode(generation, &left).pop() {
+                    Some((_, value)) => batch.put(row.key, value),
+                    None => batch.delete(row.key),
+                }
+            }
+        }
+        self.store.commit_blocking(batch)?;
+        Ok(())
+    }
+
+    /// Writes both slots anew with the present store sequence and time; redoes S5 at open.
+    pub fn refresh(&self, now: UnixMillis, clean: bool) -> Result<(), KeyError> {
+        self.check_running()?;
+        let mut anchor = self.anchor();
+        anchor.payload = Payload {
+            refresh: anchor.payload.refresh + 1,
+            store_seq: self.store.seq(),
+            wall: now.max(anchor.payload.wall),
+            clean,
+            ..anchor.payload.duplicate()?
+        };
+        Ok(self.write_anchor(&mut anchor, true)?)
+    }
+
+    /// After S5 was redone the present generation has its level.
+    fn note_level(&self, now: UnixMillis) -> Result<(), KeyError> {
+        let (medium, _) = self.medium();
+        let erased = Erased::completed(self.generation(), medium, now);
+        let (key, value) = erased.row();
+        if self.store.get(&key)?.is_none() {
+            let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+            batch.put(key, value);
+            self.store.commit_blocking(batch)?;
+        }
+        Ok(())
+    }
+
+    /// The proof of a completed generation, read back; `None` if it is not complete or was long ago collected.
+    pub fn completed(&self, generation: Gen) -> Result<Option<Erased>, KeyError> {
+        if generation > self.generation() {
+            return Ok(None);
+        }
+        let key = [b"g".as_slice(), &generation.0.to_be_bytes()].concat();
+        Ok(self.store.get(&key)?.as_deref().and_then(Erased::from_row))
+    }
+}

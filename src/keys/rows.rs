@@ -1,0 +1,48 @@
+//! Row kinds (docs/FORMAT.md §3): the one list of key prefixes, and which of them the node journal keeps.
+
+/// Every kind of row that the vault writes, with the key or event it dies with. A test refuses any other prefix.
+pub const ROW_KINDS: [(u8, &str); 12] = [
+    (b'v', "vault header: no secret, no personal data"),
+    (b'k', "sealed node: its node key"),
+    (b'r', "sealed record version: its DEK"),
+    (b'u', "pointer: removed at erasure; random ids only"),
+    (b'm', "sealed metadata: K_meta of the tenant"),
+    (b'q', "erasure intent: removed at erasure; random ids only"),
+    (b't', "tombstone: random ids and numbers only"),
+    (b'l', "ledger leaf: hashes, enums and numbers only"),
+    (b'h', "ledger frontier: hashes only"),
+    (b'g', "level reached: numbers only"),
+    (b'b', "what a batch leaves to do: removed when done"),
+    (b's', "the store's commit sequence: a number"),
+];
+
+/// Key of the vault header.
+pub const VAULT_HEADER: &[u8] = b"v";
+
+/// Whether the node journal keeps this row too.
+pub fn journaled(key: &[u8]) -> bool {
+    matches!(key.first(), Some(b'v' | b'k' | b'm'))
+}
+
+/// The least key above every key that starts with `prefix`.
+pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_is_right_above_it() {
+        assert_eq!(prefix_end(b"k\x01"), b"k\x02");
+        assert_eq!(prefix_end(b"k\xff\xff"), b"l");
+    }
+}

@@ -1,0 +1,349 @@
+//! The tree as readers see it: from the root key down to a record's key.
+//!
+//! Invariants: a reader works under the state's read lock and holds no key after it, so that publishing a batch (the
+//! write lock) waits for every reader of the old tree; only the holder of the mutation lock changes a node.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::KeyError;
+use super::anchor::{Anchor, Payload};
+use super::batch::Sabotage;
+use super::cache::{Cached, NodeCache};
+use super::node::{Body, BucketHead, DirView, Entry, Leaf, Listing, Opened, dek_in, open};
+use super::path::{ChildKey, NodeKind, Path};
+use super::slots::Slots;
+use crate::class::Medium;
+use crate::clock::UnixMillis;
+use crate::crypto::{Dek, IndexKey, Kek, LockedKey, MetaKey, NodeKey, Signer};
+use crate::id::{BucketOrd, Gen, Kid, RunOrd, TenantOrd, VaultId};
+use crate::metrics::Metrics;
+use crate::store::journal::Journal;
+use crate::store::{Store, StoreError};
+
+/// What the anchor said last, and the anchor itself.
+pub(super) struct AnchorState {
+    pub anchor: Box<dyn Anchor>,
+    pub kek: Kek,
+    pub payload: Payload,
+    /// The slot that was written last.
+    pub slot: u8,
+}
+
+/// The published root.
+pub(super) struct State {
+    pub root_ver: u64,
+    pub root_key: LockedKey,
+    pub generation: Gen,
+}
+
+/// The key tree of an open vault.
+pub struct Tree {
+    pub(super) vault: VaultId,
+    pub(super) store: Store,
+    pub(super) cache: NodeCache,
+    pub(super) state: RwLock<State>,
+    pub(super) anchor: Mutex<AnchorState>,
+    pub(super) slots: Arc<Slots>,
+    pub(super) mutation: tokio::sync::Mutex<()>,
+    pub(super) journal_dir: Option<PathBuf>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) stopped: AtomicBool,
+    pub(super) sabotage: Sabotage,
+}
+
+/// The secrets of a tenant.
+pub struct TenantSecrets {
+    pub meta: MetaKey,
+    pub index: IndexKey,
+    pub pseudonym: [u8; 16],
+}
+
+/// What a run's head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunHead {
+    pub bits: u8,
+    pub parts: u16,
+    pub entries: u32,
+}
+
+/// Length of a TENANT's head.
+pub(super) const TENANT_HEAD: usize = 83;
+
+impl Tree {
+    pub fn vault(&self) -> VaultId {
+        self.vault
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn anchor(&self) -> MutexGuard<'_, AnchorState> {
+        self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A view of the published tree. Never hold it across an await.
+    pub fn read(&self) -> Reader<'_> {
+        Reader { tree: self, state: self.state() }
+    }
+
+    pub fn generation(&self) -> Gen {
+        self.state().generation
+    }
+
+    pub fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+
+    /// Why nothing more is written, if so.
+    pub fn check_running(&self) -> Result<(), KeyError> {
+        if self.stopped.load(Ordering::SeqCst) { Err(KeyError::Stopped) } else { Ok(()) }
+    }
+
+    pub fn ledger(&self) -> (u64, [u8; 32]) {
+        let anchor = self.anchor();
+        (anchor.payload.ledger_size, anchor.payload.ledger_root)
+    }
+
+    pub fn medium(&self) -> (Medium, String) {
+        let anchor = self.anchor();
+        (anchor.anchor.medium(), anchor.anchor.describe())
+    }
+
+    /// The KEK's id and since when it is in use.
+    pub fn kek(&self) -> ([u8; 16], UnixMillis) {
+        let anchor = self.anchor();
+        (crate::crypto::kek_id(&anchor.kek), anchor.payload.kek_since)
+    }
+
+    /// The highest wall time that the anchor has seen.
+    pub fn wall_seen(&self) -> UnixMillis {
+        self.anchor().payload.wall
+    }
+
+    /// Opens a node's row: from the store, else from the node journal.
+    pub(super) fn load(&self, path: &Path, entry: &Entry) -> Result<Opened, KeyError> {
+        let key = path.row_key(entry.ver);
+        let found = match self.store.get(&key) {
+            Ok(found) => found,
+            Err(e @ (StoreError::Damaged(_) | StoreError::Io(_))) => {
+                tracing::warn!(kind = ?path.kind, error = %e, "a node row could not be read");
+                None
+            }
+            Err(e) => return Err(e.into()),
+        };
+        if let Some(opened) = found.and_then(|v| open(self.vault, path, entry, &v).ok()) {
+            return Ok(opened);
+        }
+        self.metrics.damaged_rows.one();
+        let dir = self.journal_dir.as_ref().ok_or(KeyError::Damaged(path.kind))?;
+        let rescued = Journal::lookup(dir, self.vault, &key)?
+            .and_then(|v| open(self.vault, path, entry, &v).ok())
+            .ok_or(KeyError::Damaged(path.kind))?;
+        self.metrics.journal_rescues.one();
+        tracing::warn!(kind = ?path.kind, "a node row was rescued from the node journal");
+        Ok(rescued)
+    }
+}
+
+/// The published tree, held still.
+pub struct Reader<'a> {
+    tree: &'a Tree,
+    state: RwLockReadGuard<'a, State>,
+}
+
+impl Reader<'_> {
+    pub fn generation(&self) -> Gen {
+        self.state.generation
+    }
+
+    /// What the parent keeps of a node (the root: what the anchor keeps).
+    pub(super) fn entry(&self, path: &Path) -> Result<Entry, KeyError> {
+        let Some((parent, child)) = path.parent() else {
+            let key = NodeKey::copied(self.state.root_key.expose());
+            return Ok(Entry { ver: self.state.root_ver, key });
+        };
+        let damaged = |_| KeyError::Damaged(parent.kind);
+        let node = self.node(&parent)?;
+        let plain = self.tree.cache.open(&parent, &node).map_err(damaged)?;
+        DirView::new(&plain).map_err(damaged)?.find(child).ok_or(KeyError::Gone)
+    }
+
+    pub(super) fn node(&self, path: &Path) -> Result<Arc<Cached>, KeyError> {
+        if let Some(found) = self.tree.cache.find(path) {
+            return Ok(found);
+        }
+        let entry = self.entry(path)?;
+        let opened = self.tree.load(path, &entry)?;
+        let damaged = |_| KeyError::Damaged(path.kind);
+        let wrapped = self.tree.cache.wrap(path, opened).map_err(damaged)?;
+        Ok(self.tree.cache.offer(path, wrapped))
+    }
+
+    /// A node's body, for the one who changes it.
+    pub(super) fn body(&self, path: &Path) -> Result<Body, KeyError> {
+        let damaged = |_| KeyError::Damaged(path.kind);
+        let node = self.node(path)?;
+        let plain = self.tree.cache.open(path, &node).map_err(damaged)?;
+        Body::decode(path.kind, &node.aux, &plain).map_err(damaged)
+    }
+
+    /// A record version's key; [`KeyError::Gone`] once it was erased.
+    pub fn dek(&self, kid: Kid) -> Result<Dek, KeyError> {
+        let path = Path::page_of(kid);
+        let node = self.node(&path)?;
+        let dead = node.aux.get(1 + usize::from(kid.slot / 8)).copied().unwrap_or(u8::MAX);
+        if dead & (1 << (kid.slot % 8)) != 0 {
+            return Err(KeyError::Gone);
+        }
+        let plain = self.tree.cache.open(&path, &node);
+        let plain = plain.map_err(|_| KeyError::Damaged(path.kind))?;
+        dek_in(&plain, kid.slot).ok_or(KeyError::Gone)
+    }
+
+    /// Slots of a page and which of them are dead; `None` if the page is gone.
+    pub fn page_state(&self, path: &Path) -> Result<Option<(u8, [u8; 16])>, KeyError> {
+        match self.node(path) {
+            Err(KeyError::Gone) => Ok(None),
+            Err(e) => Err(e),
+            Ok(node) => {
+                let (slots, dead) =
+                    node.aux.split_first().ok_or(KeyError::Damaged(NodeKind::Page))?;
+                let dead = dead.try_into().map_err(|_| KeyError::Damaged(NodeKind::Page))?;
+                Ok(Some((*slots, dead)))
+            }
+        }
+    }
+
+    /// The listings of an index leaf; none if the leaf does not exist.
+    pub fn leaf(&self, path: &Path) -> Result<Leaf, KeyError> {
+        match self.body(path) {
+            Ok(Body::Leaf(leaf)) => Ok(leaf),
+            Err(KeyError::Gone) => Ok(Leaf { listings: Vec::new() }),
+            Ok(_) => Err(KeyError::Damaged(path.kind)),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn head<T>(&self, path: &Path, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, KeyError> {
+        let damaged = || KeyError::Damaged(path.kind);
+        let node = self.node(path)?;
+        let plain = self.tree.cache.open(path, &node).map_err(|_| damaged())?;
+        let view = DirView::new(&plain).map_err(|_| damaged())?;
+        read(view.head).ok_or_else(damaged)
+    }
+
+    pub fn signer(&self) -> Result<Signer, KeyError> {
+        self.head(&Path::ROOT, |h| Signer::from_seed(h.first_chunk()?).ok())
+    }
+
+    pub fn tenant(&self, tenant: TenantOrd) -> Result<TenantSecrets, KeyError> {
+        self.head(&Path::tenant(tenant), |h| {
+            let (meta, rest) = h.split_first_chunk()?;
+            let (index, rest) = rest.split_first_chunk()?;
+            let pseudonym = *rest.first_chunk()?;
+            Some(TenantSecrets {
+                meta: MetaKey::copied(meta),
+                index: IndexKey::copied(index),
+                pseudonym,
+            })
+        })
+    }
+
+    /// Bucket ordinals of a tenant below this were handed out.
+    pub fn next_bucket(&self, tenant: TenantOrd) -> Result<u32, KeyError> {
+        self.head(&Path::tenant(tenant), |h| {
+            let [a, b, c] = *h.get(80..TENANT_HEAD)?.first_chunk()?;
+            Some(u32::from_be_bytes([0, a, b, c]))
+        })
+    }
+
+    pub fn bucket(&self, tenant: TenantOrd, bucket: BucketOrd) -> Result<BucketHead, KeyError> {
+        self.head(&Path::bucket(tenant, bucket), |h| BucketHead::decode(h).ok())
+    }
+
+    pub fn run(&self, path: &Path) -> Result<RunHead, KeyError> {
+        self.head(path, decode_run_head)
+    }
+
+    /// Every child of an owner, through its directory nodes, ascending.
+    pub fn children(&self, owner: &Path) -> Result<Vec<Path>, KeyError> {
+        let mut found = Vec::new();
+        let mut todo = vec![*owner];
+        while let Some(at) = todo.pop() {
+            for child in self.entries(&at)? {
+                if child.level > 0 && child.level < super::path::INDEX_LEVEL {
+                    todo.extend(at.child(child));
+                } else if child.level == 0 {
+                    found.extend(at.child(child));
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn entries(&self, path: &Path) -> Result<Vec<ChildKey>, KeyError> {
+        let damaged = |_| KeyError::Damaged(path.kind);
+        let node = match self.node(path) {
+            Err(KeyError::Gone) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let plain = self.tree.cache.open(path, &node).map_err(damaged)?;
+        Ok(DirView::new(&plain).map_err(damaged)?.iter().map(|(c, _, _)| c).collect())
+    }
+
+    pub fn runs(&self, tenant: TenantOrd, bucket: BucketOrd) -> Result<Vec<Path>, KeyError> {
+        self.children(&Path::index(tenant, bucket))
+    }
+
+    /// Whether this listing is in this leaf.
+    pub fn lists(&self, path: &Path, listing: &Listing) -> Result<bool, KeyError> {
+        Ok(self.leaf(path)?.listings.binary_search(listing).is_ok())
+    }
+}
+
+fn decode_run_head(head: &[u8]) -> Option<RunHead> {
+    let [bits, a, b, c, d, e, f] = *head.first_chunk()?;
+    Some(RunHead {
+        bits,
+        parts: u16::from_be_bytes([a, b]),
+        entries: u32::from_be_bytes([c, d, e, f]),
+    })
+}
+
+impl RunHead {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![self.bits];
+        out.extend_from_slice(&self.parts.to_be_bytes());
+        out.extend_from_slice(&self.entries.to_be_bytes());
+        out
+    }
+
+    /// The leaves in which a listing with this token may be.
+    pub fn leaves(&self, token: &[u8; 16]) -> impl Iterator<Item = u32> + use<> {
+        let (bits, parts) = (u32::from(self.bits), u32::from(self.parts));
+        let [a, b, c, d, ..] = *token;
+        let prefix = u32::from_be_bytes([a, b, c, d]).checked_shr(32 - bits).unwrap_or(0);
+        (0..parts).map(move |part| prefix + (part << bits))
+    }
+}
+
+/// Path of a run's leaf.
+pub fn leaf_path(run: &Path, leaf: u32) -> Path {
+    Path::leaf(run.tenant, run.bucket, run_ord(run), leaf)
+}
+
+fn run_ord(run: &Path) -> RunOrd {
+    run.run
+}
