@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Greatest row value that reaches a store engine.
 pub const ROW_BYTES_MAX: usize = 8_192;
+/// Greatest row key that reaches a store engine.
+pub const KEY_BYTES_MAX: usize = 256;
 /// Plaintext in one chunk of a record row.
 pub const CHUNK_BYTES: usize = 7_936;
 /// One field's value.
@@ -46,6 +48,12 @@ pub const SUPERSEDED_LAG_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const COMMIT_GROUP_MAX: usize = 1_024;
 /// Batches that wait for the committer.
 pub const COMMIT_QUEUE_MAX: usize = 16_384;
+/// Rows that a walk over many rows reads at once.
+pub const SCAN_PAGE_ROWS: usize = 512;
+/// The node journal is not rewritten below this size.
+pub const JOURNAL_REWRITE_MIN: u64 = 64 << 20;
+/// The node journal is rewritten when it is more than this many times its live rows.
+pub const JOURNAL_REWRITE_RATIO: u64 = 3;
 /// Free disk space below which puts stop.
 pub const DISK_FREE_MIN: u64 = 64 << 20;
 /// Filler kept for erasure and recovery on a full disk.

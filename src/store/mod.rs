@@ -4,7 +4,29 @@
 //! everything refuses until the store is reopened. Nothing here knows what a row means, and nothing rests on an
 //! engine for erasure.
 
+mod committer;
+pub mod durable;
+pub mod faulty;
+mod frames;
+mod group;
+pub mod guard;
+pub mod journal;
+pub mod memory;
+mod pages;
+mod pending;
+pub mod redb_engine;
+pub mod sled_engine;
+
 use std::fmt;
+
+pub use committer::Store;
+pub use guard::DiskGuard;
+pub use journal::Journal;
+pub use memory::Memory;
+pub use pages::Rows;
+pub use pending::Pending;
+pub use redb_engine::Redb;
+pub use sled_engine::Sled;
 
 /// One row.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,7 +39,12 @@ pub struct Row {
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.key.first().copied().map(char::from).unwrap_or('-');
-        write!(f, "Row({kind}, {} + {} bytes)", self.key.len(), self.value.len())
+        write!(
+            f,
+            "Row({kind}, {} + {} bytes)",
+            self.key.len(),
+            self.value.len()
+        )
     }
 }
 
@@ -74,7 +101,7 @@ pub enum StoreError {
     /// An expectation did not hold; nothing was written.
     #[error("a row changed meanwhile")]
     Conflict,
-    /// A value is over `limits::ROW_BYTES_MAX`.
+    /// A value is over `limits::ROW_BYTES_MAX`, or a key over `limits::KEY_BYTES_MAX`.
     #[error("a row of {0} bytes is over the limit")]
     RowTooLarge(usize),
     /// The operating system refused a read or a write.
@@ -103,12 +130,39 @@ pub trait Engine: Send + Sync + 'static {
 }
 
 /// A second place for rows (ERASURE invariant 4): the node journal, later backup streams.
+///
+/// A rewrite replaces what was appended so far by the engine's rows of today. It goes page by page between groups:
+/// `rewrite_begin`, `rewrite_rows` for each page of wanted rows in key order, `rewrite_end`. What is appended
+/// meanwhile counts after the pages given before it, so that the last word on a key stays the newest.
 pub trait NodeSink: Send + 'static {
-    /// Whether this row belongs there too.
+    /// Whether rows of this kind belong there too: decided by the first byte of `key` alone.
     fn wants(&self, key: &[u8]) -> bool;
 
     /// Writes; durable only after [`NodeSink::sync`].
     fn append(&mut self, writes: &[&(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError>;
 
     fn sync(&mut self) -> Result<(), StoreError>;
+
+    /// Whether a rewrite would pay now.
+    fn wants_rewrite(&self) -> bool {
+        false
+    }
+
+    fn rewrite_begin(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn rewrite_rows(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        let _ = rows;
+        Ok(())
+    }
+
+    /// The rewritten form is durable and counts from the return on. After an error the old form counts, or
+    /// [`NodeSink::append`] refuses.
+    fn rewrite_end(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Forgets a begun rewrite; the old form goes on.
+    fn rewrite_abandon(&mut self) {}
 }

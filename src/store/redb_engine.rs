@@ -1,0 +1,115 @@
+//! redb: the second embedded engine. The only file that uses redb.
+//!
+//! Guarantees: a commit that returned is on disk (`Durability::Immediate`); the file's entry and its directories are
+//! durable before the opening returns. A panic inside redb is caught and answered as [`StoreError::Damaged`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+
+use super::durable;
+use super::{Engine, Row, StoreError};
+
+const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+
+/// The file `redb` of a directory.
+pub struct Redb {
+    db: Database,
+}
+
+impl Redb {
+    /// Opens or creates the file in `dir`. One process may hold it.
+    pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        durable::create_dir(dir)?;
+        let cache = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
+        let db = caught(|| {
+            let mut builder = Database::builder();
+            builder.set_cache_size(cache);
+            let db = builder.create(dir.join("redb"))?;
+            // Reads need the table to be there.
+            let tx = db.begin_write()?;
+            tx.open_table(ROWS)?;
+            tx.commit()?;
+            Ok(db)
+        })?;
+        durable::sync_dir(dir)?;
+        Ok(Self { db })
+    }
+}
+
+impl Engine for Redb {
+    fn name(&self) -> &'static str {
+        "redb"
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        caught(|| {
+            let table = self.db.begin_read()?.open_table(ROWS)?;
+            Ok(table.get(key)?.map(|v| v.value().to_vec()))
+        })
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        caught(|| {
+            let table = self.db.begin_read()?.open_table(ROWS)?;
+            let mut rows = Vec::new();
+            for found in table.range(start..end)?.take(limit) {
+                let (key, value) = found?;
+                rows.push(Row {
+                    key: key.value().to_vec(),
+                    value: value.value().to_vec(),
+                });
+            }
+            Ok(rows)
+        })
+    }
+
+    fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+        caught(|| {
+            let mut tx = self.db.begin_write()?;
+            tx.set_durability(Durability::Immediate)?;
+            {
+                let mut table = tx.open_table(ROWS)?;
+                for (key, value) in writes {
+                    match value {
+                        Some(value) => table.insert(key.as_slice(), value.as_slice())?,
+                        None => table.remove(key.as_slice())?,
+                    };
+                }
+            }
+            Ok(tx.commit()?)
+        })
+    }
+}
+
+/// Runs a call into redb. Texts of redb may quote rows, so only the kind of trouble is passed on.
+fn caught<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(translate),
+        Err(_) => Err(StoreError::Damaged("redb panicked on its own file".into())),
+    }
+}
+
+fn translate(error: redb::Error) -> StoreError {
+    match error {
+        redb::Error::DatabaseAlreadyOpen => StoreError::InUse,
+        redb::Error::PreviousIo => StoreError::Stopped,
+        redb::Error::Io(e) => match e.kind() {
+            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidData => {
+                StoreError::Damaged(format!("redb: {:?}", e.kind()))
+            }
+            kind => StoreError::Io(match e.raw_os_error() {
+                Some(_) => format!("redb: {e}"),
+                None => format!("redb: {kind:?}"),
+            }),
+        },
+        redb::Error::ValueTooLarge(n) => StoreError::RowTooLarge(n),
+        redb::Error::Corrupted(_) => StoreError::Damaged("redb: corruption".into()),
+        redb::Error::UpgradeRequired(n) => StoreError::Damaged(format!("redb: file of format {n}")),
+        _ => StoreError::Damaged("redb: unexpected state".into()),
+    }
+}
