@@ -8,36 +8,109 @@
 //! some damage: each call into it is caught and answered as [`StoreError::Damaged`].
 //!
 //! A page of sled's that is larger than a quarter of a segment goes to a file of its own under `blobs/`, which sled
-//! never syncs. A leaf holds up to 16 rows before it splits, and up to 19 after a merge: with rows of
-//! `limits::ROW_BYTES_MAX` that is too much for sled's default segment, so ours are larger.
+//! never syncs. With sled's default segment sixteen rows of `limits::ROW_BYTES_MAX` in one leaf were enough, so our
+//! segments are larger; leaves also grow by merging with drained neighbours, so what blobs there are still get synced,
+//! before the log that names them.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::durable::{self, io_error};
 use super::{Engine, Row, StoreError};
 
-/// A quarter of it holds 19 of the greatest rows. Fixed for the life of a directory: sled refuses another one.
-const SEGMENT_BYTES: usize = 1 << 20;
+/// A quarter of it holds 127 of the greatest rows, where a leaf splits at the next touch once it has 17. Fixed for the
+/// life of a directory: sled refuses another one.
+const SEGMENT_BYTES: usize = 4 << 20;
 
 /// A sled directory.
 pub struct Sled {
     db: sled::Db,
-    /// The file that sled appends to. Held over a commit, so that one sync never answers for another's flush.
-    file: Mutex<File>,
+    /// Held over a commit, so that one sync never answers for another's flush.
+    files: Mutex<Files>,
+}
+
+/// What a commit syncs.
+struct Files {
+    /// The file that sled appends to, through a handle of our own.
+    log: File,
+    blobs: PathBuf,
+    synced_blobs: HashSet<OsString>,
 }
 
 impl Sled {
     /// Opens or creates `dir`. One process may hold it.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         durable::create_dir(dir)?;
-        let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(cache_bytes)
+            .segment_size(SEGMENT_BYTES)
+            .flush_every_ms(None);
         let db = caught(|| config.open())?;
         caught(|| db.flush())?;
-        let file = sync_files(dir)?;
-        Ok(Self { db, file: Mutex::new(file) })
+        Ok(Self {
+            db,
+            files: Mutex::new(Files::open(dir)?),
+        })
+    }
+}
+
+impl Files {
+    /// Syncs whatever the opening wrote: `conf`, snapshots, and the directories that name them.
+    fn open(dir: &Path) -> Result<Self, StoreError> {
+        let entries = std::fs::read_dir(dir).map_err(io_error("listing of the store"))?;
+        for entry in entries {
+            let path = entry.map_err(io_error("listing of the store"))?.path();
+            let file = File::open(&path).map_err(io_error("open of a store file"))?;
+            file.sync_all().map_err(io_error("sync of a store file"))?;
+        }
+        let opened = File::options().read(true).write(true).open(dir.join("db"));
+        let log = opened.map_err(io_error("open of sled's file"))?;
+        let mut files = Self {
+            log,
+            blobs: dir.join("blobs"),
+            synced_blobs: HashSet::new(),
+        };
+        files.sync()?;
+        durable::sync_dir(dir)?;
+        Ok(files)
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.sync_blobs()?;
+        self.log
+            .sync_data()
+            .map_err(io_error("sync of sled's file"))
+    }
+
+    fn sync_blobs(&mut self) -> Result<(), StoreError> {
+        let entries = std::fs::read_dir(&self.blobs).map_err(io_error("listing of blobs"))?;
+        let mut present = HashSet::new();
+        let mut fresh = false;
+        for entry in entries {
+            let entry = entry.map_err(io_error("listing of blobs"))?;
+            if !self.synced_blobs.contains(&entry.file_name()) {
+                match File::open(entry.path()) {
+                    Ok(blob) => blob.sync_all().map_err(io_error("sync of a blob"))?,
+                    // sled removes blobs that no page needs any more.
+                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    Err(e) => return Err(io_error("open of a blob")(e)),
+                }
+                fresh = true;
+            }
+            present.insert(entry.file_name());
+        }
+        self.synced_blobs = present;
+        if fresh {
+            durable::sync_dir(&self.blobs)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -56,12 +129,19 @@ impl Engine for Sled {
         }
         caught(|| {
             let found = self.db.range(start..end).take(limit);
-            found.map(|r| r.map(|(k, v)| Row { key: k.to_vec(), value: v.to_vec() })).collect()
+            found
+                .map(|r| {
+                    r.map(|(k, v)| Row {
+                        key: k.to_vec(),
+                        value: v.to_vec(),
+                    })
+                })
+                .collect()
         })
     }
 
     fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError> {
-        let file = self.file.lock().map_err(|_| StoreError::Stopped)?;
+        let mut files = self.files.lock().map_err(|_| StoreError::Stopped)?;
         let mut batch = sled::Batch::default();
         for (key, value) in writes {
             match value {
@@ -71,22 +151,8 @@ impl Engine for Sled {
         }
         caught(|| self.db.apply_batch(batch))?;
         caught(|| self.db.flush())?;
-        file.sync_data().map_err(io_error("sync of sled's file"))
+        files.sync()
     }
-}
-
-/// Syncs every file of the directory and the directory itself; returns the handle of `db`.
-fn sync_files(dir: &Path) -> Result<File, StoreError> {
-    let entries = std::fs::read_dir(dir).map_err(io_error("listing of the store"))?;
-    for entry in entries {
-        let path = entry.map_err(io_error("listing of the store"))?.path();
-        let file = File::open(&path).map_err(io_error("open of a store file"))?;
-        file.sync_all().map_err(io_error("sync of a store file"))?;
-    }
-    durable::sync_dir(dir)?;
-    let mut options = File::options();
-    let opened = options.read(true).write(true).open(dir.join("db"));
-    opened.map_err(io_error("open of sled's file"))
 }
 
 /// Runs a call into sled. Texts of sled may quote rows, so only the kind of trouble is passed on.
@@ -104,10 +170,7 @@ fn translate(error: sled::Error) -> StoreError {
         }
         // sled reports a checksum that does not fit, and a file that ends too early, as errors of reading.
         sled::Error::Io(e)
-            if matches!(
-                e.kind(),
-                std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidData
-            ) =>
+            if matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) =>
         {
             StoreError::Damaged(format!("sled: {:?}", e.kind()))
         }
