@@ -1,1 +1,4 @@
 //! vault
+
+pub mod fieldmap;
+pub mod value;
