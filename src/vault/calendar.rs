@@ -1,10 +1,10 @@
 //! Calendar days and retention periods, in UTC.
 //!
 //! Guarantees: a period is whole years, months, weeks and days, at least one day and at most
-//! `limits::RETENTION_YEARS_MAX` years; its last day is found on the calendar, not by counting seconds, and is never
-//! earlier than the period. The rule is that of articles 201 and 202 of the Civil Code of the PRC: the day on which the
-//! record is created does not count; a period of months or years ends with the corresponding day, or with the last day
-//! of the month where there is none.
+//! `limits::RETENTION_YEARS_MAX` years; its last day is found on the calendar, not by counting
+//! seconds, and is never earlier than the period. The rule is that of articles 201 and 202 of the
+//! Civil Code of the PRC: the day on which the record is created does not count; a period of months
+//! or years ends with the corresponding day, or with the last day of the month where there is none.
 
 use std::fmt;
 use std::str::FromStr;
@@ -61,7 +61,8 @@ fn day_of(date: Date) -> Option<Day> {
     EPOCH.until(date).ok().map(|span| Day(span.get_days()))
 }
 
-/// An ISO 8601 duration of whole calendar units, `P3Y6M`. Kept as it was given: `P12M` is not shown as `P1Y`.
+/// An ISO 8601 duration of whole calendar units, `P3Y6M`. Kept as it was given: `P12M` is not shown
+/// as `P1Y`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
     years: u32,
@@ -82,10 +83,11 @@ pub enum PeriodError {
 }
 
 impl Period {
-    /// The last day on which a record created then may be held; it is gone once that day is over ([`is_due`]).
+    /// The last day on which a record created then may be held; it is gone once that day is over
+    /// ([`is_due`]).
     ///
-    /// Years and months go first, then weeks and days. Past the calendar's end (year 9999) every year counts 366 days
-    /// and every month 31: late rather than early.
+    /// Years and months go first, then weeks and days. Past the calendar's end (year 9999) every
+    /// year counts 366 days and every month 31: late rather than early.
     pub fn expiry_day(self, created: UnixMillis) -> Day {
         let start = created.day();
         self.on_calendar(start).unwrap_or_else(|| {
@@ -104,7 +106,8 @@ impl Period {
         day_of(date_of(start)?.checked_add(span.ok()?).ok()?)
     }
 
-    /// Compares in millionths of a day with a mean month of 30.436875 days, so that `P100Y` and `P1200M` just fit.
+    /// Compares in millionths of a day with a mean month of 30.436875 days, so that `P100Y` and
+    /// `P1200M` just fit.
     fn within_limit(self) -> bool {
         const MONTH: i64 = 30_436_875;
         let months = i64::from(self.years) * 12 + i64::from(self.months);
@@ -215,7 +218,8 @@ mod tests {
 
     #[test]
     fn a_period_is_never_cut_short() {
-        // A calendar month has at least 28 days and a year 365; nothing may be due before those have passed in full.
+        // A calendar month has at least 28 days and a year 365; nothing may be due before those
+        // have passed in full.
         for start in 0..1_500 {
             let created = UnixMillis((20_000 + start) * DAY_MILLIS + DAY_MILLIS - 1);
             for (period, days) in [

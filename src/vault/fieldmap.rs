@@ -1,8 +1,9 @@
 //! The plaintext of a record: subject, times and fields, padded (docs/FORMAT.md §5.1).
 //!
-//! Guarantees: one map has one encoding, and [`FieldMap::decode`] accepts only that one: lengths, order, types, UTF-8
-//! and padding are all checked. Decoding is total, and allocates no more than the input's own size. The padded length
-//! tells nothing finer than a step of 64 bytes, or of Padmé above 1,024. Buffers are overwritten when dropped.
+//! Guarantees: one map has one encoding, and [`FieldMap::decode`] accepts only that one: lengths,
+//! order, types, UTF-8 and padding are all checked. Decoding is total, and allocates in proportion to
+//! the input's own size. The padded length tells nothing finer than a step of 64 bytes, or of Padmé
+//! above 1,024. Buffers are overwritten when dropped.
 
 use std::collections::BTreeMap;
 use std::fmt;

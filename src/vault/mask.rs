@@ -1,7 +1,8 @@
 //! The masked view of a value, for readers without the clear right.
 //!
-//! Guarantees: a masked text shows no more of the value than the table says, whatever the value holds, and hides at
-//! least as much as it says; the number of `*` tells nothing of the length. Anything that is not text is withheld.
+//! Guarantees: a masked text shows no more of the value than the table says, whatever the value
+//! holds, and hides at least as much as it says; the number of `*` tells nothing of the length.
+//! Anything that is not text is withheld.
 //!
 //! | mask | shown | condition, else only `****` |
 //! |---|---|---|
@@ -17,10 +18,11 @@
 //! | | first quarter of the characters, likewise | 4 to 11 characters |
 //! | CARD | `****`, last 4 digits | at least 12 digits |
 //!
-//! PHONE gives the usual `138****5678` for a domestic mobile number. ID hides the region and the birth date of a
-//! resident identity number, which are as personal as the number: it shows the sequence and the check digit, by which
-//! a holder is asked to confirm it. ADDRESS suits addresses written from the large to the small (province, city,
-//! district first); digits are hidden for those that begin with the house number.
+//! PHONE gives the usual `138****5678` for a domestic mobile number. ID hides the region and the
+//! birth date of a resident identity number, which are as personal as the number: it shows the
+//! sequence and the check digit, by which a holder is asked to confirm it. ADDRESS suits addresses
+//! written from the large to the small (province, city, district first); digits are hidden for
+//! those that begin with the house number.
 
 use zeroize::Zeroizing;
 

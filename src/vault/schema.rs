@@ -1,8 +1,10 @@
-//! The shape of a record type: its fields, how each is checked and shown, how long a record is kept.
+//! The shape of a record type: its fields, how each is checked and shown, how long a record is
+//! kept.
 //!
-//! Guarantees: a [`Schema`] exists only if every rule of `lethe/v1/schema.proto` holds, whether it came from a draft
-//! ([`Schema::create`], [`Schema::evolve`]) or from its sealed row ([`Schema::from_json`]); its JSON fits one row; a
-//! field's number is never given to another field. A refusal lists every violation at once.
+//! Guarantees: a [`Schema`] exists only if every rule of `lethe/v1/schema.proto` holds, whether it
+//! came from a draft ([`Schema::create`], [`Schema::evolve`]) or from its sealed row
+//! ([`Schema::from_json`]); its JSON fits one row; a field's number is never given to another
+//! field. A refusal lists every violation at once.
 
 mod check;
 mod draft;
@@ -146,7 +148,8 @@ pub fn default_mask(kind: FieldKind) -> MaskKind {
     }
 }
 
-/// The bound of a value if its schema does not say; the only one for kinds other than TEXT and BYTES.
+/// The bound of a value if its schema does not say; the only one for kinds other than TEXT and
+/// BYTES.
 pub fn default_max_bytes(kind: FieldKind) -> usize {
     match kind {
         FieldKind::Text | FieldKind::Bytes => limits::TEXT_BYTES_DEFAULT,

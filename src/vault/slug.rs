@@ -1,7 +1,7 @@
 //! Names that people give: of tenants, record types, purposes and fields.
 //!
-//! Guarantees: a [`Slug`] or [`FieldName`] holds only its grammar, at most 63 bytes of lower-case ASCII, so that it can
-//! stand in a resource name, a message, a log or a metric without escaping.
+//! Guarantees: a [`Slug`] or [`FieldName`] holds only its grammar, at most 63 bytes of lower-case
+//! ASCII, so that it can stand in a resource name, a message, a log or a metric without escaping.
 
 use std::borrow::Borrow;
 use std::fmt;

@@ -1,10 +1,12 @@
 //! What a value of each field kind must look like.
 //!
-//! Guarantees: every check is total and linear in the value's length; a refusal is one of a fixed list of sentences and
-//! never holds the value or a part of it. Date fields accept ISO 8601 text and store the day.
+//! Guarantees: every check is total and linear in the value's length; a refusal is one of a fixed
+//! list of sentences and never holds the value or a part of it. Date fields accept ISO 8601 text
+//! and store the day.
 //!
-//! Sources: E.164 (phone), RFC 5321 and RFC 1035 (e-mail, ASCII only), GB 11643 with ISO 7064 MOD 11-2 and the province
-//! codes of GB/T 2260 (resident identity number), GB 32100 (unified social credit code).
+//! Sources: E.164 (phone), RFC 5321 and RFC 1035 (e-mail, ASCII only), GB 11643 with ISO 7064 MOD
+//! 11-2 and the province codes of GB/T 2260 (resident identity number), GB 32100 (unified social
+//! credit code).
 
 use super::calendar::{format_iso_date, parse_iso_date};
 use super::value::Value;
@@ -18,7 +20,8 @@ pub const PHONE_BYTES_MAX: usize = 16;
 /// Resident identity numbers and unified social credit codes.
 pub const ID_BYTES: usize = 18;
 pub const POSTAL_CODE_BYTES_MAX: usize = 12;
-/// Births before this year are taken for slips of the pen; GB 11643 itself has an example born in 1880.
+/// Births before this year are taken for slips of the pen; GB 11643 itself has an example born in
+/// 1880.
 const BIRTH_YEAR_MIN: &str = "1800";
 
 /// Why a value is refused. The text completes "the field …".
@@ -68,7 +71,8 @@ pub enum ValueError {
     PostalCode,
 }
 
-/// Checks a value and gives it in the form in which it is stored: a DATE given as text becomes a day.
+/// Checks a value and gives it in the form in which it is stored: a DATE given as text becomes a
+/// day.
 ///
 /// `max_bytes` bounds TEXT and BYTES; the other kinds have bounds of their own.
 pub fn parse(kind: FieldKind, max_bytes: usize, value: Value) -> Result<Value, ValueError> {
@@ -138,8 +142,8 @@ pub fn text(s: &str, max_bytes: usize) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// A dot-atom of at most 64 bytes, `@`, and a dotted domain of letters, digits and hyphens (an internationalised one
-/// in its `xn--` form).
+/// A dot-atom of at most 64 bytes, `@`, and a dotted domain of letters, digits and hyphens (an
+/// internationalised one in its `xn--` form).
 fn email(s: &str) -> Result<(), ValueError> {
     if s.is_empty() {
         return Err(ValueError::Empty);
@@ -201,7 +205,8 @@ const PROVINCES: [&str; 35] = [
     "81", "82", "83",
 ];
 
-/// Six digits of region, eight of birth date, three of sequence, one check character (`X` or `x` is ten).
+/// Six digits of region, eight of birth date, three of sequence, one check character (`X` or `x` is
+/// ten).
 fn resident_id(s: &str) -> Result<(), ValueError> {
     if s.chars().count() != ID_BYTES {
         return Err(ValueError::IdLength);
@@ -243,7 +248,8 @@ fn is_birth_date(yyyymmdd: &str) -> bool {
 /// The 31 characters of GB 32100, in the order of their values.
 const USCC_ALPHABET: &[u8; 31] = b"0123456789ABCDEFGHJKLMNPQRTUWXY";
 
-/// Authority, category, six digits of region, nine characters of organisation code, one check character; either case.
+/// Authority, category, six digits of region, nine characters of organisation code, one check
+/// character; either case.
 fn uscc(s: &str) -> Result<(), ValueError> {
     if s.chars().count() != ID_BYTES {
         return Err(ValueError::IdLength);
@@ -257,7 +263,8 @@ fn uscc(s: &str) -> Result<(), ValueError> {
             return Err(ValueError::IdRegion);
         }
         if i == ID_BYTES - 1 {
-            // The check character makes the weighted sum of all a multiple of 31; its own weight is 1.
+            // The check character makes the weighted sum of all a multiple of 31; its own weight is
+            // 1.
             return ((sum + value) % 31 == 0)
                 .then_some(())
                 .ok_or(ValueError::CheckDigit);

@@ -1,7 +1,8 @@
 //! One field's value: personal data in memory.
 //!
-//! Guarantees: a value is overwritten when it is dropped; `Debug` shows its type and nothing of its content; a copy is
-//! made only by [`Value::duplicate`]; the bytes that the blind index hashes are those of docs/FORMAT.md §5.2.
+//! Guarantees: a value is overwritten when it is dropped; `Debug` shows its type and nothing of its
+//! content; a copy is made only by [`Value::duplicate`]; the bytes that the blind index hashes are
+//! those of docs/FORMAT.md §5.2.
 
 use std::fmt;
 
@@ -80,8 +81,9 @@ impl Value {
         }
     }
 
-    /// What the blind index hashes and what a search compares (docs/FORMAT.md §5.2): equal for two spellings of the
-    /// same thing under this kind. Total: a value that the kind does not allow gives its own bytes.
+    /// What the blind index hashes and what a search compares (docs/FORMAT.md §5.2): equal for two
+    /// spellings of the same thing under this kind. Total: a value that the kind does not allow
+    /// gives its own bytes.
     pub fn normalised(&self, kind: FieldKind) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(match self {
             Value::Text(s) => normalised_text(s, kind),

@@ -1,8 +1,9 @@
 //! Records against their schema.
 //!
-//! Guarantees: what [`Schema::check`] returns has only fields of the schema, each in its stored form, with none that
-//! is required missing and within the record's limits. A refusal lists every violation, names the field and never holds
-//! a value; a name that is no field name is not repeated, since the caller may have put personal data there.
+//! Guarantees: what [`Schema::check`] returns has only fields of the schema, each in its stored
+//! form, with none that is required missing and within the record's limits. A refusal lists every
+//! violation, names the field and never holds a value; a name that is no field name is not
+//! repeated, since the caller may have put personal data there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,7 +1,8 @@
 //! From a draft to a schema: every rule of `lethe/v1/schema.proto`, each with its own sentence.
 //!
-//! Guarantees: [`Schema::create`] and [`Schema::evolve`] list all violations of a draft at once, each with the path of
-//! what is wrong; the list is bounded by the limits, since an oversize draft is refused before it is looked into.
+//! Guarantees: [`Schema::create`] and [`Schema::evolve`] list all violations of a draft at once,
+//! each with the path of what is wrong; the list is bounded by the limits, since an oversize draft
+//! is refused before it is looked into.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -50,7 +51,8 @@ pub enum RetentionDraft {
 /// One thing that is wrong with a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaViolation {
-    /// Such as `type`, `retention`, `fields.phone.mask`, or `fields[3].name` for a field without a proper name.
+    /// Such as `type`, `retention`, `fields.phone.mask`, or `fields[3].name` for a field without a
+    /// proper name.
     pub path: String,
     pub problem: SchemaProblem,
 }
@@ -126,7 +128,8 @@ pub enum SchemaProblem {
 }
 
 impl SchemaProblem {
-    /// Whether the draft is sound in itself and only does not fit the revision that exists (FAILED_PRECONDITION).
+    /// Whether the draft is sound in itself and only does not fit the revision that exists
+    /// (FAILED_PRECONDITION).
     pub fn is_conflict(self) -> bool {
         use SchemaProblem as P;
         match self {

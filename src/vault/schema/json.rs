@@ -1,8 +1,9 @@
 //! A schema's plaintext in its sealed metadata row (docs/FORMAT.md §6.1).
 //!
-//! Guarantees: what [`Schema::to_json`] writes, [`Schema::from_json`] reads back equal; reading is strict (no unknown
-//! key) and passes through the same rules as a caller's draft. What a row leaves out has the safest meaning: a field
-//! without a class is SENSITIVE, one without a mask shows nothing that its kind's default does not.
+//! Guarantees: what [`Schema::to_json`] writes, [`Schema::from_json`] reads back equal; reading is
+//! strict (no unknown key) and passes through the same rules as a caller's draft. What a row leaves
+//! out has the safest meaning: a field without a class is SENSITIVE, one without a mask shows
+//! nothing that its kind's default does not.
 
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +104,8 @@ impl Schema {
             next_field: self.next_field,
             fields: self.fields.iter().map(FieldRow::of).collect(),
         };
-        // Strings, integers and enums only: serde_json has no way to fail. An empty row would not read back.
+        // Strings, integers and enums only: serde_json has no way to fail. An empty row would not
+        // read back.
         serde_json::to_vec(&row).unwrap_or_default()
     }
 
