@@ -1,0 +1,167 @@
+//! The shape of a record type: its fields, how each is checked and shown, how long a record is
+//! kept.
+//!
+//! Guarantees: a [`Schema`] exists only if every rule of `lethe/v1/schema.proto` holds, whether it
+//! came from a draft ([`Schema::create`], [`Schema::evolve`]) or from its sealed row
+//! ([`Schema::from_json`]); its JSON fits one row; a field's number is never given to another
+//! field. A refusal lists every violation at once.
+
+mod check;
+mod draft;
+mod json;
+
+use crate::class::{Classification, FieldKind, MaskKind};
+use crate::clock::UnixMillis;
+use crate::id::{Day, FieldOrd, TypeOrd};
+use crate::limits;
+
+use super::calendar::Period;
+use super::slug::{FieldName, Slug};
+use super::validate;
+
+pub use check::{FieldProblem, FieldViolation, Patch};
+pub use draft::{FieldDraft, RetentionDraft, SchemaDraft, SchemaProblem, SchemaViolation};
+pub use json::SchemaJsonError;
+
+/// For people, at most this many bytes.
+pub const DESCRIPTION_BYTES_MAX: usize = 500;
+
+/// How long records of a type are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// From the record's creation.
+    RetainFor(Period),
+    /// Until erased by request.
+    OpenEnded,
+}
+
+impl Retention {
+    /// The last day on which a record created then may be held ([`super::calendar::is_due`]).
+    pub fn expiry_day(self, created: UnixMillis) -> Day {
+        match self {
+            Retention::RetainFor(period) => period.expiry_day(created),
+            Retention::OpenEnded => Day::OPEN_ENDED,
+        }
+    }
+}
+
+/// One field of a schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldDef {
+    pub name: FieldName,
+    pub ord: FieldOrd,
+    pub kind: FieldKind,
+    pub class: Classification,
+    pub required: bool,
+    /// Implies `indexed`.
+    pub unique: bool,
+    pub indexed: bool,
+    /// Bound of a value: chosen for TEXT and BYTES, the kind's own for others.
+    pub max_bytes: usize,
+    pub mask: MaskKind,
+    /// Purposes for which the field may be read; empty means any.
+    pub purposes: Vec<Slug>,
+    pub description: String,
+}
+
+impl FieldDef {
+    /// Whether the field may be read for this purpose.
+    pub fn serves(&self, purpose: &str) -> bool {
+        self.purposes.is_empty() || self.purposes.iter().any(|p| p.as_str() == purpose)
+    }
+}
+
+/// A record type's current revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schema {
+    type_name: Slug,
+    ord: TypeOrd,
+    revision: u32,
+    /// Ascending by `ord`.
+    fields: Vec<FieldDef>,
+    retention: Retention,
+    erase_old_versions_synchronously: bool,
+    updated: UnixMillis,
+    /// The number that the next new field gets; above every number ever given.
+    next_field: u16,
+}
+
+impl Schema {
+    pub fn type_name(&self) -> &Slug {
+        &self.type_name
+    }
+
+    pub fn ord(&self) -> TypeOrd {
+        self.ord
+    }
+
+    /// 1, 2, …; at most `i32::MAX`, as it travels in an int32.
+    pub fn revision(&self) -> u32 {
+        self.revision
+    }
+
+    /// Ascending by number, which is the order in which they were declared.
+    pub fn fields(&self) -> &[FieldDef] {
+        &self.fields
+    }
+
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
+    pub fn erases_old_versions_synchronously(&self) -> bool {
+        self.erase_old_versions_synchronously
+    }
+
+    pub fn updated(&self) -> UnixMillis {
+        self.updated
+    }
+
+    pub fn field(&self, name: &str) -> Option<&FieldDef> {
+        self.fields.iter().find(|f| f.name.as_str() == name)
+    }
+
+    pub fn field_by_ord(&self, ord: FieldOrd) -> Option<&FieldDef> {
+        let at = self.fields.binary_search_by_key(&ord, |f| f.ord).ok()?;
+        self.fields.get(at)
+    }
+
+    /// Fields that have entries in the blind index.
+    pub fn indexed_fields(&self) -> impl Iterator<Item = &FieldDef> {
+        self.fields.iter().filter(|f| f.indexed)
+    }
+}
+
+/// How a field is masked if its schema does not say.
+pub fn default_mask(kind: FieldKind) -> MaskKind {
+    match kind {
+        FieldKind::Email => MaskKind::Email,
+        FieldKind::Phone => MaskKind::Phone,
+        FieldKind::ResidentId | FieldKind::Uscc => MaskKind::Id,
+        FieldKind::Text
+        | FieldKind::Integer
+        | FieldKind::Number
+        | FieldKind::Boolean
+        | FieldKind::Date
+        | FieldKind::Bytes
+        | FieldKind::PostalCode => MaskKind::Full,
+    }
+}
+
+/// The bound of a value if its schema does not say; the only one for kinds other than TEXT and
+/// BYTES.
+pub fn default_max_bytes(kind: FieldKind) -> usize {
+    match kind {
+        FieldKind::Text | FieldKind::Bytes => limits::TEXT_BYTES_DEFAULT,
+        FieldKind::Integer | FieldKind::Number => 8,
+        FieldKind::Boolean => 1,
+        FieldKind::Date => 4,
+        FieldKind::Email => validate::EMAIL_BYTES_MAX,
+        FieldKind::Phone => validate::PHONE_BYTES_MAX,
+        FieldKind::ResidentId | FieldKind::Uscc => validate::ID_BYTES,
+        FieldKind::PostalCode => validate::POSTAL_CODE_BYTES_MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests;
