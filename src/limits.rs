@@ -77,3 +77,18 @@ pub const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 pub const STREAMS_MAX: u32 = 256;
 /// Headers of a call.
 pub const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Identities that the configuration binds.
+pub const IDENTITIES_MAX: usize = 10_000;
+/// TLS handshakes at once; further peers wait in the kernel's queue.
+pub const HANDSHAKES_MAX: usize = 128;
+/// How long calls may go on after the vault was asked to stop.
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
+/// A silent connection is asked for a sign of life after this time, and closed after [`KEEPALIVE_TIMEOUT`].
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams that a peer opened and reset before they were looked at; more ends the connection (CVE-2023-44487).
+pub const PENDING_RESETS_MAX: usize = 64;
+/// Streams that the vault reset for protocol errors; more ends the connection.
+pub const LOCAL_RESETS_MAX: usize = 64;
+/// A file of the configuration (TOML, PEM).
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;

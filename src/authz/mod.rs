@@ -1,1 +1,35 @@
-//! authz
+//! Who may do what. A call carries a [`Principal`]; [`Authority::decide`] turns it into a [`Permit`] for one action and
+//! one tenant, or into a [`Denial`].
+//!
+//! Guarantees: nothing is allowed that no binding and no cell of the role matrix allows; a [`Permit`] is made here and
+//! nowhere else, so that a vault call which takes one cannot be reached without a decision; a denial depends on the
+//! bindings only, never on what the vault holds, so that it cannot tell whether something exists.
+//!
+//! A permit cannot be made by hand:
+//! ```compile_fail,E0451
+//! use lethe::authz::{Permit, ReadRecord};
+//! let forged = Permit::<ReadRecord> { ..todo!() };
+//! ```
+//! nor copied from one action to another:
+//! ```compile_fail,E0308
+//! use lethe::authz::{EraseRecord, Permit, ReadRecord};
+//! fn widen(permit: Permit<ReadRecord>) -> Permit<EraseRecord> {
+//!     permit
+//! }
+//! ```
+
+mod action;
+mod authority;
+mod permit;
+mod principal;
+mod rpcs;
+
+pub use action::{
+    Action, ActionKind, CreateRecord, CreateSubject, CreateTenant, EraseBucket, EraseRecord,
+    EraseSubject, ReadBuckets, ReadKeyStatus, ReadRecord, ReadSchema, ReadStatus, ReadSubject,
+    ReadTenants, RotateKey, UpdateRecord, WriteSchema,
+};
+pub use authority::{Authority, Binding, BindingError, TenantScope};
+pub use permit::{ClassSet, Denial, Missing, Permit};
+pub use principal::{Principal, PrincipalError, TrustDomain};
+pub use rpcs::{RPCS, action_of};

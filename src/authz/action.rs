@@ -1,0 +1,99 @@
+//! Every action there is, each as a value and, where a permit can be had for it, as a type.
+//!
+//! Guarantees: an action is either about one tenant, about the vault, or (reading the list of tenants) about either;
+//! [`Action::reach`] says which, and a decision that is asked for the other is a denial.
+
+/// What an action is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// One tenant, which the call names.
+    Tenant,
+    /// The vault as a whole, whichever tenants the identity is bound to.
+    Vault,
+    /// The vault as a whole: only for an identity bound to all tenants.
+    WholeVault,
+    /// One tenant if the call names one, else those that the identity is bound to.
+    Either,
+}
+
+/// A type that stands for one action.
+pub trait ActionKind: Send + Sync + 'static {
+    const ACTION: Action;
+}
+
+macro_rules! actions {
+    ($($(#[$doc:meta])* $name:ident: $reach:ident),* $(,)?) => {
+        /// What a call asks to do.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Action {
+            $($(#[$doc])* $name,)*
+            /// Ask whether the vault serves. Open to every authenticated peer, bound or not: no permit exists for it.
+            Health,
+        }
+
+        impl Action {
+            /// Every action that a permit can be had for.
+            pub const PERMITTED: &[Action] = &[$(Action::$name),*];
+
+            /// `None`: no permit exists for it.
+            pub(super) const fn reach(self) -> Option<Reach> {
+                match self {
+                    $(Action::$name => Some(Reach::$reach),)*
+                    Action::Health => None,
+                }
+            }
+
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Action::$name => stringify!($name),)*
+                    Action::Health => "Health",
+                }
+            }
+        }
+
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug)]
+            pub struct $name;
+
+            impl ActionKind for $name {
+                const ACTION: Action = Action::$name;
+            }
+        )*
+    };
+}
+
+actions!(
+    /// Create a tenant.
+    CreateTenant: WholeVault,
+    /// Get a tenant; list those that the identity is bound to.
+    ReadTenants: Either,
+    /// Create a schema or add a version to one.
+    WriteSchema: Tenant,
+    /// Get or list schemas.
+    ReadSchema: Tenant,
+    /// Create a subject.
+    CreateSubject: Tenant,
+    /// Get a subject.
+    ReadSubject: Tenant,
+    /// Erase a subject and all of its records.
+    EraseSubject: Tenant,
+    /// Create a record.
+    CreateRecord: Tenant,
+    /// Get, list or find records.
+    ReadRecord: Tenant,
+    /// Update a record.
+    UpdateRecord: Tenant,
+    /// Erase records.
+    EraseRecord: Tenant,
+    /// Read the vault's state.
+    ReadStatus: Vault,
+    /// Give the vault a new KEK and root key.
+    RotateKey: WholeVault,
+    /// Read what is wrapped by what.
+    ReadKeyStatus: Vault,
+    /// List retention buckets.
+    ReadBuckets: Tenant,
+    /// Erase a retention bucket.
+    EraseBucket: Tenant,
+);
