@@ -7,8 +7,9 @@
 use crate::crypto::Key;
 use crate::fieldmap::{FieldMap, PART_LEN};
 use crate::format::{Anchor, Kid, RecordRow};
+use crate::path::{Path, kind_name};
 use crate::scan::Rows;
-use crate::tree::{self, Head, Path};
+use crate::tree::{self, Head};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Warnings kept per run; more of the same say nothing new.
@@ -21,6 +22,8 @@ const VALUE_LEN_MAX: usize = 8_192;
 enum Lead {
     Node(Path, Key),
     Dek(Kid, Key),
+    /// A DEK that opened some version of the record: its other versions must have DEKs of their own.
+    Version([u8; 16], Key),
     Meta(u32, Key),
 }
 
@@ -39,6 +42,7 @@ pub struct Closure<'a> {
     vaults: Vec<[u8; 16]>,
     nodes_at: HashMap<Path, Vec<usize>>,
     records_at: HashMap<Kid, Vec<usize>>,
+    versions_of: HashMap<[u8; 16], Vec<usize>>,
     metas_at: HashMap<u32, Vec<usize>>,
     known: HashSet<Lead>,
     queue: Vec<Lead>,
@@ -64,8 +68,10 @@ impl<'a> Closure<'a> {
                 .push(i);
         }
         let mut records_at: HashMap<Kid, Vec<usize>> = HashMap::new();
+        let mut versions_of: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
         for (i, record) in rows.records.iter().enumerate() {
             records_at.entry(record.kid).or_default().push(i);
+            versions_of.entry(record.record).or_default().push(i);
         }
         let mut metas_at: HashMap<u32, Vec<usize>> = HashMap::new();
         for (i, meta) in rows.metas.iter().enumerate() {
@@ -76,6 +82,7 @@ impl<'a> Closure<'a> {
             vaults: rows.vaults.iter().copied().collect(),
             nodes_at,
             records_at,
+            versions_of,
             metas_at,
             known: HashSet::new(),
             queue: Vec::new(),
@@ -98,12 +105,20 @@ impl<'a> Closure<'a> {
         self.learn(Lead::Node(Path::ROOT, anchor.root_key));
     }
 
+    /// Takes a node key that was found outside the tree.
+    pub fn follow(&mut self, path: Path, key: Key) {
+        self.learn(Lead::Node(path, key));
+    }
+
     /// Follows every lead until none is left.
     pub fn run(&mut self) {
         while let Some(lead) = self.queue.pop() {
             match lead {
                 Lead::Node(path, key) => self.try_nodes(path, &key),
-                Lead::Dek(kid, dek) => self.try_records(kid, &dek),
+                Lead::Dek(kid, dek) => self.try_records(self.records_at.get(&kid).cloned(), &dek),
+                Lead::Version(id, dek) => {
+                    self.try_records(self.versions_of.get(&id).cloned(), &dek)
+                }
                 Lead::Meta(tenant, key) => self.try_metas(tenant, &key),
             }
         }
@@ -138,11 +153,7 @@ impl<'a> Closure<'a> {
             };
             let opened = tree::read_body(&path, row.aux, &body);
             *slot = Some(body);
-            let place = format!(
-                "{} {path:?} ver {:016x}",
-                tree::kind_name(path.kind),
-                row.ver
-            );
+            let place = format!("{} {path:?} ver {:016x}", kind_name(path.kind), row.ver);
             if row.len() > VALUE_LEN_MAX {
                 self.warn(format!("{place}: value of {} bytes", row.len()));
             }
@@ -178,17 +189,21 @@ impl<'a> Closure<'a> {
         }
     }
 
-    fn try_records(&mut self, kid: Kid, dek: &Key) {
-        for i in self.records_at.get(&kid).cloned().unwrap_or_default() {
+    fn try_records(&mut self, candidates: Option<Vec<usize>>, dek: &Key) {
+        for i in candidates.unwrap_or_default() {
             let (Some(slot), Some(row)) = (self.records.get_mut(i), self.rows.records.get(i))
             else {
                 continue;
             };
-            if slot.is_none() {
-                *slot = self.vaults.iter().find_map(|v| row.open_with_dek(v, dek));
+            if slot.is_some() {
+                continue;
             }
-            if slot.is_some() && row.len() > VALUE_LEN_MAX {
-                self.warn(format!("record row of {} bytes", row.len()));
+            *slot = self.vaults.iter().find_map(|v| row.open_with_dek(v, dek));
+            if slot.is_some() {
+                if row.len() > VALUE_LEN_MAX {
+                    self.warn(format!("record row of {} bytes", row.len()));
+                }
+                self.learn(Lead::Version(row.record, *dek));
             }
         }
     }

@@ -4,7 +4,8 @@
 //! and one anchor. Whatever those open, it opens; what stays shut was forgotten. It shares no code with the
 //! vault, so that a mistake there is not repeated here.
 //!
-//! Layout: [`scan`] finds rows in raw bytes, [`format`] and [`tree`] read them, [`closure`] opens what can be
+//! Layout: [`scan`] finds rows in raw bytes, [`format`], [`path`],
+//! [`tree`] and [`fieldmap`] read them, [`closure`] opens what can be
 //! opened, [`sweep`] guesses keys, [`find`] looks for plaintext, [`ledger`] checks the erasure ledger and
 //! receipts, [`inputs`] reads files, [`report`] says it in JSON.
 
@@ -16,6 +17,7 @@ pub mod find;
 pub mod format;
 pub mod inputs;
 pub mod ledger;
+pub mod path;
 pub mod report;
 pub mod scan;
 pub mod sweep;

@@ -147,11 +147,7 @@ fn open(args: &[String]) -> Result<(Value, u8), Fail> {
             guess.bytes("anchor", &found.anchor.payload);
         }
         o.inputs.read(None, &mut guess)?;
-        for (i, plain, _) in &guess.opened {
-            if let Some(slot) = closure.records.get_mut(*i) {
-                *slot = Some(plain.clone());
-            }
-        }
+        guess.feed(&mut closure);
         sweep = Some(guess);
     }
     let (versions, sealed) = versions(&rows, &closure.records);
@@ -169,7 +165,7 @@ fn open(args: &[String]) -> Result<(Value, u8), Fail> {
         with_values: o.with_values,
     };
     let (report, found) = outcome.json();
-    let swept = sweep.as_ref().is_some_and(|s| !s.opened.is_empty());
+    let swept = sweep.as_ref().is_some_and(Sweep::has_hits);
     let code = match (found, swept) {
         (true, _) => 3,
         (false, true) => 4,

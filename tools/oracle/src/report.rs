@@ -7,9 +7,9 @@ use crate::fieldmap::Field;
 use crate::find::{Finder, Sightings};
 use crate::format::kek_id;
 use crate::inputs::FoundAnchor;
+use crate::path::{kid_tenant, kind_name};
 use crate::scan::{Rows, Totals};
 use crate::sweep::Sweep;
-use crate::tree::{kid_tenant, kind_name};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,12 +31,17 @@ pub struct Outcome<'a> {
     pub with_values: bool,
 }
 
+/// Where one searched text stands in what was opened.
+#[derive(Default)]
+struct Hits {
+    fields: Vec<Value>,
+    plaintexts: BTreeMap<&'static str, u64>,
+}
+
 impl Outcome<'_> {
     /// The report, and whether any searched text was found.
     pub fn json(&self) -> (Value, bool) {
-        let finds: Vec<Value> = (0..self.finder.needles().len())
-            .map(|n| self.find(n))
-            .collect();
+        let finds = self.finds();
         let found = finds
             .iter()
             .any(|f| f.get("found") == Some(&Value::Bool(true)));
@@ -66,7 +71,7 @@ impl Outcome<'_> {
             "metadata": self.metadata(),
             "find": finds,
             "found": found,
-            "sweep": self.sweep.map(|s| self.sweep_json(s)),
+            "sweep": self.sweep.map(Sweep::json),
             "format_warnings": self.warnings(),
         });
         (report, found)
@@ -132,33 +137,50 @@ impl Outcome<'_> {
         self.closure.opened_metas().into_iter().map(row).collect()
     }
 
-    fn find(&self, needle: usize) -> Value {
-        let holds = |bytes: &[u8]| self.finder.occurs(bytes).contains(&needle);
-        let mut fields = Vec::new();
-        let mut plaintexts: BTreeMap<&str, u64> = BTreeMap::new();
-        for (kind, _) in self.closure.plaintexts().filter(|(_, p)| holds(p)) {
-            *plaintexts.entry(kind).or_default() += 1;
-        }
-        for v in self.versions.iter().filter(|v| holds(&v.plain)) {
-            // Counted here too, for a text that lies across two chunks.
-            *plaintexts.entry("record_version").or_default() += 1;
-            let hits = v
-                .map
-                .iter()
-                .flat_map(|m| &m.fields)
-                .filter(|f| holds(&f.value));
-            fields.extend(hits.map(|f| {
-                json!({"record": uuid(&v.record), "rec_ver": v.rec_ver, "kid": hex(&v.kid), "field": f.field})
-            }));
-        }
-        let in_anchor = self.anchors.iter().any(|a| holds(&a.anchor.payload));
-        if in_anchor {
-            plaintexts.insert("anchor", 1);
-        }
-        let clear: Vec<Value> = self
-            .clear
+    /// What is known of each searched text. One pass over the plaintexts serves all of them.
+    fn finds(&self) -> Vec<Value> {
+        let mut hits: Vec<Hits> = self
+            .finder
+            .needles()
             .iter()
-            .filter(|((n, _), _)| *n == needle)
+            .map(|_| Hits::default())
+            .collect();
+        let mut note = |bytes: &[u8], what: &dyn Fn(&mut Hits)| {
+            for needle in self.finder.occurs(bytes) {
+                hits.get_mut(needle).into_iter().for_each(what);
+            }
+        };
+        for (kind, plain) in self.closure.plaintexts() {
+            note(plain, &|h| *h.plaintexts.entry(kind).or_default() += 1);
+        }
+        for found in self.anchors {
+            note(&found.anchor.payload, &|h| {
+                *h.plaintexts.entry("anchor").or_default() += 1
+            });
+        }
+        for v in self.versions {
+            // Counted once more as a whole, for a text that lies across two chunks.
+            note(&v.plain, &|h| {
+                *h.plaintexts.entry("record_version").or_default() += 1
+            });
+            for f in v.map.iter().flat_map(|m| &m.fields) {
+                note(&f.value, &|h| {
+                    h.fields
+                        .push(json!({"record": uuid(&v.record), "rec_ver": v.rec_ver,
+                        "kid": hex(&v.kid), "field": f.field}));
+                });
+            }
+        }
+        hits.into_iter()
+            .enumerate()
+            .map(|(needle, h)| self.find(needle, h))
+            .collect()
+    }
+
+    fn find(&self, needle: usize, hits: Hits) -> Value {
+        let Hits { fields, plaintexts } = hits;
+        let seen = self.clear.iter().filter(|((n, _), _)| *n == needle);
+        let clear: Vec<Value> = seen
             .map(|((_, encoding), s)| json!({"encoding": encoding, "source": s.source, "offset": s.offset}))
             .collect();
         let text = self
@@ -168,8 +190,7 @@ impl Outcome<'_> {
             .map(String::as_str)
             .unwrap_or_default();
         let tokens = self.token_hits(text);
-        let found =
-            !(fields.is_empty() && plaintexts.is_empty() && clear.is_empty() && tokens.is_empty());
+        let found = !(plaintexts.is_empty() && clear.is_empty() && tokens.is_empty());
         json!({"text": text, "found": found, "fields": fields, "plaintexts": plaintexts, "clear": clear,
             "index_tokens": tokens})
     }
@@ -215,22 +236,6 @@ impl Outcome<'_> {
             }
         }
         hits
-    }
-
-    fn sweep_json(&self, sweep: &Sweep) -> Value {
-        let opened: Vec<Value> = sweep
-            .opened
-            .iter()
-            .filter_map(|(i, _, source)| {
-                let r = self.rows.records.get(*i)?;
-                Some(
-                    json!({"record": uuid(&r.record), "rec_ver": r.rec_ver, "kid": hex(&r.kid),
-                    "chunk": r.chunk, "key_found_in": source}),
-                )
-            })
-            .collect();
-        json!({"aimed_at": sweep.aimed(), "windows_tried": sweep.tried(), "bound_hit": sweep.bound_hit,
-            "opened": opened})
     }
 
     fn warnings(&self) -> Vec<String> {

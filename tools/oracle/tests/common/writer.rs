@@ -9,6 +9,8 @@ use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 
+pub use super::disk::{Disk, field_map};
+
 pub type Key = [u8; 32];
 pub type Path = [u8; 14];
 pub const KEK: Key = [0x42; 32];
@@ -44,30 +46,6 @@ fn hkdf(salt: &[u8], ikm: &[u8], info: &str, out: &mut [u8]) {
         .unwrap();
 }
 
-/// A history of writes, and the bytes of each file as they are now.
-#[derive(Default)]
-pub struct Disk {
-    pub history: Vec<u8>,
-    pub files: BTreeMap<u32, Vec<u8>>,
-}
-
-impl Disk {
-    pub fn write(&mut self, file: u32, offset: usize, bytes: &[u8]) {
-        self.history.extend(file.to_be_bytes());
-        self.history.extend((offset as u64).to_be_bytes());
-        self.history.extend((bytes.len() as u32).to_be_bytes());
-        self.history.extend(bytes);
-        let image = self.files.entry(file).or_default();
-        image.resize(image.len().max(offset + bytes.len()), 0);
-        image[offset..offset + bytes.len()].copy_from_slice(bytes);
-    }
-
-    pub fn append(&mut self, file: u32, bytes: &[u8]) {
-        let end = self.files.get(&file).map_or(0, Vec::len);
-        self.write(file, end, bytes);
-    }
-}
-
 pub struct Page {
     pub slots: Vec<Key>,
     pub dead: [u8; 16],
@@ -88,7 +66,8 @@ pub struct Vault {
     pub id: [u8; 16],
     pub disk: Disk,
     pub pages: BTreeMap<(u32, u32, u32), Page>,
-    pub leaves: BTreeMap<(u32, u32, u32, u32), Vec<([u8; 16], u32, u8)>>,
+    /// Index entries by (tenant, bucket, run, leaf).
+    pub leaves: BTreeMap<(u32, u32, u32, u32), Vec<IndexEntry>>,
     pub heads: BTreeMap<u32, [Key; 2]>,
     pub keys: HashMap<Path, (Key, u64)>,
     pub signing_seed: Key,
@@ -434,8 +413,8 @@ impl Vault {
             2_112..=133_183 => (2, 2_112),
             _ => (3, 133_184),
         };
-        let mut levels: Vec<BTreeMap<u32, BTreeMap<(u8, u32), Entry>>> = vec![BTreeMap::new(); 4];
-        let mut owner: BTreeMap<(u8, u32), Entry> = BTreeMap::new();
+        let mut levels: Vec<BTreeMap<u32, Entries>> = vec![BTreeMap::new(); 4];
+        let mut owner: Entries = BTreeMap::new();
         for (n, (ver, key)) in children {
             let (top, start) = range(*n);
             let entry = (0, *n, *ver, *key);
@@ -470,6 +449,10 @@ impl Vault {
 }
 
 type Entry = (u8, u32, u64, Key);
+/// Entries by (level, ordinal), which is their order in a body.
+type Entries = BTreeMap<(u8, u32), Entry>;
+/// Token, page, slot.
+type IndexEntry = ([u8; 16], u32, u8);
 
 fn body(head: &[u8], entries: &[Entry]) -> Vec<u8> {
     let mut out = (head.len() as u16).to_be_bytes().to_vec();
@@ -478,24 +461,5 @@ fn body(head: &[u8], entries: &[Entry]) -> Vec<u8> {
     for (level, ord, ver, key) in entries {
         out.extend([&[*level][..], &be24(*ord), &ver.to_be_bytes(), key].concat());
     }
-    out
-}
-
-/// A padded field map with one text field, padded by the rule of section 5.1.
-pub fn field_map(subject: [u8; 16], text: &str) -> Vec<u8> {
-    let mut body = [&subject[..], &[0; 16], &[0, 1], &[0, 4, 1]].concat();
-    body.extend((text.len() as u32).to_be_bytes());
-    body.extend(text.as_bytes());
-    let mut out = (body.len() as u32).to_be_bytes().to_vec();
-    out.extend(body);
-    let len = out.len();
-    let step = if len <= 1_024 {
-        64
-    } else {
-        let e = (len as f64).log2().floor();
-        let s = e.log2().floor() + 1.0;
-        2f64.powf(e - s) as usize
-    };
-    out.resize(len.div_ceil(step) * step, 0);
     out
 }
