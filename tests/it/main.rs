@@ -1,0 +1,5 @@
+//! The integration binary: real servers on port 0 of the loopback interface, real certificates.
+
+mod daemon;
+mod door;
+mod peer;
