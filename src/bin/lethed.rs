@@ -1,5 +1,6 @@
 //! The daemon: arguments in, exit code out.
 
+use std::alloc::System;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,11 +9,11 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use lethe::clock::{Clock, SystemClock};
 use lethe::server::{self, Config, DevDir, LogFormat, ServerError};
+use zeroizing_alloc::ZeroAlloc;
 
-/// What was freed is wiped: keys live on in no heap page.
+/// What is freed is wiped.
 #[global_allocator]
-static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
-    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// The Lethe daemon: an encrypted customer-data vault that can prove it forgot.
 #[derive(Parser)]
@@ -34,7 +35,7 @@ enum Command {
     },
     /// Make a vault for development, or reuse it, and serve it. Not for production.
     Dev {
-        #[arg(long, default_value = "./lethe-dev")]
+        #[arg(long, default_value = "lethe-dev")]
         dir: PathBuf,
         /// A loopback address [default: 127.0.0.1:7443].
         #[arg(long)]
@@ -43,26 +44,19 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    server::harden()
-        .and_then(|()| start(args))
-        .map_or_else(failed, |()| ExitCode::SUCCESS)
+    server::exit_code(server::harden().and_then(|()| start(Args::parse())))
 }
 
 fn start(args: Args) -> Result<(), ServerError> {
     server::log_to_stderr(args.log_format);
-    let clock = Arc::new(SystemClock);
     let (config, banner) = match args.command {
         Command::Serve { config } => (Config::load(&config)?, String::new()),
         Command::Dev { dir, listen } => {
-            let dev = DevDir::prepare(&dir, listen, clock.now())?;
+            let dev = DevDir::prepare(&dir, listen, SystemClock.now())?;
             (dev.config.clone(), dev.banner())
         }
     };
-    server::block_on(config, clock, server::health_only, |_| print!("{banner}"))
-}
-
-fn failed(error: ServerError) -> ExitCode {
-    eprintln!("lethed: {error}");
-    ExitCode::FAILURE
+    server::block_on(config, Arc::new(SystemClock), server::health_only, |_| {
+        server::say(&banner)
+    })
 }

@@ -16,7 +16,7 @@ mod tls;
 pub use accept::DoorLimits;
 pub use config::{AnchorRequire, Config, ConfigProblem, EngineKind, KekSource, TlsFiles};
 pub use dev::{DEV_LISTEN, DevDir, DevProblem};
-pub use process::{LogFormat, harden, log_to_stderr, stop_signal};
+pub use process::{LogFormat, exit_code, harden, log_to_stderr, say, stop_signal};
 pub use run::{Door, Wiring, block_on, health_only, run};
 pub use tls::{IdentityProblem, Peer, TlsProblem, server_config};
 

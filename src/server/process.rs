@@ -5,7 +5,8 @@
 //! from libraries at WARN, which say nothing about contents.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
+use std::process::ExitCode;
 
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
@@ -50,6 +51,20 @@ pub fn log_to_stderr(format: LogFormat) {
         LogFormat::Text => registry.with(lines).try_init(),
         LogFormat::Json => registry.with(lines.json()).try_init(),
     };
+}
+
+/// Writes to standard output. A closed one is no reason to stop.
+pub fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Says on standard error what went wrong, if anything did.
+pub fn exit_code(outcome: Result<(), ServerError>) -> ExitCode {
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    let _ = writeln!(io::stderr(), "lethed: {error}");
+    ExitCode::FAILURE
 }
 
 /// Resolves at the first SIGTERM or SIGINT. They are caught from the call on, not from the first poll.

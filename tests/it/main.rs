@@ -3,3 +3,4 @@
 mod daemon;
 mod door;
 mod peer;
+mod stage;
