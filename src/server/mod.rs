@@ -1,1 +1,67 @@
-//! server
+//! The daemon's outside: configuration, the TLS door, the loop that accepts, the gate that every call passes.
+//!
+//! Guarantees: there is no listener without TLS 1.3 and a client certificate; every call that reaches a service carries
+//! the principal of a certificate that is valid at that moment and a path that `authz::RPCS` lists; connections,
+//! handshakes, streams, headers and the time of a call are bounded.
+
+mod accept;
+mod config;
+mod deadline;
+mod dev;
+mod gate;
+mod process;
+mod run;
+mod tls;
+
+pub use accept::DoorLimits;
+pub use config::{AnchorRequire, Config, ConfigProblem, EngineKind, KekSource, TlsFiles};
+pub use dev::{DEV_LISTEN, DevDir, DevProblem};
+pub use process::{LogFormat, exit_code, harden, log_to_stderr, say, stop_signal};
+pub use run::{Door, Wiring, block_on, health_only, run};
+pub use tls::{IdentityProblem, Peer, TlsProblem, server_config};
+
+use crate::authz::BindingError;
+use crate::pki::PkiError;
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("{path}: {source}")]
+    Io {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error("{path}: {problem}")]
+    Config {
+        path: String,
+        problem: ConfigProblem,
+    },
+    #[error("{path}: {problem}")]
+    Tls { path: String, problem: TlsProblem },
+    #[error("{dir}: {problem}")]
+    Dev { dir: String, problem: DevProblem },
+    #[error("identities: {0}")]
+    Bindings(#[from] BindingError),
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        addr: std::net::SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("the process could not be hardened: {0}")]
+    Harden(std::io::Error),
+    #[error("the runtime did not start: {0}")]
+    Runtime(std::io::Error),
+    #[error("serving failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+impl ServerError {
+    fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io {
+            path: path.display().to_string(),
+            source,
+        }
+    }
+}

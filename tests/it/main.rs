@@ -1,3 +1,6 @@
-//! The one integration binary: every suite that uses the library from outside is a module of it.
+//! The integration binary: real servers on port 0 of the loopback interface, real certificates.
 
-mod store;
+mod daemon;
+mod door;
+mod peer;
+mod stage;

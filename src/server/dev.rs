@@ -1,0 +1,411 @@
+//! `lethed dev`: a directory with all that a vault on one's own machine needs.
+//!
+//! Guarantees: a directory is either made whole or reused whole; one that is neither is refused and left as it is;
+//! nothing in it is ever overwritten. Only loopback addresses are listened on, since every key lies beside the data.
+
+use std::fmt::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{Config, ServerError};
+use crate::authz::TrustDomain;
+use crate::class::Role;
+use crate::clock::UnixMillis;
+use crate::pki::{Ca, Purpose, create_dir_private, write_new};
+
+/// Where a new development vault listens.
+pub const DEV_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7443);
+
+const TRUST_DOMAIN: &str = "dev.lethe";
+const LEAF_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+const CONFIG: &str = "lethed.toml";
+const CLIENTS: [(Role, &str); 3] = [
+    (Role::Application, "application"),
+    (Role::Operator, "operator"),
+    (Role::Auditor, "auditor"),
+];
+/// A directory that has them all is complete; [`CONFIG`] is written last.
+const FILES: [&str; 15] = [
+    "pki/ca.pem",
+    "pki/ca.key",
+    "pki/server.pem",
+    "pki/server.key",
+    "pki/application.pem",
+    "pki/application.key",
+    "pki/operator.pem",
+    "pki/operator.key",
+    "pki/auditor.pem",
+    "pki/auditor.key",
+    "kek",
+    "client-application.toml",
+    "client-operator.toml",
+    "client-auditor.toml",
+    CONFIG,
+];
+
+/// Why a development directory is not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DevProblem {
+    #[error("not empty, but {missing} is missing: remove the directory or name another")]
+    HalfMade { missing: &'static str },
+    #[error("a development vault listens on a loopback address only")]
+    NotLoopback,
+    #[error("was made to listen on {made_for}: leave --listen out, or name another directory")]
+    Listen { made_for: SocketAddr },
+    #[error("no random bytes: {0}")]
+    Random(std::io::ErrorKind),
+}
+
+/// A complete development directory.
+#[derive(Debug)]
+pub struct DevDir {
+    pub path: PathBuf,
+    pub config: Config,
+    /// Whether it was made just now.
+    pub fresh: bool,
+}
+
+impl DevDir {
+    /// Makes `path` if it is absent or empty, else reuses it. Port 0 in `listen` takes a free port, for good.
+    pub fn prepare(
+        path: &Path,
+        listen: Option<SocketAddr>,
+        now: UnixMillis,
+    ) -> Result<Self, ServerError> {
+        let refuse = |problem| ServerError::Dev {
+            dir: path.display().to_string(),
+            problem,
+        };
+        if listen.is_some_and(|addr| !addr.ip().is_loopback()) {
+            return Err(refuse(DevProblem::NotLoopback));
+        }
+        let fresh = is_absent_or_empty(path)?;
+        if fresh {
+            make(path, listen.unwrap_or(DEV_LISTEN), now)?;
+        } else if let Some(missing) = FILES.into_iter().find(|file| !path.join(file).is_file()) {
+            return Err(refuse(DevProblem::HalfMade { missing }));
+        }
+        let config = Config::load(&path.join(CONFIG))?;
+        if !config.listen.ip().is_loopback() {
+            return Err(refuse(DevProblem::NotLoopback));
+        }
+        match listen {
+            Some(addr) if !fresh && addr != config.listen && addr.port() != 0 => {
+                Err(refuse(DevProblem::Listen {
+                    made_for: config.listen,
+                }))
+            }
+            _ => Ok(Self {
+                path: path.to_path_buf(),
+                config,
+                fresh,
+            }),
+        }
+    }
+
+    /// What a person sees who starts it.
+    pub fn banner(&self) -> String {
+        let dir = quoted(&self.path);
+        let state = if self.fresh { "made" } else { "reused" };
+        let mut text = format!(
+            "\
+Lethe development vault, {listen}
+directory {dir} ({state})
+
+NOT FOR PRODUCTION: the key-encryption key, the certificate authority's key and every caller's key
+lie beside the data, one directory for all. Who copies it has the records. Certificates are good
+for a year from when the directory was made; to start over, stop the vault and remove it.
+
+In another terminal:
+",
+            listen = self.config.listen
+        );
+        let record = "tenants/demo/records/RECORD_ID";
+        for (role, command) in [
+            (
+                "operator",
+                "schema apply SCHEMA.toml --tenant demo --create-tenant".into(),
+            ),
+            (
+                "application",
+                "record import DATA.csv --mapping MAPPING.toml --tenant demo".into(),
+            ),
+            ("application", "record list --tenant demo".into()),
+            ("application", format!("record get {record}")),
+            (
+                "application",
+                format!("record update {record} --from CHANGES.json"),
+            ),
+            (
+                "application",
+                format!("record erase {record} --receipt RECEIPT.json"),
+            ),
+            ("operator", "status".into()),
+        ] {
+            let client = quoted(&self.path.join(format!("client-{role}.toml")));
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "  cargo run --release --bin lethectl -- --config {client} {command}"
+            );
+        }
+        text
+    }
+}
+
+fn is_absent_or_empty(path: &Path) -> Result<bool, ServerError> {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(ServerError::io(path)(error)),
+    }
+}
+
+fn make(path: &Path, listen: SocketAddr, now: UnixMillis) -> Result<(), ServerError> {
+    let refuse = |problem| ServerError::Dev {
+        dir: path.display().to_string(),
+        problem,
+    };
+    let listen = with_port(listen)?;
+    if !path.exists() {
+        create_dir_private(path)?;
+    }
+    let pki = path.join("pki");
+    create_dir_private(&pki)?;
+    create_dir_private(&path.join("data"))?;
+
+    // Both are constants of the right form: the error cannot occur, and is not hidden if it does.
+    let domain = TrustDomain::parse(TRUST_DOMAIN)
+        .map_err(|e| config_problem(path, super::ConfigProblem::TrustDomain(e)))?;
+    let principal = |name: &str| {
+        domain
+            .principal(name)
+            .map_err(|e| config_problem(path, super::ConfigProblem::TrustDomain(e)))
+    };
+    let ca = Ca::new("Lethe development authority", now)?;
+    ca.write(&pki)?;
+    let ips = vec![
+        [127, 0, 0, 1].into(),
+        std::net::Ipv6Addr::LOCALHOST.into(),
+        listen.ip(),
+    ];
+    let server = Purpose::Server {
+        dns: vec!["localhost".into()],
+        ips,
+    };
+    ca.issue(&principal("lethed")?, &server, now, LEAF_LIFE)?
+        .write(&pki, "server")?;
+
+    let mut kek = Zeroizing::new([0_u8; 32]);
+    rustix::rand::getrandom(&mut kek[..], rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| refuse(DevProblem::Random(std::io::Error::from(errno).kind())))?;
+    write_new(&path.join("kek"), hex_line(&kek).as_bytes(), 0o600)?;
+
+    let mut config = daemon_config(listen);
+    for (role, name) in CLIENTS {
+        let principal = principal(name)?;
+        ca.issue(&principal, &Purpose::Client, now, LEAF_LIFE)?
+            .write(&pki, name)?;
+        let client = client_config(listen, name);
+        write_new(
+            &path.join(format!("client-{name}.toml")),
+            client.as_bytes(),
+            0o600,
+        )?;
+        config += &identity_config(principal.as_str(), role, name);
+    }
+    write_new(&path.join(CONFIG), config.as_bytes(), 0o600)?;
+    Ok(())
+}
+
+fn config_problem(path: &Path, problem: super::ConfigProblem) -> ServerError {
+    ServerError::Config {
+        path: path.join(CONFIG).display().to_string(),
+        problem,
+    }
+}
+
+/// A free port in the place of port 0, so that the files name the one that callers use.
+fn with_port(listen: SocketAddr) -> Result<SocketAddr, ServerError> {
+    if listen.port() != 0 {
+        return Ok(listen);
+    }
+    let bound = TcpListener::bind(listen).and_then(|socket| socket.local_addr());
+    bound.map_err(|source| ServerError::Listen {
+        addr: listen,
+        source,
+    })
+}
+
+/// The form of docs/FORMAT.md §1, built in place.
+fn hex_line(key: &[u8; 32]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(65));
+    for byte in key {
+        for nibble in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(nibble.into(), 16));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn daemon_config(listen: SocketAddr) -> String {
+    format!(
+        r#"# Made by `lethed dev`. Paths are relative to this file.
+listen = "{listen}"
+data = "data"
+
+[store]
+engine = "sled"
+
+[kek]
+file = "kek"
+
+# On a machine of one's own, start on any medium; receipts say which level was reached.
+[anchor]
+require = "any"
+
+[tls]
+cert = "pki/server.pem"
+key = "pki/server.key"
+client_ca = "pki/ca.pem"
+trust_domain = "{TRUST_DOMAIN}"
+"#
+    )
+}
+
+fn identity_config(uri: &str, role: Role, name: &str) -> String {
+    let clear = match role {
+        Role::Application => "\nclear = [\"PUBLIC\", \"GENERAL\", \"SENSITIVE\"]",
+        Role::Operator | Role::Auditor => "",
+    };
+    format!("\n[[identity]]\nuri = \"{uri}\"\nrole = \"{name}\"\ntenants = [\"*\"]{clear}\n")
+}
+
+fn client_config(listen: SocketAddr, name: &str) -> String {
+    format!(
+        "# For `lethectl --config`. Paths are relative to this file.\n\
+         endpoint = \"https://{listen}\"\n\
+         ca = \"pki/ca.pem\"\n\
+         cert = \"pki/{name}.pem\"\n\
+         key = \"pki/{name}.key\"\n"
+    )
+}
+
+/// As a POSIX shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_750_000_000_000);
+    const ANY: SocketAddr = SocketAddr::new(DEV_LISTEN.ip(), 0);
+
+    fn problem(outcome: Result<DevDir, ServerError>) -> DevProblem {
+        match outcome.err().unwrap() {
+            ServerError::Dev { problem, .. } => problem,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_directory_is_made_once_and_reused_as_it_is() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("lethe-dev");
+        let made = DevDir::prepare(&path, Some(ANY), NOW).unwrap();
+        assert!(made.fresh && made.config.listen.port() != 0);
+        assert_eq!(made.config.bindings.len(), 3);
+        let all = |path: &Path| FILES.map(|file| std::fs::read(path.join(file)).unwrap());
+        let before = all(&path);
+        for secret in FILES.iter().filter(|f| f.ends_with(".key") || **f == "kek") {
+            let mode = std::fs::metadata(path.join(secret))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600, "{secret}");
+        }
+        for dir in ["", "pki", "data"] {
+            let mode = std::fs::metadata(path.join(dir))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o700, "{dir}");
+        }
+        let kek = std::fs::read_to_string(path.join("kek")).unwrap();
+        assert_eq!((kek.len(), kek.ends_with('\n')), (65, true));
+        assert!(
+            kek.trim_end()
+                .bytes()
+                .all(|b| b"0123456789abcdef".contains(&b))
+        );
+        assert_ne!(&kek[..2].repeat(32), kek.trim_end());
+
+        let again = DevDir::prepare(&path, None, UnixMillis(NOW.0 + 1)).unwrap();
+        assert!(!again.fresh);
+        assert_eq!(again.config.listen, made.config.listen);
+        assert!(all(&path) == before);
+        for text in [made.banner(), again.banner()] {
+            assert!(text.contains("NOT FOR PRODUCTION") && !text.contains(kek.trim_end()));
+        }
+    }
+
+    #[test]
+    fn what_is_not_whole_is_refused_and_left_alone() {
+        for missing in FILES {
+            let tmp = tempfile::tempdir().unwrap();
+            DevDir::prepare(tmp.path(), Some(ANY), NOW).unwrap();
+            std::fs::remove_file(tmp.path().join(missing)).unwrap();
+            let outcome = DevDir::prepare(tmp.path(), None, NOW);
+            assert_eq!(problem(outcome), DevProblem::HalfMade { missing });
+            assert!(!tmp.path().join(missing).exists());
+        }
+    }
+
+    #[test]
+    fn it_listens_on_loopback_and_where_it_was_made_to() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("lethe-dev");
+        for open in ["0.0.0.0:0", "192.0.2.1:7443", "[::]:7443"] {
+            let outcome = DevDir::prepare(&path, Some(open.parse().unwrap()), NOW);
+            assert_eq!(problem(outcome), DevProblem::NotLoopback);
+        }
+        assert!(!path.exists());
+        let made_for = DevDir::prepare(&path, Some(ANY), NOW)
+            .unwrap()
+            .config
+            .listen;
+        assert!(DevDir::prepare(&path, Some(made_for), NOW).is_ok());
+        let other = SocketAddr::new(made_for.ip(), made_for.port() ^ 1);
+        let outcome = DevDir::prepare(&path, Some(other), NOW);
+        assert_eq!(problem(outcome), DevProblem::Listen { made_for });
+
+        let config = std::fs::read_to_string(path.join(CONFIG)).unwrap();
+        let opened = config.replacen("127.0.0.1", "0.0.0.0", 1);
+        std::fs::write(path.join(CONFIG), opened).unwrap();
+        assert_eq!(
+            problem(DevDir::prepare(&path, None, NOW)),
+            DevProblem::NotLoopback
+        );
+    }
+
+    #[test]
+    fn a_path_is_one_word_to_a_shell() {
+        assert_eq!(quoted(Path::new("./lethe-dev")), "./lethe-dev");
+        assert_eq!(quoted(Path::new("a b'c")), r"'a b'\''c'");
+    }
+}

@@ -1,0 +1,292 @@
+//! What every call passes before a service sees it.
+//!
+//! Guarantees: a service is reached only with the [`Principal`] of a certificate that is valid at this moment in the
+//! request's extensions, on a path that `authz::RPCS` lists, uncompressed, and is dropped at its deadline. Verdicts, in
+//! this order: UNAUTHENTICATED, UNIMPLEMENTED, INVALID_ARGUMENT (a deadline that cannot be read), DEADLINE_EXCEEDED.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use super::deadline;
+use super::tls::Peer;
+use crate::authz::{self, Principal};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// What the gate needs to know.
+#[derive(Clone)]
+pub struct GateLayer {
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    pub deadline_max: Duration,
+}
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gate<S>;
+
+    fn layer(&self, inner: S) -> Gate<S> {
+        Gate {
+            inner,
+            gate: self.clone(),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Gate<S> {
+    inner: S,
+    gate: GateLayer,
+}
+
+type Reply = Result<Response<Body>, Infallible>;
+
+impl<S> Service<Request<Body>> for Gate<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let (principal, time) = match self.gate.examine(&request) {
+            Ok(passed) => passed,
+            Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
+        };
+        request.extensions_mut().insert(principal);
+        let call = self.inner.call(request);
+        let metrics = Arc::clone(&self.gate.metrics);
+        Box::pin(async move {
+            let reply = tokio::time::timeout(time, call).await.unwrap_or_else(|_| {
+                Ok(Status::deadline_exceeded("the call took too long").into_http())
+            })?;
+            match Status::from_header_map(reply.headers()).map(|status| status.code()) {
+                Some(Code::PermissionDenied) => metrics.calls_denied.one(),
+                Some(Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable) => {
+                    metrics.calls_failed.one();
+                }
+                _ => {}
+            }
+            Ok(reply)
+        })
+    }
+}
+
+impl GateLayer {
+    fn examine(&self, request: &Request<Body>) -> Result<(Principal, Duration), Status> {
+        let peer = request
+            .extensions()
+            .get::<Peer>()
+            .ok_or_else(|| Status::unauthenticated("no client certificate"))?;
+        if peer.expires <= self.clock.now() {
+            return Err(Status::unauthenticated(
+                "the client certificate has expired",
+            ));
+        }
+        if authz::action_of(request.uri().path()).is_none() {
+            return Err(Status::unimplemented("no such method"));
+        }
+        if is_compressed(request.headers()) {
+            return Err(Status::unimplemented("compression is not supported"));
+        }
+        let time = deadline::of(request.headers(), self.deadline_max)?;
+        Ok((peer.principal.clone(), time))
+    }
+}
+
+/// Compressed secrets beside chosen text leak through their length (CRIME).
+fn is_compressed(headers: &HeaderMap) -> bool {
+    headers
+        .get_all("grpc-encoding")
+        .iter()
+        .any(|encoding| encoding != "identity")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::clock::{ManualClock, UnixMillis};
+
+    const EXPIRES: UnixMillis = UnixMillis(1_000_000);
+    const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+    /// Answers with the principal that it was given; `/lethe.v1.RecordService/GetRecord` never answers, and a few
+    /// others fail.
+    #[derive(Clone)]
+    struct Inner;
+
+    impl Service<Request<Body>> for Inner {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            let principal = request.extensions().get::<Principal>().unwrap().to_string();
+            let path = request.uri().path().to_owned();
+            Box::pin(async move {
+                match path.rsplit('/').next().unwrap() {
+                    "GetRecord" => std::future::pending().await,
+                    "GetStatus" => Ok(Status::permission_denied("").into_http()),
+                    "GetTenant" => Ok(Status::internal("").into_http()),
+                    _ => Ok(Status::ok(principal).into_http()),
+                }
+            })
+        }
+    }
+
+    struct Bench {
+        gate: Gate<Inner>,
+        clock: Arc<ManualClock>,
+        metrics: Arc<Metrics>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let clock = Arc::new(ManualClock::at(UnixMillis(0)));
+            let metrics = Arc::new(Metrics::default());
+            let layer = GateLayer {
+                clock: Arc::clone(&clock) as Arc<dyn Clock>,
+                metrics: Arc::clone(&metrics),
+                deadline_max: Duration::from_millis(200),
+            };
+            Self {
+                gate: layer.layer(Inner),
+                clock,
+                metrics,
+            }
+        }
+
+        async fn call(&self, path: &str, headers: &[(&'static str, &str)], known: bool) -> Status {
+            let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            for (name, value) in headers {
+                request.headers_mut().append(*name, value.parse().unwrap());
+            }
+            if known {
+                let principal = Principal::parse("spiffe://test/application").unwrap();
+                request.extensions_mut().insert(Peer {
+                    principal,
+                    expires: EXPIRES,
+                });
+            }
+            let reply = self.gate.clone().call(request).await.unwrap();
+            Status::from_header_map(reply.headers()).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_is_given_the_principal_of_the_connection() {
+        let passed = Bench::new()
+            .call(CHECK, &[("grpc-encoding", "identity")], true)
+            .await;
+        assert_eq!(
+            (passed.code(), passed.message()),
+            (Code::Ok, "spiffe://test/application")
+        );
+    }
+
+    #[tokio::test]
+    async fn who_is_unknown_or_expired_is_told_so_before_anything_else() {
+        let bench = Bench::new();
+        assert_eq!(
+            bench.call(CHECK, &[], false).await.code(),
+            Code::Unauthenticated
+        );
+        assert_eq!(
+            bench.call("/nothing", &[], false).await.code(),
+            Code::Unauthenticated
+        );
+        bench.clock.set(UnixMillis(EXPIRES.0 - 1));
+        assert_eq!(bench.call(CHECK, &[], true).await.code(), Code::Ok);
+        bench.clock.set(EXPIRES);
+        assert_eq!(
+            bench.call(CHECK, &[], true).await.code(),
+            Code::Unauthenticated
+        );
+        assert_eq!(
+            bench.call("/nothing", &[], true).await.code(),
+            Code::Unauthenticated
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_not_listed_or_compressed_is_not_served() {
+        let bench = Bench::new();
+        for path in [
+            "/nothing",
+            "/grpc.health.v1.Health/Watch",
+            "/lethe.v1.RecordService/Get",
+        ] {
+            assert_eq!(
+                bench.call(path, &[], true).await.code(),
+                Code::Unimplemented,
+                "{path}"
+            );
+        }
+        for encoding in ["gzip", "zstd", "Identity"] {
+            let got = bench
+                .call(CHECK, &[("grpc-encoding", encoding)], true)
+                .await;
+            assert_eq!(got.code(), Code::Unimplemented, "{encoding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_ends_at_its_deadline_or_at_the_cap() {
+        let bench = Bench::new();
+        let slow = "/lethe.v1.RecordService/GetRecord";
+        for (granted, least, most) in [("0n", 0, 150), ("20m", 20, 150), ("1H", 200, 5_000)] {
+            let since = Instant::now();
+            let got = bench.call(slow, &[(deadline::HEADER, granted)], true).await;
+            let took = since.elapsed().as_millis();
+            assert_eq!(got.code(), Code::DeadlineExceeded, "{granted}");
+            assert!((least..most).contains(&took), "{granted} took {took} ms");
+        }
+        assert_eq!(
+            bench.call(slow, &[], true).await.code(),
+            Code::DeadlineExceeded
+        );
+        let bad = bench.call(CHECK, &[(deadline::HEADER, "soon")], true).await;
+        assert_eq!(bad.code(), Code::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn denied_and_failed_calls_are_counted_apart() {
+        let bench = Bench::new();
+        let counts = || {
+            (
+                bench.metrics.calls_denied.value(),
+                bench.metrics.calls_failed.value(),
+            )
+        };
+        bench.call(CHECK, &[], true).await;
+        assert_eq!(counts(), (0, 0));
+        bench
+            .call("/lethe.admin.v1.VaultService/GetStatus", &[], true)
+            .await;
+        assert_eq!(counts(), (1, 0));
+        bench
+            .call("/lethe.v1.TenantService/GetTenant", &[], true)
+            .await;
+        assert_eq!(counts(), (1, 1));
+    }
+}

@@ -1,0 +1,174 @@
+//! From a configuration to a running daemon. The wiring is explicit and in one function, [`run`].
+//!
+//! Guarantees: the caller owns the socket and the signal to stop; when asked to stop, the daemon takes no new
+//! connection, lets calls end, and returns within `DoorLimits::shutdown`.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use super::accept::{DoorLimits, Reception};
+use super::gate::GateLayer;
+use super::process::stop_signal;
+use super::{Config, ServerError, tls};
+use crate::authz::{Authority, TrustDomain};
+use crate::clock::Clock;
+use crate::limits;
+use crate::metrics::Metrics;
+
+/// What services are built from, besides the configuration.
+#[derive(Clone)]
+pub struct Wiring {
+    pub authority: Arc<Authority>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A bound socket and all that a connection to it must satisfy.
+pub struct Door {
+    pub listener: TcpListener,
+    pub tls: Arc<ServerConfig>,
+    pub trust_domain: TrustDomain,
+    pub limits: DoorLimits,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Door {
+    /// Binds the socket and reads the files of the door.
+    pub async fn open(config: &Config, wiring: &Wiring) -> Result<Self, ServerError> {
+        let tls = tls::server_config(&config.tls, Arc::clone(&wiring.clock))?;
+        let addr = config.listen;
+        let listen = |source| ServerError::Listen { addr, source };
+        Ok(Self {
+            listener: TcpListener::bind(addr).await.map_err(listen)?,
+            tls,
+            trust_domain: config.tls.trust_domain.clone(),
+            limits: config.limits,
+            metrics: Arc::clone(&wiring.metrics),
+            clock: Arc::clone(&wiring.clock),
+        })
+    }
+
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves `routes` until `stop` resolves.
+    pub async fn serve(
+        self,
+        routes: Routes,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ServerError> {
+        let Self {
+            listener,
+            tls,
+            trust_domain,
+            limits: bounds,
+            metrics,
+            clock,
+        } = self;
+        let gate = GateLayer {
+            clock,
+            metrics: Arc::clone(&metrics),
+            deadline_max: bounds.deadline,
+        };
+        let reception = Reception::new(TlsAcceptor::from(tls), trust_domain, bounds, metrics);
+        let (connections, incoming) = mpsc::channel(1);
+        let accepting = tokio::spawn(reception.run(listener, connections));
+        let (stopping, mut stopped) = watch::channel(());
+        let serving = Server::builder()
+            .max_concurrent_streams(limits::STREAMS_MAX)
+            .http2_max_header_list_size(limits::HEADER_BYTES_MAX)
+            .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
+            .http2_max_pending_accept_reset_streams(Some(limits::PENDING_RESETS_MAX))
+            .http2_max_local_error_reset_streams(Some(limits::LOCAL_RESETS_MAX))
+            .layer(gate)
+            .serve_with_incoming_shutdown(
+                routes.prepare(),
+                ReceiverStream::new(incoming).map(Ok::<_, std::io::Error>),
+                async move {
+                    stop.await;
+                    stopping.send_replace(());
+                },
+            );
+        let too_long = async {
+            // An error means that the sender went with a server that ended by itself.
+            let _ = stopped.changed().await;
+            tokio::time::sleep(bounds.shutdown).await;
+        };
+        let outcome = tokio::select! {
+            served = serving => served.map_err(ServerError::from),
+            () = too_long => {
+                tracing::warn!("calls were cut off: they went on for too long after the stop");
+                Ok(())
+            }
+        };
+        accepting.abort();
+        outcome
+    }
+}
+
+/// Runs a daemon: configuration → authority → services → door. `listening` is told the address that was bound.
+pub async fn run<F>(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    services: F,
+    listening: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServerError>
+where
+    F: AsyncFnOnce(&Config, &Wiring) -> Result<Routes, ServerError>,
+{
+    let authority = Arc::new(Authority::new(config.bindings.clone())?);
+    let wiring = Wiring {
+        authority,
+        metrics: Arc::default(),
+        clock,
+    };
+    // The door opens before the vault: a wrong file is found before anything of the vault is touched. Nobody is
+    // accepted until it is served.
+    let door = Door::open(&config, &wiring).await?;
+    let routes = services(&config, &wiring).await?;
+    let addr = door.local_addr().unwrap_or(config.listen);
+    tracing::info!(%addr, "listening");
+    listening(addr);
+    door.serve(routes, stop).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// [`run`] on a runtime of its own, until SIGTERM or SIGINT.
+pub fn block_on<F>(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    services: F,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<(), ServerError>
+where
+    F: AsyncFnOnce(&Config, &Wiring) -> Result<Routes, ServerError>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(ServerError::Runtime)?.block_on(async {
+        let stop = stop_signal().map_err(ServerError::Runtime)?;
+        run(config, clock, services, listening, stop).await
+    })
+}
+
+/// Only the health service: what is served by a daemon without a vault.
+pub async fn health_only(_: &Config, _: &Wiring) -> Result<Routes, ServerError> {
+    let (_, health) = tonic_health::server::health_reporter();
+    Ok(Routes::new(health))
+}
