@@ -1,0 +1,328 @@
+//! The command line of lethectl. No flag carries a value of a record: argv is visible to every user of a machine.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::names::{RecordName, SubjectName, TenantName, TypeName};
+use crate::proto::v1::ErasureReason;
+
+const AFTER: &str = "Exit codes: 0 done · 1 refused or failed · 2 partly done (some rows failed) · 64 wrong usage.\n\
+    Values of records come from files or standard input, never from arguments.";
+
+/// Uses and operates a Lethe vault.
+#[derive(Debug, Parser)]
+#[command(name = "lethectl", version, after_help = AFTER, propagate_version = true)]
+pub struct Cli {
+    /// Client configuration (endpoint, ca, cert, key)
+    #[arg(long, global = true, env = "LETHE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How to print results; errors follow it on standard error
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Deadline of each call in seconds, at most 60
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
+    pub timeout: Duration,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Data controllers on whose behalf records are kept
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// Which fields a record type has, how they are checked and how long they are kept
+    #[command(subcommand)]
+    Schema(SchemaCommand),
+    /// The people whom records are about
+    #[command(subcommand)]
+    Subject(SubjectCommand),
+    /// Store, read, correct, find and erase records
+    #[command(subcommand)]
+    Record(RecordCommand),
+    /// Records of one type that expire on one day
+    #[command(subcommand)]
+    Bucket(BucketCommand),
+    /// Keys of the vault
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Check the evidence of an erasure without a vault
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
+    /// The vault's state
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// Create a tenant
+    Create {
+        /// `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`
+        id: TenantName,
+        /// What people call it; not a person's name
+        #[arg(long)]
+        display_name: Option<String>,
+    },
+    /// List the tenants that you may see
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SchemaCommand {
+    /// Create a schema, or bring it to what the file says; does nothing if it is so already
+    Apply {
+        file: PathBuf,
+        #[arg(long)]
+        tenant: TenantName,
+        /// Create the tenant first if it does not exist
+        #[arg(long)]
+        create_tenant: bool,
+    },
+    /// Show the current revision of a schema
+    Get {
+        #[arg(value_name = "TYPE")]
+        schema: TypeName,
+        #[arg(long)]
+        tenant: TenantName,
+    },
+    /// List the schemas of a tenant
+    List {
+        #[arg(long)]
+        tenant: TenantName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SubjectCommand {
+    /// Create a subject; keep the name that is printed, it is the only handle
+    Create {
+        #[arg(long)]
+        tenant: TenantName,
+    },
+    /// Erase a subject with all its records
+    Erase {
+        /// `tenants/{tenant}/subjects/{uuid}`
+        name: SubjectName,
+        #[command(flatten)]
+        how: EraseArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RecordCommand {
+    /// Import a CSV file; a second import updates instead of doubling
+    Import {
+        data: PathBuf,
+        #[arg(long)]
+        tenant: TenantName,
+        /// Which column goes into which field (TOML)
+        #[arg(long, value_name = "FILE")]
+        mapping: PathBuf,
+        /// What values are read for when a row is compared with its record
+        #[arg(long, default_value = "")]
+        purpose: String,
+    },
+    /// Create a record from a JSON object of its fields
+    Create {
+        #[arg(long)]
+        tenant: TenantName,
+        #[arg(long = "type", value_name = "TYPE")]
+        schema: TypeName,
+        /// Whom it is about; a new subject if not given
+        #[arg(long)]
+        subject: Option<SubjectName>,
+        /// JSON file, `-` for standard input
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        from: PathBuf,
+    },
+    /// Show a record
+    Get {
+        /// `tenants/{tenant}/records/{uuid}`
+        name: RecordName,
+        #[command(flatten)]
+        view: ViewArgs,
+    },
+    /// Change fields of a record; `null` removes a field
+    Update {
+        name: RecordName,
+        /// JSON object of the fields that change, `-` for standard input
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        from: PathBuf,
+        /// Change only this version of the record
+        #[arg(long)]
+        etag: Option<String>,
+    },
+    /// List records of a tenant
+    List {
+        #[arg(long)]
+        tenant: TenantName,
+        #[arg(long = "type", value_name = "TYPE")]
+        schema: Option<TypeName>,
+        /// Stop after so many
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+        #[command(flatten)]
+        view: ViewArgs,
+    },
+    /// Find the records that hold exactly a value, which is asked for or read from standard input
+    Find {
+        #[arg(long)]
+        tenant: TenantName,
+        #[arg(long = "type", value_name = "TYPE")]
+        schema: TypeName,
+        /// An indexed field
+        #[arg(long)]
+        field: String,
+        #[command(flatten)]
+        view: ViewArgs,
+    },
+    /// Erase records for ever
+    Erase {
+        /// `tenants/{tenant}/records/{uuid}`, up to 1000 of one tenant
+        #[arg(required = true, num_args = 1..=1_000)]
+        names: Vec<RecordName>,
+        #[command(flatten)]
+        how: EraseArgs,
+    },
+}
+
+/// What of a record is read, and what for.
+#[derive(Debug, Args)]
+pub struct ViewArgs {
+    /// Only these fields, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "FIELD,...")]
+    pub fields: Vec<String>,
+    /// What the values are read for
+    #[arg(long, default_value = "")]
+    pub purpose: String,
+}
+
+/// How something is erased.
+#[derive(Debug, Args)]
+pub struct EraseArgs {
+    #[arg(long, value_enum, default_value_t = Reason::SubjectRequest)]
+    pub reason: Reason,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Show what would go and stop
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// Save the signed receipts as JSON
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
+}
+
+/// Why something is erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Reason {
+    SubjectRequest,
+    Retention,
+    Contract,
+}
+
+impl From<Reason> for i32 {
+    fn from(reason: Reason) -> i32 {
+        match reason {
+            Reason::SubjectRequest => ErasureReason::SubjectRequest.into(),
+            Reason::Retention => ErasureReason::Retention.into(),
+            Reason::Contract => ErasureReason::Contract.into(),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BucketCommand {
+    /// List the retention buckets of a tenant
+    List {
+        #[arg(long)]
+        tenant: TenantName,
+    },
+    /// Erase every record of one type that expires on one day, at once
+    Erase {
+        #[arg(long)]
+        tenant: TenantName,
+        #[arg(long = "type", value_name = "TYPE")]
+        schema: TypeName,
+        /// `2029-11-21`, UTC
+        #[arg(long, value_name = "DATE")]
+        expire_date: String,
+        #[command(flatten)]
+        how: EraseArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Give the vault a new key-encryption key and a new root key
+    Rotate,
+    /// Say what is wrapped by what, and how old each key is
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReceiptCommand {
+    /// Check saved receipts against a public key that you know from elsewhere
+    Verify {
+        file: PathBuf,
+        /// The vault's Ed25519 public key, 64 hex digits (`lethectl status` shows it)
+        #[arg(long, value_name = "HEX", value_parser = super::receipt::public_key)]
+        public_key: super::receipt::PublicKey,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(n @ 1..=60) => Ok(Duration::from_secs(n)),
+        _ => Err("not a whole number of seconds from 1 to 60".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// A value on the command line would be in the process list and in shell histories.
+    #[test]
+    fn no_flag_carries_a_value_of_a_record() {
+        for arguments in [
+            ["lethectl", "record", "find", "--value"],
+            ["lethectl", "record", "create", "--set"],
+            ["lethectl", "record", "update", "--field"],
+        ] {
+            let error = Cli::try_parse_from(arguments).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                clap::error::ErrorKind::UnknownArgument,
+                "{arguments:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn bad_names_are_refused_before_any_call() {
+        let name = "tenants/a/records/07070707-0707-0707-0707-070707070707";
+        let parsed = |n: &str| Cli::try_parse_from(["lethectl", "record", "get", n]).is_ok();
+        assert!(parsed(name));
+        assert!(!parsed(
+            "tenants/a/subjects/07070707-0707-0707-0707-070707070707"
+        ));
+        assert!(!parsed("tenants/a/records/1"));
+        assert!(Cli::try_parse_from(["lethectl", "tenant", "create", "A"]).is_err());
+    }
+}
