@@ -10,7 +10,7 @@
 //! | NAME | first character, `**` | at least 2 characters |
 //! | PHONE | a leading `+`, first 3 digits, `****`, last 4 | at least 11 digits |
 //! | | a leading `+`, first 2 digits, `****`, last 2 | 8 to 10 digits |
-//! | EMAIL | first character of the local part, `***@`, domain | local part of at least 2 characters |
+//! | EMAIL | first character, `***@`, domain | local part of at least 2 characters |
 //! | | `***@`, domain | local part of 1 character |
 //! | ID | `****`, last 4 characters | at least 12 characters |
 //! | | `****`, last 2 characters | 8 to 11 characters |
