@@ -27,9 +27,7 @@ impl TenantScope {
                 if let Some(at) = ids.iter().position(|id| !is_tenant_id(id)) {
                     return Err(BindingError::TenantId(at));
                 }
-                Ok(Self::Only(Arc::new(
-                    ids.iter().map(|id| id.as_str().into()).collect(),
-                )))
+                Ok(Self::Only(Arc::new(ids.iter().map(|id| id.as_str().into()).collect())))
             }
         }
     }
@@ -104,27 +102,8 @@ impl Authority {
             return Err(BindingError::TooMany);
         }
         let mut map = HashMap::with_capacity(bindings.len());
-        for (
-            at,
-            Binding {
-                principal,
-                role,
-                tenants,
-                clear,
-            },
-        ) in bindings.into_iter().enumerate()
-        {
-            if map
-                .insert(
-                    principal,
-                    Rights {
-                        role,
-                        tenants,
-                        clear,
-                    },
-                )
-                .is_some()
-            {
+        for (at, Binding { principal, role, tenants, clear }) in bindings.into_iter().enumerate() {
+            if map.insert(principal, Rights { role, tenants, clear }).is_some() {
                 return Err(BindingError::Duplicate(at));
             }
         }
@@ -160,13 +139,7 @@ impl Authority {
             }
             (None, _) => return Err(deny(Missing::Target)),
         }
-        Ok(Permit::new(
-            principal,
-            rights.role,
-            tenant,
-            &rights.tenants,
-            rights.clear,
-        ))
+        Ok(Permit::new(principal, rights.role, tenant, &rights.tenants, rights.clear))
     }
 }
 
@@ -298,9 +271,8 @@ mod tests {
             for ((_, role), cell) in ROLES.iter().zip(cells) {
                 for (scope, expected) in ["all", "a"].into_iter().zip(cell.split(' ')) {
                     let who = principal(&format!("{role}/{scope}"));
-                    for (target, want) in [None, Some("a"), Some("b")]
-                        .into_iter()
-                        .zip(expected.chars())
+                    for (target, want) in
+                        [None, Some("a"), Some("b")].into_iter().zip(expected.chars())
                     {
                         let got = allowed(&authority, action, &who, target);
                         assert_eq!(got, want == 'y', "{action:?} {role} {scope} {target:?}");
@@ -316,10 +288,7 @@ mod tests {
         for who in ["stranger", "application", "application/all/more"].map(principal) {
             for action in Action::PERMITTED {
                 for target in [None, Some("a")] {
-                    assert!(
-                        !allowed(&authority, *action, &who, target),
-                        "{action:?} {who}"
-                    );
+                    assert!(!allowed(&authority, *action, &who, target), "{action:?} {who}");
                 }
             }
         }
@@ -330,36 +299,16 @@ mod tests {
         let authority = authority();
         let app = principal("application/a");
         let cases = [
-            (
-                authority
-                    .decide::<ReadRecord>(&principal("x"), Some("b"))
-                    .err(),
-                Missing::Binding,
-            ),
-            (
-                authority.decide::<ReadRecord>(&app, Some("b")).err(),
-                Missing::Tenant,
-            ),
-            (
-                authority.decide::<ReadRecord>(&app, None).err(),
-                Missing::Target,
-            ),
+            (authority.decide::<ReadRecord>(&principal("x"), Some("b")).err(), Missing::Binding),
+            (authority.decide::<ReadRecord>(&app, Some("b")).err(), Missing::Tenant),
+            (authority.decide::<ReadRecord>(&app, None).err(), Missing::Target),
         ];
         for (denial, missing) in cases {
-            assert_eq!(
-                denial,
-                Some(Denial {
-                    action: Action::ReadRecord,
-                    missing
-                })
-            );
+            assert_eq!(denial, Some(Denial { action: Action::ReadRecord, missing }));
         }
         let denial = authority.decide::<RotateKey>(&app, None).unwrap_err();
         assert_eq!(denial.missing, Missing::Role(Role::Application));
-        assert_eq!(
-            denial.to_string(),
-            "RotateKey: not a right of the role Application"
-        );
+        assert_eq!(denial.to_string(), "RotateKey: not a right of the role Application");
     }
 
     #[test]
@@ -374,10 +323,7 @@ mod tests {
         let one = authority.decide::<ReadTenants>(&all, Some("a")).unwrap();
         assert!(one.covers("a") && !one.covers("b"));
         assert_eq!(list.clear(), ClassSet::NONE);
-        assert_eq!(
-            authority.decide::<ReadTenants>(&app, None).unwrap().clear(),
-            ClassSet::ALL
-        );
+        assert_eq!(authority.decide::<ReadTenants>(&app, None).unwrap().clear(), ClassSet::ALL);
     }
 
     #[test]
@@ -393,10 +339,7 @@ mod tests {
         };
         assert_eq!(twice(1), None);
         assert_eq!(twice(2), Some(BindingError::Duplicate(1)));
-        assert_eq!(
-            twice(limits::IDENTITIES_MAX + 1),
-            Some(BindingError::TooMany)
-        );
+        assert_eq!(twice(limits::IDENTITIES_MAX + 1), Some(BindingError::TooMany));
         let scope = |ids: &[&str]| {
             TenantScope::parse(&ids.iter().map(|s| s.to_string()).collect::<Vec<_>>())
         };

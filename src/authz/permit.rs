@@ -38,14 +38,8 @@ impl FromIterator<Classification> for ClassSet {
 
 impl fmt::Debug for ClassSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = [
-            Classification::Public,
-            Classification::General,
-            Classification::Sensitive,
-        ];
-        f.debug_set()
-            .entries(all.into_iter().filter(|c| self.contains(*c)))
-            .finish()
+        let all = [Classification::Public, Classification::General, Classification::Sensitive];
+        f.debug_set().entries(all.into_iter().filter(|c| self.contains(*c))).finish()
     }
 }
 
@@ -152,11 +146,7 @@ mod tests {
         let set: ClassSet = [Public, Sensitive].into_iter().collect();
         assert!(set.contains(Public) && set.contains(Sensitive) && !set.contains(General));
         assert_eq!(set.with(General), ClassSet::ALL);
-        assert!(
-            [Public, General, Sensitive]
-                .into_iter()
-                .all(|c| !ClassSet::NONE.contains(c))
-        );
+        assert!([Public, General, Sensitive].into_iter().all(|c| !ClassSet::NONE.contains(c)));
         assert_eq!(format!("{set:?}"), "{Public, Sensitive}");
     }
 }

@@ -64,11 +64,7 @@ impl Principal {
         TrustDomain::parse(domain)?;
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
         let segment = |s: &str| !matches!(s, "" | "." | "..") && s.bytes().all(allowed);
-        if path.split('/').all(segment) {
-            Ok(Self(uri.into()))
-        } else {
-            Err(PrincipalError::Path)
-        }
+        if path.split('/').all(segment) { Ok(Self(uri.into())) } else { Err(PrincipalError::Path) }
     }
 
     pub fn as_str(&self) -> &str {
@@ -76,10 +72,7 @@ impl Principal {
     }
 
     pub fn is_of(&self, domain: &TrustDomain) -> bool {
-        let rest = self
-            .0
-            .strip_prefix(SCHEME)
-            .and_then(|r| r.strip_prefix(&*domain.0));
+        let rest = self.0.strip_prefix(SCHEME).and_then(|r| r.strip_prefix(&*domain.0));
         rest.is_some_and(|path| path.starts_with('/'))
     }
 }
@@ -102,11 +95,7 @@ mod tests {
 
     #[test]
     fn a_principal_has_one_spelling() {
-        let good = [
-            "spiffe://lethe.dev/application",
-            "spiffe://a/b/C_d-1.2",
-            "spiffe://a_b-1/...",
-        ];
+        let good = ["spiffe://lethe.dev/application", "spiffe://a/b/C_d-1.2", "spiffe://a_b-1/..."];
         for uri in good {
             assert_eq!(Principal::parse(uri).unwrap().as_str(), uri);
         }
@@ -143,11 +132,9 @@ mod tests {
     fn a_trust_domain_is_no_prefix_of_another() {
         let domain = TrustDomain::parse("lethe.dev").unwrap();
         assert!(domain.principal("application").unwrap().is_of(&domain));
-        for other in [
-            "spiffe://lethe.dev.evil/x",
-            "spiffe://lethe.de/x",
-            "spiffe://evil/lethe.dev/x",
-        ] {
+        for other in
+            ["spiffe://lethe.dev.evil/x", "spiffe://lethe.de/x", "spiffe://evil/lethe.dev/x"]
+        {
             assert!(!Principal::parse(other).unwrap().is_of(&domain), "{other}");
         }
     }

@@ -9,24 +9,12 @@ use super::Action;
 /// end, and the health protocol has clients go on without it where it is not served.
 pub const RPCS: &[(&str, Action)] = &[
     ("/grpc.health.v1.Health/Check", Action::Health),
-    (
-        "/lethe.admin.v1.VaultService/EraseBucket",
-        Action::EraseBucket,
-    ),
-    (
-        "/lethe.admin.v1.VaultService/GetKeyStatus",
-        Action::ReadKeyStatus,
-    ),
+    ("/lethe.admin.v1.VaultService/EraseBucket", Action::EraseBucket),
+    ("/lethe.admin.v1.VaultService/GetKeyStatus", Action::ReadKeyStatus),
     ("/lethe.admin.v1.VaultService/GetStatus", Action::ReadStatus),
-    (
-        "/lethe.admin.v1.VaultService/ListBuckets",
-        Action::ReadBuckets,
-    ),
+    ("/lethe.admin.v1.VaultService/ListBuckets", Action::ReadBuckets),
     ("/lethe.admin.v1.VaultService/RotateKey", Action::RotateKey),
-    (
-        "/lethe.v1.RecordService/BatchEraseRecords",
-        Action::EraseRecord,
-    ),
+    ("/lethe.v1.RecordService/BatchEraseRecords", Action::EraseRecord),
     ("/lethe.v1.RecordService/CreateRecord", Action::CreateRecord),
     ("/lethe.v1.RecordService/EraseRecord", Action::EraseRecord),
     ("/lethe.v1.RecordService/FindRecords", Action::ReadRecord),
@@ -37,14 +25,8 @@ pub const RPCS: &[(&str, Action)] = &[
     ("/lethe.v1.SchemaService/GetSchema", Action::ReadSchema),
     ("/lethe.v1.SchemaService/ListSchemas", Action::ReadSchema),
     ("/lethe.v1.SchemaService/UpdateSchema", Action::WriteSchema),
-    (
-        "/lethe.v1.SubjectService/CreateSubject",
-        Action::CreateSubject,
-    ),
-    (
-        "/lethe.v1.SubjectService/EraseSubject",
-        Action::EraseSubject,
-    ),
+    ("/lethe.v1.SubjectService/CreateSubject", Action::CreateSubject),
+    ("/lethe.v1.SubjectService/EraseSubject", Action::EraseSubject),
     ("/lethe.v1.SubjectService/GetSubject", Action::ReadSubject),
     ("/lethe.v1.TenantService/CreateTenant", Action::CreateTenant),
     ("/lethe.v1.TenantService/GetTenant", Action::ReadTenants),
@@ -87,32 +69,18 @@ mod tests {
             service = name("service ").unwrap_or(service);
             found.extend(name("rpc ").map(|rpc| format!("/{package}.{service}/{rpc}")));
         }
-        assert_eq!(
-            found.len(),
-            text.matches(") returns (").count(),
-            "an rpc was overlooked"
-        );
+        assert_eq!(found.len(), text.matches(") returns (").count(), "an rpc was overlooked");
         found
     }
 
     #[test]
     fn the_table_and_the_protobuf_files_name_the_same_methods() {
         let mut files = Vec::new();
-        proto_files(
-            &Path::new(env!("CARGO_MANIFEST_DIR")).join("proto"),
-            &mut files,
-        );
+        proto_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("proto"), &mut files);
         let served: BTreeSet<_> = files.iter().flat_map(|text| methods(text)).collect();
-        assert!(
-            served.contains("/lethe.v1.RecordService/GetRecord"),
-            "{served:?}"
-        );
+        assert!(served.contains("/lethe.v1.RecordService/GetRecord"), "{served:?}");
         let own = |(path, _): &&(&str, Action)| !path.starts_with("/grpc.");
-        let listed: BTreeSet<_> = RPCS
-            .iter()
-            .filter(own)
-            .map(|(p, _)| p.to_string())
-            .collect();
+        let listed: BTreeSet<_> = RPCS.iter().filter(own).map(|(p, _)| p.to_string()).collect();
         assert_eq!(served, listed);
     }
 
@@ -122,12 +90,8 @@ mod tests {
         for (path, action) in RPCS {
             assert_eq!(action_of(path), Some(*action));
         }
-        let absent = [
-            "",
-            "/",
-            "/grpc.health.v1.Health/Watch",
-            "/lethe.v1.RecordService/GetRecord/",
-        ];
+        let absent =
+            ["", "/", "/grpc.health.v1.Health/Watch", "/lethe.v1.RecordService/GetRecord/"];
         assert!(absent.iter().all(|path| action_of(path).is_none()));
     }
 

@@ -56,7 +56,5 @@ fn start(args: Args) -> Result<(), ServerError> {
             (dev.config.clone(), dev.banner())
         }
     };
-    server::block_on(config, Arc::new(SystemClock), server::health_only, |_| {
-        server::say(&banner)
-    })
+    server::block_on(config, Arc::new(SystemClock), server::health_only, |_| server::say(&banner))
 }

@@ -60,11 +60,8 @@ impl ClientConfig {
 
     /// Parses the text of a file that lies at `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ClientError> {
-        let invalid = |cause: String| ClientError::Config {
-            path: path.to_owned(),
-            cause,
-            next: NEXT_SHAPE,
-        };
+        let invalid =
+            |cause: String| ClientError::Config { path: path.to_owned(), cause, next: NEXT_SHAPE };
         let file: File = toml::from_str(text).map_err(|e| invalid(e.message().to_owned()))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let config = Self {
@@ -74,12 +71,8 @@ impl ClientConfig {
             key: folder.join(file.key),
             server_name: file.server_name,
         };
-        config
-            .authority()
-            .map_err(|cause| invalid(cause.to_owned()))?;
-        config
-            .tls_name()
-            .map_err(|cause| invalid(cause.to_owned()))?;
+        config.authority().map_err(|cause| invalid(cause.to_owned()))?;
+        config.tls_name().map_err(|cause| invalid(cause.to_owned()))?;
         Ok(config)
     }
 
@@ -102,10 +95,7 @@ impl ClientConfig {
         let name = match &self.server_name {
             Some(name) => name.as_str(),
             None => {
-                let host = self
-                    .authority()?
-                    .rsplit_once(':')
-                    .map_or("", |(host, _)| host);
+                let host = self.authority()?.rsplit_once(':').map_or("", |(host, _)| host);
                 host.trim_start_matches('[').trim_end_matches(']')
             }
         };
@@ -115,43 +105,26 @@ impl ClientConfig {
 
     /// The bytes of the CA file, the certificate file and the key file.
     pub(super) fn read_ca(&self) -> Result<Vec<u8>, ClientError> {
-        read(
-            "CA file",
-            &self.ca,
-            "check `ca` in the client configuration",
-        )
+        read("CA file", &self.ca, "check `ca` in the client configuration")
     }
 
     pub(super) fn read_cert(&self) -> Result<Vec<u8>, ClientError> {
-        read(
-            "client certificate",
-            &self.cert,
-            "check `cert` in the client configuration",
-        )
+        read("client certificate", &self.cert, "check `cert` in the client configuration")
     }
 
     pub(super) fn read_key(&self) -> Result<zeroize::Zeroizing<Vec<u8>>, ClientError> {
         let next = "check `key` in the client configuration and that this user may read it";
         let bytes = zeroize::Zeroizing::new(read("private key", &self.key, next)?);
-        let mode = fs::metadata(&self.key)
-            .map(|m| m.permissions().mode())
-            .unwrap_or(0);
+        let mode = fs::metadata(&self.key).map(|m| m.permissions().mode()).unwrap_or(0);
         if mode & MODE_WORLD_READABLE != 0 {
-            return Err(ClientError::KeyExposed {
-                path: self.key.clone(),
-            });
+            return Err(ClientError::KeyExposed { path: self.key.clone() });
         }
         Ok(bytes)
     }
 }
 
 fn read(what: &'static str, path: &Path, next: &'static str) -> Result<Vec<u8>, ClientError> {
-    let failed = |cause| ClientError::File {
-        what,
-        path: path.to_owned(),
-        cause,
-        next,
-    };
+    let failed = |cause| ClientError::File { what, path: path.to_owned(), cause, next };
     let size = fs::metadata(path).map_err(failed)?.len();
     if size > FILE_BYTES_MAX {
         return Err(failed(std::io::Error::other("it is larger than 1 MiB")));
@@ -180,14 +153,8 @@ mod tests {
     #[test]
     fn the_servers_name_is_the_host_unless_given() {
         let named = format!("{GOOD}server_name = \"vault.internal\"");
-        assert_eq!(
-            parse(&named).unwrap().tls_name().unwrap().to_str(),
-            "vault.internal"
-        );
-        assert_eq!(
-            parse(GOOD).unwrap().tls_name().unwrap().to_str(),
-            "127.0.0.1"
-        );
+        assert_eq!(parse(&named).unwrap().tls_name().unwrap().to_str(), "vault.internal");
+        assert_eq!(parse(GOOD).unwrap().tls_name().unwrap().to_str(), "127.0.0.1");
         let six = GOOD.replace("127.0.0.1", "[::1]");
         assert_eq!(parse(&six).unwrap().tls_name().unwrap().to_str(), "::1");
     }
@@ -200,39 +167,25 @@ mod tests {
             (GOOD.replace(":8443", ":84430"), "not https://host:port"),
             (GOOD.replace("ca = ", "cacert = "), "unknown field `cacert`"),
             (GOOD.replace("ca = \"ca.pem\"\n", ""), "missing field `ca`"),
-            (
-                format!("{GOOD}server_name = \"a b\""),
-                "server_name is neither",
-            ),
+            (format!("{GOOD}server_name = \"a b\""), "server_name is neither"),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(expected), "{error}");
-            assert!(
-                error.contains("client.toml") && error.contains("next:"),
-                "{error}"
-            );
+            assert!(error.contains("client.toml") && error.contains("next:"), "{error}");
         }
     }
 
     #[test]
     fn a_missing_file_and_an_open_key_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
-        let missing = ClientConfig::load(&folder.path().join("no.toml"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            missing.contains("no.toml") && missing.contains("--config"),
-            "{missing}"
-        );
+        let missing = ClientConfig::load(&folder.path().join("no.toml")).unwrap_err().to_string();
+        assert!(missing.contains("no.toml") && missing.contains("--config"), "{missing}");
 
         let mut config = parse(GOOD).unwrap();
         config.key = folder.path().join("c.key");
         fs::write(&config.key, "secret").unwrap();
         fs::set_permissions(&config.key, fs::Permissions::from_mode(0o604)).unwrap();
-        assert!(matches!(
-            config.read_key(),
-            Err(ClientError::KeyExposed { .. })
-        ));
+        assert!(matches!(config.read_key(), Err(ClientError::KeyExposed { .. })));
         fs::set_permissions(&config.key, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(config.read_key().unwrap().as_slice(), b"secret");
     }

@@ -13,27 +13,13 @@ pub enum ClientError {
     NoConfig,
     /// A file that the configuration needs cannot be read.
     #[error("cannot read the {what} {}: {cause}\n  next: {next}", path.display())]
-    File {
-        what: &'static str,
-        path: PathBuf,
-        cause: std::io::Error,
-        next: &'static str,
-    },
+    File { what: &'static str, path: PathBuf, cause: std::io::Error, next: &'static str },
     /// The configuration is not what a client configuration looks like.
     #[error("the client configuration {} is not valid: {cause}\n  next: {next}", path.display())]
-    Config {
-        path: PathBuf,
-        cause: String,
-        next: &'static str,
-    },
+    Config { path: PathBuf, cause: String, next: &'static str },
     /// A PEM file holds something else.
     #[error("the {what} {} is not usable: {cause}\n  next: {next}", path.display())]
-    Pem {
-        what: &'static str,
-        path: PathBuf,
-        cause: String,
-        next: &'static str,
-    },
+    Pem { what: &'static str, path: PathBuf, cause: String, next: &'static str },
     /// The private key is open to everybody.
     #[error(
         "the private key {} can be read by every user of this machine\n  next: chmod 600 it, and replace \
@@ -42,18 +28,10 @@ pub enum ClientError {
     KeyExposed { path: PathBuf },
     /// Nobody listens there.
     #[error("cannot reach {endpoint}: {cause}\n  next: {next}")]
-    Unreachable {
-        endpoint: String,
-        cause: std::io::Error,
-        next: &'static str,
-    },
+    Unreachable { endpoint: String, cause: std::io::Error, next: &'static str },
     /// Somebody listens, but the handshake failed.
     #[error("the TLS handshake with {endpoint} failed: {cause}\n  next: {next}")]
-    Handshake {
-        endpoint: String,
-        cause: String,
-        next: &'static str,
-    },
+    Handshake { endpoint: String, cause: String, next: &'static str },
     /// The connection took too long.
     #[error(
         "no connection to {endpoint} within {secs} s\n  next: check the address and the firewall between; \

@@ -67,9 +67,7 @@ impl Client {
     pub async fn connect(config: &ClientConfig, deadline: Duration) -> Result<Self, ClientError> {
         let channel = tls::channel(config).await?;
         let deadline = Deadline(deadline.min(limits::DEADLINE_MAX));
-        Ok(Self {
-            transport: InterceptedService::new(channel, deadline),
-        })
+        Ok(Self { transport: InterceptedService::new(channel, deadline) })
     }
 
     services!(

@@ -16,10 +16,7 @@ where
     C: FnMut() -> F,
     F: Future<Output = Result<Response<T>, Status>>,
 {
-    retry(call, |code| {
-        matches!(code, Code::Unavailable | Code::ResourceExhausted)
-    })
-    .await
+    retry(call, |code| matches!(code, Code::Unavailable | Code::ResourceExhausted)).await
 }
 
 /// Makes a call that changes something, again only after RESOURCE_EXHAUSTED: the vault was full and did nothing.
@@ -67,11 +64,8 @@ mod tests {
         let mut calls = 0;
         move || {
             calls += 1;
-            let answer = if calls < 3 {
-                Err(Status::new(code, ""))
-            } else {
-                Ok(Response::new(calls))
-            };
+            let answer =
+                if calls < 3 { Err(Status::new(code, "")) } else { Ok(Response::new(calls)) };
             std::future::ready(answer)
         }
     }
@@ -80,22 +74,14 @@ mod tests {
     async fn reads_come_back_after_a_pause() {
         assert_eq!(read(answers(Code::Unavailable)).await.unwrap(), 3);
         assert_eq!(read(answers(Code::ResourceExhausted)).await.unwrap(), 3);
-        assert_eq!(
-            read(answers(Code::NotFound)).await.unwrap_err().code(),
-            Code::NotFound
-        );
+        assert_eq!(read(answers(Code::NotFound)).await.unwrap_err().code(), Code::NotFound);
     }
 
     #[tokio::test]
     async fn a_write_of_unknown_outcome_is_never_made_again() {
         let error = when_refused(answers(Code::Unavailable)).await.unwrap_err();
         assert_eq!(error.code(), Code::Unavailable);
-        assert_eq!(
-            when_refused(answers(Code::ResourceExhausted))
-                .await
-                .unwrap(),
-            3
-        );
+        assert_eq!(when_refused(answers(Code::ResourceExhausted)).await.unwrap(), 3);
     }
 
     #[tokio::test]

@@ -30,15 +30,9 @@ pub(super) async fn channel(config: &ClientConfig) -> Result<Channel, ClientErro
         cause,
         next: "check `endpoint` and `server_name` in the client configuration",
     };
-    let authority = config
-        .authority()
-        .map_err(|e| invalid(e.to_owned()))?
-        .to_owned();
+    let authority = config.authority().map_err(|e| invalid(e.to_owned()))?.to_owned();
     let name = config.tls_name().map_err(|e| invalid(e.to_owned()))?;
-    let uri: Uri = config
-        .endpoint
-        .parse()
-        .map_err(|_| invalid("not a URI".to_owned()))?;
+    let uri: Uri = config.endpoint.parse().map_err(|_| invalid("not a URI".to_owned()))?;
     let endpoint = Endpoint::from(uri)
         .connect_timeout(CONNECT_MAX)
         .timeout(limits::DEADLINE_MAX)
@@ -49,10 +43,7 @@ pub(super) async fn channel(config: &ClientConfig) -> Result<Channel, ClientErro
         let (authority, name, tls) = (authority.clone(), name.clone(), tls.clone());
         async move { dial(&authority, name, &tls).await.map(TokioIo::new) }
     });
-    endpoint
-        .connect_with_connector(connector)
-        .await
-        .map_err(|e| explain(&config.endpoint, &e))
+    endpoint.connect_with_connector(connector).await.map_err(|e| explain(&config.endpoint, &e))
 }
 
 /// Why a dial failed; kept typed so that the channel's own error can be taken apart again.
@@ -69,9 +60,7 @@ async fn dial(
     name: ServerName<'static>,
     tls: &TlsConnector,
 ) -> Result<TlsStream<TcpStream>, DialError> {
-    let tcp = TcpStream::connect(authority)
-        .await
-        .map_err(DialError::Tcp)?;
+    let tcp = TcpStream::connect(authority).await.map_err(DialError::Tcp)?;
     tcp.set_nodelay(true).map_err(DialError::Tcp)?;
     tls.connect(name, tcp).await.map_err(DialError::Tls)
 }
@@ -85,49 +74,22 @@ fn rustls_config(config: &ClientConfig) -> Result<rustls::ClientConfig, ClientEr
     };
     let mut roots = RootCertStore::empty();
     for cert in certificates(&config.read_ca()?).map_err(|cause| {
-        pem(
-            "CA file",
-            &config.ca,
-            cause,
-            "`ca` must be a PEM file of the vault's CA certificate",
-        )
+        pem("CA file", &config.ca, cause, "`ca` must be a PEM file of the vault's CA certificate")
     })? {
         roots.add(cert).map_err(|e| {
-            pem(
-                "CA file",
-                &config.ca,
-                e.to_string(),
-                "ask the vault's operator for its CA file",
-            )
+            pem("CA file", &config.ca, e.to_string(), "ask the vault's operator for its CA file")
         })?;
     }
     let chain = certificates(&config.read_cert()?).map_err(|cause| {
-        pem(
-            "client certificate",
-            &config.cert,
-            cause,
-            "`cert` must be a PEM file of certificates",
-        )
+        pem("client certificate", &config.cert, cause, "`cert` must be a PEM file of certificates")
     })?;
     let key = PrivateKeyDer::from_pem_slice(&config.read_key()?).map_err(|e| {
-        pem(
-            "private key",
-            &config.key,
-            e.to_string(),
-            "`key` must be a PEM private key",
-        )
+        pem("private key", &config.key, e.to_string(), "`key` must be a PEM private key")
     })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|e| {
-            pem(
-                "CA file",
-                &config.ca,
-                e.to_string(),
-                "report this: TLS 1.3 is missing",
-            )
-        })?
+        .map_err(|e| pem("CA file", &config.ca, e.to_string(), "report this: TLS 1.3 is missing"))?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
         .map_err(|e| {
@@ -163,20 +125,13 @@ fn explain(endpoint: &str, error: &(dyn Error + 'static)) -> ClientError {
         if let Some(io) = this.downcast_ref::<std::io::Error>()
             && io.kind() == std::io::ErrorKind::TimedOut
         {
-            return ClientError::TimedOut {
-                endpoint,
-                secs: CONNECT_MAX.as_secs(),
-            };
+            return ClientError::TimedOut { endpoint, secs: CONNECT_MAX.as_secs() };
         }
         deepest = this.to_string();
         link = this.source();
     }
     let next = "check that `endpoint` is lethed's gRPC address";
-    ClientError::Handshake {
-        endpoint,
-        cause: deepest,
-        next,
-    }
+    ClientError::Handshake { endpoint, cause: deepest, next }
 }
 
 fn unreachable_peer(endpoint: String, error: &std::io::Error) -> ClientError {
@@ -200,9 +155,7 @@ fn unreachable_peer(endpoint: String, error: &std::io::Error) -> ClientError {
 
 fn handshake(endpoint: String, error: &std::io::Error) -> ClientError {
     use rustls::{CertificateError as Cert, Error as Tls};
-    let inner = error
-        .get_ref()
-        .and_then(|e| e.downcast_ref::<rustls::Error>());
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     let next = match inner {
         // A CA made anew under its old name shows as a bad signature.
         Some(Tls::InvalidCertificate(Cert::UnknownIssuer | Cert::BadSignature)) => {
@@ -222,11 +175,7 @@ fn handshake(endpoint: String, error: &std::io::Error) -> ClientError {
         _ => "check that `endpoint` is lethed's gRPC address and speaks TLS 1.3",
     };
     let cause = inner.map_or_else(|| error.to_string(), ToString::to_string);
-    ClientError::Handshake {
-        endpoint,
-        cause,
-        next,
-    }
+    ClientError::Handshake { endpoint, cause, next }
 }
 
 /// What to do when the server turned the client's certificate down.
@@ -250,9 +199,7 @@ mod tests {
     fn authority(name: &str) -> (Made, CertificateParams) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, name);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let cert = params.self_signed(&key).unwrap().pem();
         (Made { cert, key }, params)
@@ -301,9 +248,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             let (tcp, _) = listener.accept().await.unwrap();
-            let accepted = tokio_rustls::TlsAcceptor::from(Arc::new(tls))
-                .accept(tcp)
-                .await;
+            let accepted = tokio_rustls::TlsAcceptor::from(Arc::new(tls)).accept(tcp).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
             drop(accepted);
         });
@@ -316,29 +261,18 @@ mod tests {
         let (ca, params) = authority("ca");
 
         let port = server(&ca, &params, "vault.test").await;
-        assert!(
-            channel(&client(folder.path(), &ca, &params, port))
-                .await
-                .is_ok()
-        );
+        assert!(channel(&client(folder.path(), &ca, &params, port)).await.is_ok());
 
         // Another CA, and this CA made anew under its old name.
         for name in ["other", "ca"] {
             let (other, other_params) = authority(name);
             let port = server(&other, &other_params, "vault.test").await;
-            let error = channel(&client(folder.path(), &ca, &params, port))
-                .await
-                .unwrap_err();
-            assert!(
-                error.to_string().contains("not from the CA in `ca`"),
-                "{error}"
-            );
+            let error = channel(&client(folder.path(), &ca, &params, port)).await.unwrap_err();
+            assert!(error.to_string().contains("not from the CA in `ca`"), "{error}");
         }
 
         let port = server(&ca, &params, "else.test").await;
-        let error = channel(&client(folder.path(), &ca, &params, port))
-            .await
-            .unwrap_err();
+        let error = channel(&client(folder.path(), &ca, &params, port)).await.unwrap_err();
         assert!(error.to_string().contains("set `server_name`"), "{error}");
     }
 
@@ -349,9 +283,7 @@ mod tests {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = closed.local_addr().unwrap().port();
         drop(closed);
-        let error = channel(&client(folder.path(), &ca, &params, port))
-            .await
-            .unwrap_err();
+        let error = channel(&client(folder.path(), &ca, &params, port)).await.unwrap_err();
         assert!(matches!(error, ClientError::Unreachable { .. }));
         assert!(error.to_string().contains("start lethed"), "{error}");
     }
@@ -364,25 +296,15 @@ mod tests {
 
         write(folder.path(), "ca.pem", "not pem");
         let error = channel(&config).await.unwrap_err().to_string();
-        assert!(
-            error.contains("CA file") && error.contains("no certificate"),
-            "{error}"
-        );
+        assert!(error.contains("CA file") && error.contains("no certificate"), "{error}");
 
         write(folder.path(), "ca.pem", &ca.cert);
-        write(
-            folder.path(),
-            "key.pem",
-            &KeyPair::generate().unwrap().serialize_pem(),
-        );
+        write(folder.path(), "key.pem", &KeyPair::generate().unwrap().serialize_pem());
         let error = channel(&config).await.unwrap_err().to_string();
         assert!(error.contains("belong together"), "{error}");
 
         fs::remove_file(folder.path().join("key.pem")).unwrap();
         let error = channel(&config).await.unwrap_err().to_string();
-        assert!(
-            error.contains("private key") && error.contains("key.pem"),
-            "{error}"
-        );
+        assert!(error.contains("private key") && error.contains("key.pem"), "{error}");
     }
 }

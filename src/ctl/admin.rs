@@ -28,14 +28,7 @@ pub(super) async fn status(client: &Client, out: &mut Out) -> Result<Done, CtlEr
         ("started", time(status.start_time.as_ref())),
         ("tenants", status.tenants.to_string()),
         ("generation", status.generation.to_string()),
-        (
-            "ledger",
-            format!(
-                "{} leaves, root {}",
-                status.ledger_size,
-                hex(&status.ledger_root)
-            ),
-        ),
+        ("ledger", format!("{} leaves, root {}", status.ledger_size, hex(&status.ledger_root))),
         ("receipts claim", level(&status)),
         ("waiting erasures", status.pending_erasures.to_string()),
         ("public key", hex(&status.public_key)),
@@ -46,9 +39,7 @@ pub(super) async fn status(client: &Client, out: &mut Out) -> Result<Done, CtlEr
     let mut counters: Vec<_> = status.counters.iter().collect();
     counters.sort();
     if !counters.is_empty() {
-        let rows = counters
-            .into_iter()
-            .map(|(name, n)| vec![name.clone(), n.to_string()]);
+        let rows = counters.into_iter().map(|(name, n)| vec![name.clone(), n.to_string()]);
         out.table(&["COUNTER", "SINCE START"], rows.collect())?;
     }
     Ok(Done::Wholly)
@@ -60,11 +51,8 @@ fn level(status: &GetStatusResponse) -> String {
 
 /// Keys: those of `GetStatusResponse`, bytes in hex, the level without its prefix.
 fn status_json(status: &GetStatusResponse) -> serde_json::Value {
-    let counters: Map<_, _> = status
-        .counters
-        .iter()
-        .map(|(name, n)| (name.clone(), json!(n)))
-        .collect();
+    let counters: Map<_, _> =
+        status.counters.iter().map(|(name, n)| (name.clone(), json!(n))).collect();
     json!({
         "vault_id": status.vault_id,
         "version": status.version,
@@ -90,9 +78,7 @@ pub(super) async fn keys(
     match command {
         KeyCommand::Rotate => {
             let answer = client.vault().rotate_key(RotateKeyRequest {}).await;
-            let answer = answer
-                .map_err(CtlError::call("rotate the key"))?
-                .into_inner();
+            let answer = answer.map_err(CtlError::call("rotate the key"))?.into_inner();
             let kek = answer.kek.ok_or(CtlError::Answer("the new key's id"))?;
             out.json(&json!({ "kek": key_json(&kek), "generation": answer.generation }))?;
             out.line(&format!("rotated; generation {}", answer.generation))?;
@@ -103,19 +89,13 @@ pub(super) async fn keys(
                 let mut service = client.vault();
                 async move { service.get_key_status(GetKeyStatusRequest {}).await }
             });
-            let keys = answer
-                .await
-                .map_err(CtlError::call("get the keys' status"))?
-                .keys;
+            let keys = answer.await.map_err(CtlError::call("get the keys' status"))?.keys;
             out.json(&json!({ "keys": keys.iter().map(key_json).collect::<Vec<_>>() }))?;
             let rows = keys.into_iter().map(|k| {
                 let since = time(k.since.as_ref());
                 vec![k.kind, k.count.to_string(), k.wrapped_by, k.key_id, since]
             });
-            out.table(
-                &["KEY", "COUNT", "WRAPPED BY", "ID", "OLDEST SINCE"],
-                rows.collect(),
-            )?;
+            out.table(&["KEY", "COUNT", "WRAPPED BY", "ID", "OLDEST SINCE"], rows.collect())?;
         }
     }
     Ok(Done::Wholly)
@@ -140,11 +120,7 @@ pub(super) async fn buckets(
     let mut page_token = String::new();
     for _ in 0..PAGES_MAX {
         let parent = tenant.to_string();
-        let request = ListBucketsRequest {
-            parent,
-            page_size: page_size(),
-            page_token,
-        };
+        let request = ListBucketsRequest { parent, page_size: page_size(), page_token };
         let page = read(|| {
             let (mut service, request) = (client.vault(), request.clone());
             async move { service.list_buckets(request).await }
@@ -156,16 +132,10 @@ pub(super) async fn buckets(
             break;
         }
     }
-    let json = all
-        .iter()
-        .map(|b| json!({ "schema": b.schema, "expire_date": b.expire_date }));
+    let json = all.iter().map(|b| json!({ "schema": b.schema, "expire_date": b.expire_date }));
     out.json(&json!({ "buckets": json.collect::<Vec<_>>() }))?;
     let rows = all.into_iter().map(|b| {
-        let day = if b.expire_date.is_empty() {
-            "open-ended".to_owned()
-        } else {
-            b.expire_date
-        };
+        let day = if b.expire_date.is_empty() { "open-ended".to_owned() } else { b.expire_date };
         vec![last(&b.schema).to_owned(), day]
     });
     out.table(&["TYPE", "GONE BY"], rows.collect())?;

@@ -306,11 +306,7 @@ mod tests {
             ["lethectl", "record", "update", "--field"],
         ] {
             let error = Cli::try_parse_from(arguments).unwrap_err();
-            assert_eq!(
-                error.kind(),
-                clap::error::ErrorKind::UnknownArgument,
-                "{arguments:?}"
-            );
+            assert_eq!(error.kind(), clap::error::ErrorKind::UnknownArgument, "{arguments:?}");
         }
     }
 
@@ -319,9 +315,7 @@ mod tests {
         let name = "tenants/a/records/07070707-0707-0707-0707-070707070707";
         let parsed = |n: &str| Cli::try_parse_from(["lethectl", "record", "get", n]).is_ok();
         assert!(parsed(name));
-        assert!(!parsed(
-            "tenants/a/subjects/07070707-0707-0707-0707-070707070707"
-        ));
+        assert!(!parsed("tenants/a/subjects/07070707-0707-0707-0707-070707070707"));
         assert!(!parsed("tenants/a/records/1"));
         assert!(Cli::try_parse_from(["lethectl", "tenant", "create", "A"]).is_err());
     }

@@ -45,39 +45,23 @@ pub(super) async fn records(
     };
     let reason = how.reason.into();
     let receipts = if rest.is_empty() {
-        let request = EraseRecordRequest {
-            name: first.to_string(),
-            reason,
-            ..Default::default()
-        };
+        let request = EraseRecordRequest { name: first.to_string(), reason, ..Default::default() };
         let answer = client.records().erase_record(request).await;
-        let answer = answer
-            .map_err(CtlError::call("erase the record"))?
-            .into_inner();
+        let answer = answer.map_err(CtlError::call("erase the record"))?.into_inner();
         answer.receipt.into_iter().collect()
     } else {
         let parent = first.tenant().to_string();
         let names = names.iter().map(ToString::to_string).collect();
-        let request = BatchEraseRecordsRequest {
-            parent,
-            names,
-            reason,
-        };
+        let request = BatchEraseRecordsRequest { parent, names, reason };
         let answer = client.records().batch_erase_records(request).await;
-        answer
-            .map_err(CtlError::call("erase the records"))?
-            .into_inner()
-            .receipts
+        answer.map_err(CtlError::call("erase the records"))?.into_inner().receipts
     };
     report(receipts, evidence, out)
 }
 
 /// What is known of a record without showing a value of it.
 async fn preview(client: &Client, name: &RecordName) -> Result<String, CtlError> {
-    let view = ViewArgs {
-        fields: Vec::new(),
-        purpose: String::new(),
-    };
+    let view = ViewArgs { fields: Vec::new(), purpose: String::new() };
     match get(client, name, &view).await {
         Ok(record) => Ok(format!(
             "{name}  {}, created {}, {} fields, gone by {}",
@@ -103,19 +87,10 @@ pub(super) async fn subject(
     let Some(evidence) = permission(&plan, how, out)? else {
         return Ok(Done::Wholly);
     };
-    let request = EraseSubjectRequest {
-        name: name.to_string(),
-        reason: how.reason.into(),
-    };
+    let request = EraseSubjectRequest { name: name.to_string(), reason: how.reason.into() };
     let answer = client.subjects().erase_subject(request).await;
-    let answer = answer
-        .map_err(CtlError::call("erase the subject"))?
-        .into_inner();
-    let receipts = answer
-        .receipt
-        .into_iter()
-        .chain(answer.record_receipts)
-        .collect();
+    let answer = answer.map_err(CtlError::call("erase the subject"))?.into_inner();
+    let receipts = answer.receipt.into_iter().chain(answer.record_receipts).collect();
     report(receipts, evidence, out)
 }
 
@@ -126,9 +101,7 @@ pub(super) async fn bucket(
     how: &EraseArgs,
     out: &mut Out,
 ) -> Result<Done, CtlError> {
-    let plan = [format!(
-        "{schema}  every record that expires on {expire_date}"
-    )];
+    let plan = [format!("{schema}  every record that expires on {expire_date}")];
     let Some(evidence) = permission(&plan, how, out)? else {
         return Ok(Done::Wholly);
     };
@@ -138,9 +111,7 @@ pub(super) async fn bucket(
         reason: how.reason.into(),
     };
     let answer = client.vault().erase_bucket(request).await;
-    let answer = answer
-        .map_err(CtlError::call("erase the bucket"))?
-        .into_inner();
+    let answer = answer.map_err(CtlError::call("erase the bucket"))?.into_inner();
     report(answer.receipt.into_iter().collect(), evidence, out)
 }
 
@@ -162,11 +133,7 @@ fn permission(
         }
         return Ok(None);
     }
-    let evidence = how
-        .receipt
-        .as_deref()
-        .map(EvidenceFile::create)
-        .transpose()?;
+    let evidence = how.receipt.as_deref().map(EvidenceFile::create).transpose()?;
     if !how.yes {
         if !can_ask() {
             return Err(CtlError::Usage {
@@ -214,11 +181,8 @@ fn report(
     });
     let head = ["ERASED", "LEVEL", "REASON", "GENERATION", "LEAF", "AT"];
     out.table(&head, rows.collect())?;
-    let mut caveats: Vec<_> = receipts
-        .iter()
-        .map(|r| &r.caveat)
-        .filter(|c| !c.is_empty())
-        .collect();
+    let mut caveats: Vec<_> =
+        receipts.iter().map(|r| &r.caveat).filter(|c| !c.is_empty()).collect();
     caveats.sort();
     caveats.dedup();
     for caveat in caveats {
@@ -233,27 +197,14 @@ mod tests {
     use crate::ctl::cli::{Format, Reason};
 
     fn how(dry_run: bool, yes: bool, receipt: Option<std::path::PathBuf>) -> EraseArgs {
-        EraseArgs {
-            reason: Reason::SubjectRequest,
-            yes,
-            dry_run,
-            receipt,
-        }
+        EraseArgs { reason: Reason::SubjectRequest, yes, dry_run, receipt }
     }
 
     #[test]
     fn a_dry_run_permits_nothing() {
         let out = &mut Out::stdout(Format::Json);
-        assert!(
-            permission(&["x".into()], &how(true, false, None), out)
-                .unwrap()
-                .is_none()
-        );
-        assert!(
-            permission(&["x".into()], &how(false, true, None), out)
-                .unwrap()
-                .is_some()
-        );
+        assert!(permission(&["x".into()], &how(true, false, None), out).unwrap().is_none());
+        assert!(permission(&["x".into()], &how(false, true, None), out).unwrap().is_some());
     }
 
     #[test]

@@ -33,17 +33,10 @@ pub enum CtlError {
     Client(#[from] ClientError),
     /// The vault answered with an error.
     #[error("{doing}")]
-    Call {
-        doing: &'static str,
-        status: Box<Status>,
-    },
+    Call { doing: &'static str, status: Box<Status> },
     /// A file could not be read or written.
     #[error("cannot {doing} {}: {cause}", path.display())]
-    File {
-        doing: &'static str,
-        path: PathBuf,
-        cause: std::io::Error,
-    },
+    File { doing: &'static str, path: PathBuf, cause: std::io::Error },
     /// A file or standard input holds something that does not fit.
     #[error("{what}")]
     Input { what: String, next: &'static str },
@@ -71,10 +64,7 @@ pub struct Violation {
 impl CtlError {
     /// `map_err(CtlError::call("create the tenant"))`
     pub fn call(doing: &'static str) -> impl FnOnce(Status) -> Self {
-        move |status| Self::Call {
-            doing,
-            status: Box::new(status),
-        }
+        move |status| Self::Call { doing, status: Box::new(status) }
     }
 
     pub fn exit_code(&self) -> u8 {
@@ -100,12 +90,7 @@ impl CtlError {
             other => write!(text, "error: {}", safe(&other.to_string())),
         };
         for violation in self.violations() {
-            let _ = write!(
-                text,
-                "\n  {}: {}",
-                safe(&violation.field),
-                safe(&violation.reason)
-            );
+            let _ = write!(text, "\n  {}: {}", safe(&violation.field), safe(&violation.reason));
         }
         if let Some(resource) = self.resource() {
             let _ = write!(text, "\n  resource: {}", safe(&resource));
@@ -119,10 +104,9 @@ impl CtlError {
     /// For programs: `{"error": {"code", "message", "violations": [{"field", "reason"}], "resource", "next"}}`.
     pub fn json(&self) -> serde_json::Value {
         let (code, message) = match self {
-            Self::Call { doing, status } => (
-                code_name(status.code()),
-                format!("could not {doing}: {}", status.message()),
-            ),
+            Self::Call { doing, status } => {
+                (code_name(status.code()), format!("could not {doing}: {}", status.message()))
+            }
             Self::Usage { .. } => ("USAGE", self.to_string()),
             Self::Client(_) => ("NO_CONNECTION", self.to_string()),
             Self::Evidence(_) => ("EVIDENCE", self.to_string()),
@@ -177,27 +161,13 @@ impl CtlError {
 /// The fields that a status names.
 pub fn violations(status: &Status) -> Vec<Violation> {
     let details = status.get_error_details();
-    let bad = details
-        .bad_request()
-        .into_iter()
-        .flat_map(|b| &b.field_violations);
-    let mut found: Vec<Violation> = bad
-        .map(|v| Violation {
-            field: v.field.clone(),
-            reason: v.description.clone(),
-        })
-        .collect();
-    let failed = details
-        .precondition_failure()
-        .into_iter()
-        .flat_map(|p| &p.violations);
+    let bad = details.bad_request().into_iter().flat_map(|b| &b.field_violations);
+    let mut found: Vec<Violation> =
+        bad.map(|v| Violation { field: v.field.clone(), reason: v.description.clone() }).collect();
+    let failed = details.precondition_failure().into_iter().flat_map(|p| &p.violations);
     found.extend(failed.map(|v| Violation {
         field: v.subject.clone(),
-        reason: if v.description.is_empty() {
-            v.r#type.clone()
-        } else {
-            v.description.clone()
-        },
+        reason: if v.description.is_empty() { v.r#type.clone() } else { v.description.clone() },
     }));
     found
 }
@@ -205,10 +175,7 @@ pub fn violations(status: &Status) -> Vec<Violation> {
 /// The existing resource that a status names.
 pub fn resource(status: &Status) -> Option<String> {
     let details = status.get_error_details();
-    details
-        .resource_info()
-        .map(|r| r.resource_name.clone())
-        .filter(|name| !name.is_empty())
+    details.resource_info().map(|r| r.resource_name.clone()).filter(|name| !name.is_empty())
 }
 
 /// Whether every other call would fail the same way.
@@ -258,9 +225,7 @@ fn next_of(status: &Status) -> &'static str {
 fn broken_by_alert(status: &Status) -> bool {
     let mut link = status.source();
     while let Some(this) = link {
-        let io = this
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
+        let io = this.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let inner = io.and_then(|e| e.downcast_ref::<rustls::Error>());
         if matches!(inner, Some(rustls::Error::AlertReceived(_))) {
             return true;
@@ -326,14 +291,8 @@ mod tests {
     fn programs_get_the_same() {
         let json = refused().json();
         assert_eq!(json["error"]["code"], "INVALID_ARGUMENT");
-        assert_eq!(
-            json["error"]["violations"][1]["field"],
-            "record.fields.email"
-        );
-        assert_eq!(
-            json["error"]["next"],
-            "correct the fields named above and try again"
-        );
+        assert_eq!(json["error"]["violations"][1]["field"], "record.fields.email");
+        assert_eq!(json["error"]["next"], "correct the fields named above and try again");
     }
 
     #[test]
@@ -343,10 +302,7 @@ mod tests {
         let status =
             Status::with_error_details(Code::AlreadyExists, "customer_id is taken", details);
         let text = CtlError::call("create the record")(status).text();
-        assert!(
-            text.contains("\n  resource: tenants/a/records/x\n"),
-            "{text}"
-        );
+        assert!(text.contains("\n  resource: tenants/a/records/x\n"), "{text}");
     }
 
     #[test]
@@ -359,10 +315,7 @@ mod tests {
 
     #[test]
     fn usage_differs_from_refusal() {
-        let usage = CtlError::Usage {
-            what: "x".into(),
-            next: "y",
-        };
+        let usage = CtlError::Usage { what: "x".into(), next: "y" };
         assert_eq!(usage.exit_code(), 64);
         assert_eq!(refused().exit_code(), 1);
     }

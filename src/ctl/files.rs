@@ -16,41 +16,24 @@ const NEXT_SMALLER: &str = "send less at once";
 
 /// Reads a whole text file, or standard input for `-`.
 pub fn read_text(path: &Path) -> Result<Zeroizing<String>, CtlError> {
-    let failed = |cause| CtlError::File {
-        doing: "read",
-        path: path.to_owned(),
-        cause,
-    };
+    let failed = |cause| CtlError::File { doing: "read", path: path.to_owned(), cause };
     let mut text = Zeroizing::new(String::new());
     let read = if path == Path::new("-") {
-        io::stdin()
-            .lock()
-            .take(DOCUMENT_BYTES_MAX + 1)
-            .read_to_string(&mut text)
+        io::stdin().lock().take(DOCUMENT_BYTES_MAX + 1).read_to_string(&mut text)
     } else {
         let file = File::open(path).map_err(failed)?;
         file.take(DOCUMENT_BYTES_MAX + 1).read_to_string(&mut text)
     };
     if read.map_err(failed)? as u64 > DOCUMENT_BYTES_MAX {
-        let what = format!(
-            "{} is larger than {DOCUMENT_BYTES_MAX} bytes",
-            path.display()
-        );
-        return Err(CtlError::Input {
-            what,
-            next: NEXT_SMALLER,
-        });
+        let what = format!("{} is larger than {DOCUMENT_BYTES_MAX} bytes", path.display());
+        return Err(CtlError::Input { what, next: NEXT_SMALLER });
     }
     Ok(text)
 }
 
 /// Opens a data file for streaming, with its size.
 pub fn open_data(path: &Path) -> Result<(File, u64), CtlError> {
-    let failed = |cause| CtlError::File {
-        doing: "read",
-        path: path.to_owned(),
-        cause,
-    };
+    let failed = |cause| CtlError::File { doing: "read", path: path.to_owned(), cause };
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     Ok((file, size))
@@ -58,21 +41,13 @@ pub fn open_data(path: &Path) -> Result<(File, u64), CtlError> {
 
 /// One line from standard input without its line end; asks first when somebody types.
 pub fn read_line(question: &str) -> Result<Zeroizing<String>, CtlError> {
-    let failed = |cause| CtlError::File {
-        doing: "read",
-        path: PathBuf::from("-"),
-        cause,
-    };
+    let failed = |cause| CtlError::File { doing: "read", path: PathBuf::from("-"), cause };
     if io::stdin().is_terminal() {
         write!(io::stderr(), "{question} ")?;
     }
     let mut line = Zeroizing::new(String::new());
     let limit = limits::VALUE_BYTES_MAX as u64 + 2;
-    io::stdin()
-        .lock()
-        .take(limit)
-        .read_line(&mut line)
-        .map_err(failed)?;
+    io::stdin().lock().take(limit).read_line(&mut line).map_err(failed)?;
     let end = line.trim_end_matches(['\n', '\r']).len();
     line.truncate(end);
     Ok(line)
@@ -93,34 +68,17 @@ pub struct EvidenceFile {
 
 impl EvidenceFile {
     pub fn create(path: &Path) -> Result<Self, CtlError> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|cause| CtlError::File {
-                doing: "create",
-                path: path.to_owned(),
-                cause,
-            })?;
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            written: false,
-        })
+        let file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(
+                |cause| CtlError::File { doing: "create", path: path.to_owned(), cause },
+            )?;
+        Ok(Self { file, path: path.to_owned(), written: false })
     }
 
     pub fn write(mut self, text: &str) -> Result<(), CtlError> {
-        let done = self
-            .file
-            .write_all(text.as_bytes())
-            .and_then(|()| self.file.sync_all());
+        let done = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
         self.written = true;
-        done.map_err(|cause| CtlError::File {
-            doing: "write",
-            path: self.path.clone(),
-            cause,
-        })
+        done.map_err(|cause| CtlError::File { doing: "write", path: self.path.clone(), cause })
     }
 }
 

@@ -115,9 +115,7 @@ fn header(reader: &mut Reader<File>) -> Result<StringRecord, String> {
     let mut header = StringRecord::new();
     match reader.read_record(&mut header) {
         Ok(true) => {
-            let names = header
-                .iter()
-                .map(|name| name.trim_start_matches('\u{feff}').trim());
+            let names = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim());
             Ok(names.collect())
         }
         Ok(false) => Err("it is empty".to_owned()),
@@ -130,11 +128,7 @@ fn header(reader: &mut Reader<File>) -> Result<StringRecord, String> {
 
 fn progress(size: u64, out: &Out) -> ProgressBar {
     let shown = !out.is_json() && someone_watches();
-    let draw = if shown {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
+    let draw = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(size), draw);
     match ProgressStyle::with_template("{wide_bar} {percent}% {msg} left {eta}") {
         Ok(style) => bar.with_style(style),
@@ -205,11 +199,7 @@ fn prepare(
     key: Option<&str>,
     keys: &mut HashMap<String, u64>,
 ) -> Result<Row, Failure> {
-    let failed = |field: &str, reason: String| Failure {
-        line,
-        field: field.to_owned(),
-        reason,
-    };
+    let failed = |field: &str, reason: String| Failure { line, field: field.to_owned(), reason };
     let text = StringRecord::from_byte_record(raw.clone())
         .map_err(|_| failed("", "is not UTF-8 text".to_owned()))?;
     let row = plan.row(&text).map_err(|e| failed(&e.field, e.reason))?;
@@ -223,10 +213,9 @@ fn prepare(
             free.insert(line);
             Ok(row)
         }
-        Entry::Occupied(taken) => Err(failed(
-            key,
-            format!("repeats the key of line {}", taken.get()),
-        )),
+        Entry::Occupied(taken) => {
+            Err(failed(key, format!("repeats the key of line {}", taken.get())))
+        }
     }
 }
 
@@ -239,10 +228,7 @@ async fn put(target: &Target, row: Row) -> Result<Outcome, Status> {
             fields: row.fields.clone(),
             ..Record::default()
         };
-        let request = CreateRecordRequest {
-            parent: target.parent.clone(),
-            record: Some(record),
-        };
+        let request = CreateRecordRequest { parent: target.parent.clone(), record: Some(record) };
         async move { service.create_record(request).await }
     });
     let taken = match created.await {
@@ -250,17 +236,11 @@ async fn put(target: &Target, row: Row) -> Result<Outcome, Status> {
         Err(status) if status.code() == Code::AlreadyExists => status,
         Err(status) => return Err(status),
     };
-    let key = target
-        .key
-        .as_ref()
-        .and_then(|name| Some((name, row.fields.get(name)?)));
+    let key = target.key.as_ref().and_then(|name| Some((name, row.fields.get(name)?)));
     let Some((name, value)) = key else {
         return Err(taken);
     };
-    let view = ViewArgs {
-        fields: row.spoken_of.clone(),
-        purpose: target.purpose.clone(),
-    };
+    let view = ViewArgs { fields: row.spoken_of.clone(), purpose: target.purpose.clone() };
     let found = find(&target.client, &target.schema, name, value.clone(), &view).await;
     let present = match found {
         // Another unique field is the one that is taken.
@@ -290,10 +270,7 @@ async fn update(
             fields: row.fields.clone(),
             ..Record::default()
         };
-        let request = UpdateRecordRequest {
-            record: Some(record),
-            update_mask: mask(&changed),
-        };
+        let request = UpdateRecordRequest { record: Some(record), update_mask: mask(&changed) };
         async move { service.update_record(request).await }
     });
     updated.await.map(|_| Outcome::Updated)
@@ -335,27 +312,15 @@ fn failures(line: u64, status: &Status) -> Vec<Failure> {
     let named: Vec<_> = violations(status)
         .into_iter()
         .map(|v| {
-            let field = v
-                .field
-                .strip_prefix("record.fields.")
-                .unwrap_or(&v.field)
-                .to_owned();
-            Failure {
-                line,
-                field,
-                reason: v.reason,
-            }
+            let field = v.field.strip_prefix("record.fields.").unwrap_or(&v.field).to_owned();
+            Failure { line, field, reason: v.reason }
         })
         .collect();
     if !named.is_empty() {
         return named;
     }
     let reason = format!("{} ({})", status.message(), code_name(status.code()));
-    vec![Failure {
-        line,
-        field: String::new(),
-        reason,
-    }]
+    vec![Failure { line, field: String::new(), reason }]
 }
 
 /// Keys: rows, created, updated, unchanged, failed, left_out, stopped, failures (line, field, reason).
@@ -386,15 +351,10 @@ fn report(mut tally: Tally, plan: &Plan, out: &mut Out) -> Result<Done, CtlError
         ("failed", tally.failed),
         ("all", tally.rows()),
     ];
-    let rows = rows
-        .iter()
-        .map(|(what, n)| vec![(*what).to_owned(), n.to_string()]);
+    let rows = rows.iter().map(|(what, n)| vec![(*what).to_owned(), n.to_string()]);
     out.table(&["ROWS", "COUNT"], rows.collect())?;
     if !plan.left_out.is_empty() {
-        out.line(&format!(
-            "columns left out: {}",
-            super::output::safe(&plan.left_out.join(", "))
-        ))?;
+        out.line(&format!("columns left out: {}", super::output::safe(&plan.left_out.join(", "))))?;
     }
     match tally.stop {
         Some(status) => Err(CtlError::call("import every row")(status)),

@@ -15,10 +15,7 @@ fn sample(name: &str) -> (Vec<Row>, Vec<Failure>, Plan) {
     let map = Mapping::parse(&text(format!("{name}-customers.mapping.toml"))).unwrap();
     assert_eq!(map.schema, schema_name);
     let (file, _) = files::open_data(&folder.join(format!("{name}-customers.csv"))).unwrap();
-    let mut reader = ReaderBuilder::new()
-        .flexible(true)
-        .has_headers(false)
-        .from_reader(file);
+    let mut reader = ReaderBuilder::new().flexible(true).has_headers(false).from_reader(file);
     let plan = map.plan(&schema, &header(&mut reader).unwrap()).unwrap();
     let (mut rows, mut failed, mut keys) = (Vec::new(), Vec::new(), HashMap::new());
     for raw in reader.byte_records().map(Result::unwrap) {
@@ -35,11 +32,7 @@ fn sample(name: &str) -> (Vec<Row>, Vec<Failure>, Plan) {
 fn northwind_has_24_rows_with_unquoted_commas() {
     let (rows, failed, plan) = sample("northwind");
     assert_eq!((rows.len(), failed.len()), (67, 24));
-    assert!(
-        failed
-            .iter()
-            .all(|f| f.reason.contains("has 12 columns where the header has 11"))
-    );
+    assert!(failed.iter().all(|f| f.reason.contains("has 12 columns where the header has 11")));
     assert_eq!(failed.first().unwrap().line, 8);
     assert_eq!(plan.left_out, ["fax"]);
     let alfki = rows.first().unwrap();
@@ -51,11 +44,7 @@ fn northwind_has_24_rows_with_unquoted_commas() {
 fn every_row_of_chinook_reaches_the_vault() {
     let (rows, failed, _) = sample("chinook");
     assert_eq!((rows.len(), failed.len()), (59, 0));
-    let lacks = |field: &str| {
-        rows.iter()
-            .filter(|r| !r.fields.contains_key(field))
-            .count()
-    };
+    let lacks = |field: &str| rows.iter().filter(|r| !r.fields.contains_key(field)).count();
     // Both are required by the schema, so the vault refuses these rows.
     assert_eq!((lacks("postal_code"), lacks("phone")), (4, 1));
 }
@@ -65,35 +54,25 @@ fn a_repeated_or_missing_key_is_found_before_any_call() {
     let (_, _, plan) = sample("chinook");
     let mut keys = HashMap::new();
     let row = |id: &str| {
-        ByteRecord::from(vec![
-            id, "A", "B", "", "S", "C", "", "X", "1", "2", "", "a@b.c", "3",
-        ])
+        ByteRecord::from(vec![id, "A", "B", "", "S", "C", "", "X", "1", "2", "", "a@b.c", "3"])
     };
     let mut prepared =
         |id: &str, line| prepare(&row(id), line, &plan, Some("customer_id"), &mut keys);
     assert!(prepared("7", 2).is_ok());
     let error = prepared("7", 9).err().unwrap();
-    assert_eq!(
-        (error.line, error.reason.as_str()),
-        (9, "repeats the key of line 2")
-    );
+    assert_eq!((error.line, error.reason.as_str()), (9, "repeats the key of line 2"));
     let error = prepared("", 10).err().unwrap();
     assert_eq!(error.reason, "is the key and has no value");
     let mut latin = ByteRecord::from(vec!["8"]);
     latin.push_field(b"\xe9");
     assert_eq!(
-        prepare(&latin, 3, &plan, None, &mut HashMap::new())
-            .err()
-            .unwrap()
-            .reason,
+        prepare(&latin, 3, &plan, None, &mut HashMap::new()).err().unwrap().reason,
         "is not UTF-8 text"
     );
 }
 
 fn text(s: &str) -> Value {
-    Value {
-        kind: Some(Kind::StringValue(s.into())),
-    }
+    Value { kind: Some(Kind::StringValue(s.into())) }
 }
 
 #[test]
@@ -116,11 +95,7 @@ fn a_refusal_names_line_and_field() {
     let mut details = ErrorDetails::new();
     details.add_bad_request_violation("record.fields.email", "has no @");
     let refused = Status::with_error_details(Code::InvalidArgument, "1 field", details);
-    let expected = Failure {
-        line: 4,
-        field: "email".into(),
-        reason: "has no @".into(),
-    };
+    let expected = Failure { line: 4, field: "email".into(), reason: "has no @".into() };
     assert_eq!(failures(4, &refused), [expected]);
     let plain = failures(5, &Status::aborted("changed meanwhile"));
     assert_eq!(plain.first().unwrap().reason, "changed meanwhile (ABORTED)");
@@ -140,10 +115,7 @@ fn a_row_that_fails_makes_it_partial_and_a_general_error_stops_it() {
 
     let mut tally = Tally::default();
     tally.count(2, Err(Status::unavailable("gone")));
-    assert!(matches!(
-        report(tally, &plan, out),
-        Err(CtlError::Call { .. })
-    ));
+    assert!(matches!(report(tally, &plan, out), Err(CtlError::Call { .. })));
 }
 
 #[test]
@@ -152,10 +124,7 @@ fn failures_are_counted_beyond_what_is_listed() {
     for line in 0..1_500 {
         tally.count(line, Err(Status::invalid_argument("x")));
     }
-    assert_eq!(
-        (tally.failed, tally.failures.len()),
-        (1_500, FAILURES_SHOWN_MAX)
-    );
+    assert_eq!((tally.failed, tally.failures.len()), (1_500, FAILURES_SHOWN_MAX));
 }
 
 #[test]
@@ -163,9 +132,6 @@ fn a_byte_order_mark_is_not_part_of_the_first_column() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bom.csv");
     std::fs::write(&path, "\u{feff}id, name \n1,2\n").unwrap();
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .from_path(&path)
-        .unwrap();
+    let mut reader = ReaderBuilder::new().has_headers(false).from_path(&path).unwrap();
     assert_eq!(header(&mut reader).unwrap(), vec!["id", "name"]);
 }

@@ -41,10 +41,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a field's name, or a table of field, transform and null"
-)]
+#[serde(untagged, expecting = "a field's name, or a table of field, transform and null")]
 enum Target {
     Field(String),
     Full(Full),
@@ -93,11 +90,7 @@ impl Mapping {
         let mut columns = Vec::new();
         for (column, target) in file.columns {
             let full = match target {
-                Target::Field(field) => Full {
-                    field,
-                    transform: Vec::new(),
-                    null: Vec::new(),
-                },
+                Target::Field(field) => Full { field, transform: Vec::new(), null: Vec::new() },
                 Target::Full(full) => full,
             };
             if !fields.insert(full.field.clone()) {
@@ -106,12 +99,7 @@ impl Mapping {
             columns.push(Column {
                 column,
                 field: full.field,
-                transforms: file
-                    .transform
-                    .iter()
-                    .chain(&full.transform)
-                    .cloned()
-                    .collect(),
+                transforms: file.transform.iter().chain(&full.transform).cloned().collect(),
                 null: file.null.iter().chain(&full.null).cloned().collect(),
             });
         }
@@ -128,13 +116,7 @@ impl Mapping {
             return Err(format!("no column goes into the key field {key}"));
         }
         let schema = file.r#type.parse().map_err(str::to_owned)?;
-        Ok(Self {
-            schema,
-            key: file.key,
-            delimiter,
-            columns,
-            constants,
-        })
+        Ok(Self { schema, key: file.key, delimiter, columns, constants })
     }
 
     /// Lays the mapping onto the schema and the CSV file's header.
@@ -152,10 +134,7 @@ impl Mapping {
         }
         let mut cells = Vec::new();
         for column in &self.columns {
-            let mut places = header
-                .iter()
-                .enumerate()
-                .filter(|(_, name)| *name == column.column);
+            let mut places = header.iter().enumerate().filter(|(_, name)| *name == column.column);
             let place = places.next().ok_or_else(|| {
                 format!(
                     "the CSV file has no column {} (its header is the first line)",
@@ -163,10 +142,7 @@ impl Mapping {
                 )
             })?;
             if places.next().is_some() {
-                return Err(format!(
-                    "the CSV file has the column {} twice",
-                    column.column
-                ));
+                return Err(format!("the CSV file has the column {} twice", column.column));
             }
             cells.push(Cell {
                 place: place.0,
@@ -178,22 +154,11 @@ impl Mapping {
         let mut constants = Vec::new();
         for (name, text) in &self.constants {
             let made = value::from_text(&find(name)?, text);
-            constants.push((
-                name.clone(),
-                made.map_err(|e| format!("the constant {name} {e}"))?,
-            ));
+            constants.push((name.clone(), made.map_err(|e| format!("the constant {name} {e}"))?));
         }
         let taken: HashSet<&str> = self.columns.iter().map(|c| c.column.as_str()).collect();
-        let left_out = header
-            .iter()
-            .filter(|name| !taken.contains(name))
-            .map(str::to_owned);
-        Ok(Plan {
-            width: header.len(),
-            cells,
-            constants,
-            left_out: left_out.collect(),
-        })
+        let left_out = header.iter().filter(|name| !taken.contains(name)).map(str::to_owned);
+        Ok(Plan { width: header.len(), cells, constants, left_out: left_out.collect() })
     }
 }
 
@@ -247,29 +212,17 @@ pub struct Row {
 impl Plan {
     pub fn row(&self, row: &StringRecord) -> Result<Row, RowError> {
         if row.len() != self.width {
-            let more = if row.len() > self.width {
-                "; a value with a comma must be quoted"
-            } else {
-                ""
-            };
-            let reason = format!(
-                "has {} columns where the header has {}{more}",
-                row.len(),
-                self.width
-            );
-            return Err(RowError {
-                field: String::new(),
-                reason,
-            });
+            let more =
+                if row.len() > self.width { "; a value with a comma must be quoted" } else { "" };
+            let reason =
+                format!("has {} columns where the header has {}{more}", row.len(), self.width);
+            return Err(RowError { field: String::new(), reason });
         }
         let mut fields: HashMap<String, Value> = self.constants.iter().cloned().collect();
         let mut spoken_of: Vec<String> = self.constants.iter().map(|(f, _)| f.clone()).collect();
         for cell in &self.cells {
             spoken_of.push(cell.field.name.clone());
-            let failed = |reason: String| RowError {
-                field: cell.field.name.clone(),
-                reason,
-            };
+            let failed = |reason: String| RowError { field: cell.field.name.clone(), reason };
             // The row is as wide as the header, in which the place was found.
             let raw = row.get(cell.place).unwrap_or_default();
             let Some(text) = cell.clean(raw).map_err(|e| failed(e.to_owned()))? else {

@@ -39,9 +39,7 @@ fn schema() -> Schema {
 }
 
 fn plan(header: &[&str]) -> Result<Plan, String> {
-    Mapping::parse(MAPPING)
-        .unwrap()
-        .plan(&schema(), &StringRecord::from(header.to_vec()))
+    Mapping::parse(MAPPING).unwrap().plan(&schema(), &StringRecord::from(header.to_vec()))
 }
 
 fn row(cells: &[&str]) -> Result<Row, RowError> {
@@ -73,11 +71,7 @@ fn null_markers_leave_the_field_out_but_spoken_of() {
         assert!(row.spoken_of.contains(&"phone".to_owned()));
     }
     let other = row(&["x", "030 1", "n/a", "7"]).unwrap();
-    assert_eq!(
-        shown(&other, "customer_id").as_deref(),
-        Some("n/a"),
-        "n/a is phone's marker only"
-    );
+    assert_eq!(shown(&other, "customer_id").as_deref(), Some("n/a"), "n/a is phone's marker only");
 }
 
 #[test]
@@ -98,29 +92,19 @@ fn a_row_of_another_width_is_refused_whole() {
         error.reason,
         "has 5 columns where the header has 4; a value with a comma must be quoted"
     );
-    assert_eq!(
-        row(&["x"]).err().unwrap().reason,
-        "has 1 columns where the header has 4"
-    );
+    assert_eq!(row(&["x"]).err().unwrap().reason, "has 1 columns where the header has 4");
 }
 
 #[test]
 fn columns_left_out_are_said() {
-    assert_eq!(
-        plan(&["phone", "customerID", "visits", "fax"])
-            .unwrap()
-            .left_out,
-        ["fax"]
-    );
+    assert_eq!(plan(&["phone", "customerID", "visits", "fax"]).unwrap().left_out, ["fax"]);
 }
 
 #[test]
 fn what_does_not_fit_the_schema_or_the_header_is_found_before_any_row() {
     let error = plan(&["customerID", "visits"]).err().unwrap();
     assert!(error.contains("no column phone"), "{error}");
-    let error = plan(&["customerID", "phone", "phone", "visits"])
-        .err()
-        .unwrap();
+    let error = plan(&["customerID", "phone", "phone", "visits"]).err().unwrap();
     assert!(error.contains("column phone twice"), "{error}");
 
     let header = StringRecord::from(vec!["customerID", "phone", "visits"]);
@@ -152,27 +136,15 @@ fn mistakes_in_the_file_are_named() {
             MAPPING.replace("\"customer_id\"\n    phone", "\"visits\"\n    phone"),
             "two columns go into",
         ),
-        (
-            MAPPING.replace("source = ", "visits = "),
-            "has a column and a constant",
-        ),
+        (MAPPING.replace("source = ", "visits = "), "has a column and a constant"),
         (
             MAPPING.replace("key = \"customer_id\"", "key = \"email\""),
             "no column goes into the key",
         ),
         (MAPPING.replace("\"trim\"", "\"shout\""), "there are trim"),
-        (
-            MAPPING.replace("null = [\"\", ", "nul = [\"\", "),
-            "unknown field `nul`",
-        ),
-        (
-            MAPPING.replace("active = true", "active = [1]"),
-            "a constant is",
-        ),
-        (
-            MAPPING.replace("type = ", "delimiter = \"→\"\n    type = "),
-            "one ASCII character",
-        ),
+        (MAPPING.replace("null = [\"\", ", "nul = [\"\", "), "unknown field `nul`"),
+        (MAPPING.replace("active = true", "active = [1]"), "a constant is"),
+        (MAPPING.replace("type = ", "delimiter = \"→\"\n    type = "), "one ASCII character"),
     ] {
         let error = Mapping::parse(&text).err().unwrap();
         assert!(error.contains(expected), "{expected}: {error}");

@@ -45,11 +45,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => {
             // Help and version are asked for; the rest is wrong usage. A closed terminal changes neither.
             let _ = error.print();
-            return if error.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::DONE
-            };
+            return if error.use_stderr() { exit::USAGE } else { exit::DONE };
         }
     };
     match execute(&cli).await {
@@ -84,12 +80,9 @@ async fn execute(cli: &Cli) -> Result<Done, CtlError> {
         Command::Subject(SubjectCommand::Erase { name, how }) => {
             erase::subject(&connect(cli).await?, name, how, out).await
         }
-        Command::Record(RecordCommand::Import {
-            data,
-            tenant,
-            mapping,
-            purpose,
-        }) => import::run(cli, tenant, mapping, data, purpose, out).await,
+        Command::Record(RecordCommand::Import { data, tenant, mapping, purpose }) => {
+            import::run(cli, tenant, mapping, data, purpose, out).await
+        }
         Command::Record(RecordCommand::Erase { names, how }) => {
             erase::records(&connect(cli).await?, names, how, out).await
         }
@@ -97,20 +90,8 @@ async fn execute(cli: &Cli) -> Result<Done, CtlError> {
         Command::Bucket(BucketCommand::List { tenant }) => {
             admin::buckets(&connect(cli).await?, tenant, out).await
         }
-        Command::Bucket(BucketCommand::Erase {
-            tenant,
-            schema,
-            expire_date,
-            how,
-        }) => {
-            erase::bucket(
-                &connect(cli).await?,
-                &schema.of(tenant),
-                expire_date,
-                how,
-                out,
-            )
-            .await
+        Command::Bucket(BucketCommand::Erase { tenant, schema, expire_date, how }) => {
+            erase::bucket(&connect(cli).await?, &schema.of(tenant), expire_date, how, out).await
         }
         Command::Key(command) => admin::keys(&connect(cli).await?, command, out).await,
         Command::Status => admin::status(&connect(cli).await?, out).await,

@@ -21,10 +21,7 @@ pub struct Out {
 
 impl Out {
     pub fn stdout(format: Format) -> Self {
-        Self {
-            format,
-            to: Box::new(io::stdout()),
-        }
+        Self { format, to: Box::new(io::stdout()) }
     }
 
     pub fn is_json(&self) -> bool {
@@ -71,9 +68,7 @@ impl Out {
 
 fn table(head: &[&str], rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
-    table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
-        .set_header(head);
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(head);
     for row in rows {
         table.add_row(row.into_iter().map(|cell| Cell::new(safe(&cell))));
     }
@@ -137,10 +132,7 @@ mod tests {
     fn control_characters_are_shown_not_obeyed() {
         assert_eq!(safe("a\u{1b}[31mred"), "a\\u{1b}[31mred");
         assert_eq!(safe("x\r\ny\tz\u{7}\u{9b}"), "x\\r\\ny\\tz\\u{7}\\u{9b}");
-        assert_eq!(
-            safe("user\u{202e}txt.exe\u{200b}"),
-            "user\\u{202e}txt.exe\\u{200b}"
-        );
+        assert_eq!(safe("user\u{202e}txt.exe\u{200b}"), "user\\u{202e}txt.exe\\u{200b}");
         assert_eq!(safe("Åkergatan 24, 江苏"), "Åkergatan 24, 江苏");
     }
 
@@ -161,10 +153,7 @@ mod tests {
 
     #[test]
     fn times_are_rfc_3339() {
-        let t = Timestamp {
-            seconds: 1_700_000_000,
-            nanos: 0,
-        };
+        let t = Timestamp { seconds: 1_700_000_000, nanos: 0 };
         assert_eq!(time(Some(&t)), "2023-11-14T22:13:20Z");
         assert_eq!(time(None), "");
         assert_eq!(hex(&[0, 0xab]), "00ab");

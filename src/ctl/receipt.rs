@@ -16,7 +16,7 @@ use super::names::last;
 use super::output::{Out, hex, time};
 use super::tenant::short_name;
 use crate::class::{ErasureLevel, ErasureReason, Medium};
-use crate::crypto::verify::{sha256, verify_ed25519};
+use crate::crypto::{sha256_parts, verify_ed25519};
 use crate::id::{Kid, RecordId};
 use crate::proto::v1::ErasureReceipt;
 
@@ -200,16 +200,12 @@ impl Bound {
 fn verify(saved: &Saved, key: PublicKey) -> Result<Verified, String> {
     let shown = super::output::safe(&saved.name);
     let wrong = |what: &str| format!("{shown}: {what}");
-    let bytes = STANDARD
-        .decode(&saved.signed_bytes)
-        .map_err(|_| wrong("signed_bytes is not base64"))?;
-    let signature = STANDARD
-        .decode(&saved.signature)
-        .map_err(|_| wrong("signature is not base64"))?;
+    let bytes =
+        STANDARD.decode(&saved.signed_bytes).map_err(|_| wrong("signed_bytes is not base64"))?;
+    let signature =
+        STANDARD.decode(&saved.signature).map_err(|_| wrong("signature is not base64"))?;
     if !verify_ed25519(&key.0, &bytes, &signature) {
-        return Err(wrong(
-            "the signature is not from the holder of this public key",
-        ));
+        return Err(wrong("the signature is not from the holder of this public key"));
     }
     let signed = decode(&bytes).ok_or_else(|| wrong("the signed bytes are not a receipt"))?;
     let claims = [
@@ -222,25 +218,22 @@ fn verify(saved: &Saved, key: PublicKey) -> Result<Verified, String> {
         return Err(wrong(&format!("{claim} is not what was signed")));
     }
     let bound = bind(saved, &signed).ok_or_else(|| wrong("the name is not what was signed"))?;
-    Ok(Verified {
-        name: saved.name.clone(),
-        signed,
-        bound,
-    })
+    Ok(Verified { name: saved.name.clone(), signed, bound })
 }
 
 /// Finds what the signed hash is of (docs/FORMAT.md §7, `unit`).
 fn bind(saved: &Saved, signed: &Signed) -> Option<Bound> {
     let tenant = signed.kid.tenant.bytes();
     if signed.kind == 4 {
-        let unit = sha256(&[b"VB1", &signed.vault, &tenant, &signed.kid.bucket.bytes()]);
+        let unit = sha256_parts(&[b"VB1", &signed.vault, &tenant, &signed.kid.bucket.bytes()]);
         return (unit == signed.unit).then_some(Bound::Bucket);
     }
     let id = RecordId::parse(last(&saved.name))?;
     // A record's version is in the hash only: the few that there can be are tried.
     (1..=VERSIONS_MAX)
         .find(|ver| {
-            sha256(&[b"VU1", &signed.vault, &tenant, &id.0, &ver.to_be_bytes()]) == signed.unit
+            sha256_parts(&[b"VU1", &signed.vault, &tenant, &id.0, &ver.to_be_bytes()])
+                == signed.unit
         })
         .map(Bound::Version)
 }
@@ -253,16 +246,10 @@ pub(super) fn run(command: &ReceiptCommand, out: &mut Out) -> Result<Done, CtlEr
         next: "give a file that `lethectl record erase --receipt FILE` wrote",
     })?;
     if saved.receipts.is_empty() {
-        return Err(CtlError::Evidence(format!(
-            "{} holds no receipt",
-            file.display()
-        )));
+        return Err(CtlError::Evidence(format!("{} holds no receipt", file.display())));
     }
-    let verified: Result<Vec<_>, _> = saved
-        .receipts
-        .iter()
-        .map(|r| verify(r, *public_key))
-        .collect();
+    let verified: Result<Vec<_>, _> =
+        saved.receipts.iter().map(|r| verify(r, *public_key)).collect();
     let verified = verified.map_err(CtlError::Evidence)?;
     out.json(&json!({
         "verified": verified.len(),
@@ -278,22 +265,9 @@ pub(super) fn run(command: &ReceiptCommand, out: &mut Out) -> Result<Done, CtlEr
             v.bound.text(),
         ]
     });
-    out.table(
-        &[
-            "ERASED",
-            "LEVEL",
-            "REASON",
-            "GENERATION",
-            "AT",
-            "SIGNED FOR",
-        ],
-        rows.collect(),
-    )?;
+    out.table(&["ERASED", "LEVEL", "REASON", "GENERATION", "AT", "SIGNED FOR"], rows.collect())?;
     out.line(&format!("{} verified", verified.len()))?;
-    if verified
-        .iter()
-        .any(|v| v.signed.level == ErasureLevel::Tombstoned)
-    {
+    if verified.iter().any(|v| v.signed.level == ErasureLevel::Tombstoned) {
         out.line("note: level E0 means that reads refuse; it does not say that the keys are gone")?;
     }
     out.line("note: no receipt can say that nobody copied the data before it was erased")?;
@@ -322,9 +296,7 @@ fn verified_json(verified: &Verified) -> Json {
 }
 
 fn millis(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms)
-        .map(|t| t.to_string())
-        .unwrap_or_default()
+    jiff::Timestamp::from_millisecond(ms).map(|t| t.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,12 +1,17 @@
 //! Tests of receipts: a receipt made here to the letter of docs/FORMAT.md §7, then spoilt one claim at a time.
 
 use super::*;
-use crate::crypto::verify::sign_for_test;
+use crate::crypto::Signer;
 
 const RECORD: [u8; 16] = [0x0a; 16];
 const VAULT: [u8; 16] = [0x0b; 16];
 
 const SEED: [u8; 32] = [3; 32];
+
+fn sign_for_test(seed: [u8; 32], message: &[u8]) -> ([u8; 32], [u8; 64]) {
+    let signer = Signer::from_seed(&seed).unwrap();
+    (signer.public_key(), signer.sign(message))
+}
 
 fn key_of(seed: [u8; 32]) -> PublicKey {
     PublicKey(sign_for_test(seed, b"").0)
@@ -15,8 +20,8 @@ fn key_of(seed: [u8; 32]) -> PublicKey {
 /// Kind 1 = record version 2, kind 4 = bucket 5; both of tenant 1, generation 9, leaf 77, level E1.
 fn bytes(kind: u8) -> Vec<u8> {
     let unit = match kind {
-        4 => sha256(&[b"VB1", &VAULT, &[0, 0, 1], &[0, 0, 5]]),
-        _ => sha256(&[b"VU1", &VAULT, &[0, 0, 1], &RECORD, &2_u64.to_be_bytes()]),
+        4 => sha256_parts(&[b"VB1", &VAULT, &[0, 0, 1], &[0, 0, 5]]),
+        _ => sha256_parts(&[b"VU1", &VAULT, &[0, 0, 1], &RECORD, &2_u64.to_be_bytes()]),
     };
     let mut b = b"VE1".to_vec();
     b.extend(VAULT);
@@ -58,10 +63,7 @@ fn the_layout_is_that_of_the_format() {
     assert_eq!(made.len(), 3 + 16 + 208 + 1 + 1 + 8);
     let signed = decode(&made).unwrap();
     assert_eq!((signed.seq, signed.generation, signed.kid.slot), (77, 9, 7));
-    assert_eq!(
-        (signed.requested, signed.removed, signed.scrubbed),
-        (1_000, 2_000, 3_000)
-    );
+    assert_eq!((signed.requested, signed.removed, signed.scrubbed), (1_000, 2_000, 3_000));
     assert_eq!(signed.medium, Medium::InPlaceFile);
     for n in 0..made.len() {
         assert_eq!(decode(&made[..n]), None, "{n}");
@@ -81,10 +83,7 @@ fn a_true_receipt_verifies_and_says_which_version() {
     let verified = verify(&saved(&bytes(1)), key_of(SEED)).unwrap();
     assert_eq!(verified.bound, Bound::Version(2));
     assert_eq!(verified.signed.level, ErasureLevel::LocalAnchor);
-    assert_eq!(
-        verify(&saved(&bytes(4)), key_of(SEED)).unwrap().bound,
-        Bound::Bucket
-    );
+    assert_eq!(verify(&saved(&bytes(4)), key_of(SEED)).unwrap().bound, Bound::Bucket);
 }
 
 #[test]
@@ -112,9 +111,7 @@ fn what_stands_beside_the_signature_must_agree_with_it() {
         ("reason", |r| r.reason = "RETENTION".into()),
         ("generation", |r| r.generation = 10),
         ("leaf_index", |r| r.leaf_index = 78),
-        ("name", |r| {
-            r.name = format!("tenants/a/records/{}", RecordId([0x0c; 16]))
-        }),
+        ("name", |r| r.name = format!("tenants/a/records/{}", RecordId([0x0c; 16]))),
     ];
     for (claim, change) in spoil {
         let mut receipt = saved(&bytes(1));
@@ -145,13 +142,7 @@ fn a_saved_file_reads_back() {
 #[test]
 fn a_public_key_is_64_hex_digits() {
     assert_eq!(public_key(&"0A".repeat(32)), Ok(PublicKey([10; 32])));
-    for bad in [
-        "",
-        "0a",
-        &"0g".repeat(32),
-        &"+1".repeat(32),
-        &"é".repeat(32),
-    ] {
+    for bad in ["", "0a", &"0g".repeat(32), &"+1".repeat(32), &"é".repeat(32)] {
         assert!(public_key(bad).is_err(), "{bad}");
     }
 }

@@ -27,12 +27,7 @@ pub(super) async fn run(
     out: &mut Out,
 ) -> Result<Done, CtlError> {
     match command {
-        RecordCommand::Create {
-            tenant,
-            schema,
-            subject,
-            from,
-        } => {
+        RecordCommand::Create { tenant, schema, subject, from } => {
             let fields = values(&read_object(from)?)?;
             let client = connect(cli).await?;
             let name = schema.of(tenant);
@@ -48,23 +43,13 @@ pub(super) async fn run(
             let record = update(&connect(cli).await?, name, &fields, etag.as_deref()).await?;
             show(&record, "updated", out)?;
         }
-        RecordCommand::List {
-            tenant,
-            schema,
-            limit,
-            view,
-        } => {
+        RecordCommand::List { tenant, schema, limit, view } => {
             let client = connect(cli).await?;
             let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
             let (records, more) = list(&client, tenant, schema.as_ref(), limit, view).await?;
             show_all(&records, view, more, out)?;
         }
-        RecordCommand::Find {
-            tenant,
-            schema,
-            field,
-            view,
-        } => {
+        RecordCommand::Find { tenant, schema, field, view } => {
             let client = connect(cli).await?;
             let known = get_schema(&client, &schema.of(tenant)).await?;
             let text = files::read_line(&format!("{field}:"))?;
@@ -86,11 +71,7 @@ fn read_object(path: &Path) -> Result<Map<String, Json>, CtlError> {
 /// The parser's own message could hold a part of the text, so only the place is told.
 fn parse_object(text: &str) -> Result<Map<String, Json>, CtlError> {
     serde_json::from_str(text).map_err(|e| CtlError::Input {
-        what: format!(
-            "the input is not a JSON object (line {}, column {})",
-            e.line(),
-            e.column()
-        ),
+        what: format!("the input is not a JSON object (line {}, column {})", e.line(), e.column()),
         next: NEXT_JSON,
     })
 }
@@ -119,11 +100,7 @@ fn value_of(schema: &Schema, name: &str, text: &str) -> Result<Value, CtlError> 
 
 fn unknown_field(schema: &Schema, name: &str) -> CtlError {
     CtlError::Input {
-        what: format!(
-            "the type {} has no field {}",
-            last(&schema.name),
-            field_name(name)
-        ),
+        what: format!("the type {} has no field {}", last(&schema.name), field_name(name)),
         next: "`lethectl schema get` lists the fields",
     }
 }
@@ -131,11 +108,7 @@ fn unknown_field(schema: &Schema, name: &str) -> CtlError {
 /// What does not look like a field's name may be a value that went astray, and is not repeated.
 fn field_name(name: &str) -> &str {
     let like_a_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if name.chars().all(like_a_name) {
-        name
-    } else {
-        "(not a field's name)"
-    }
+    if name.chars().all(like_a_name) { name } else { "(not a field's name)" }
 }
 
 async fn create(
@@ -146,29 +119,16 @@ async fn create(
     fields: HashMap<String, Value>,
 ) -> Result<Record, CtlError> {
     let subject = subject.map(ToString::to_string).unwrap_or_default();
-    let record = Record {
-        schema,
-        subject,
-        fields,
-        ..Record::default()
-    };
-    let request = CreateRecordRequest {
-        parent: tenant.to_string(),
-        record: Some(record),
-    };
+    let record = Record { schema, subject, fields, ..Record::default() };
+    let request = CreateRecordRequest { parent: tenant.to_string(), record: Some(record) };
     let answer = client.records().create_record(request).await;
-    let answer = answer
-        .map_err(CtlError::call("create the record"))?
-        .into_inner();
+    let answer = answer.map_err(CtlError::call("create the record"))?.into_inner();
     answer.record.ok_or(CtlError::Answer("the record"))
 }
 
 /// `None` means all fields.
 pub(super) fn mask(fields: &[String]) -> Option<FieldMask> {
-    let paths = fields
-        .iter()
-        .map(|f| format!("fields.{f}"))
-        .collect::<Vec<_>>();
+    let paths = fields.iter().map(|f| format!("fields.{f}")).collect::<Vec<_>>();
     (!paths.is_empty()).then_some(FieldMask { paths })
 }
 
@@ -198,10 +158,7 @@ async fn update(
 ) -> Result<Record, CtlError> {
     if object.is_empty() {
         let what = "the input names no field".to_owned();
-        return Err(CtlError::Input {
-            what,
-            next: NEXT_JSON,
-        });
+        return Err(CtlError::Input { what, next: NEXT_JSON });
     }
     let names: Vec<String> = object.keys().cloned().collect();
     let record = Record {
@@ -210,14 +167,9 @@ async fn update(
         etag: etag.unwrap_or_default().to_owned(),
         ..Record::default()
     };
-    let request = UpdateRecordRequest {
-        record: Some(record),
-        update_mask: mask(&names),
-    };
+    let request = UpdateRecordRequest { record: Some(record), update_mask: mask(&names) };
     let answer = client.records().update_record(request).await;
-    let answer = answer
-        .map_err(CtlError::call("update the record"))?
-        .into_inner();
+    let answer = answer.map_err(CtlError::call("update the record"))?.into_inner();
     answer.record.ok_or(CtlError::Answer("the record"))
 }
 
@@ -275,10 +227,7 @@ pub(super) async fn find(
         };
         async move { service.find_records(request).await }
     });
-    Ok(answer
-        .await
-        .map_err(CtlError::call("find records"))?
-        .records)
+    Ok(answer.await.map_err(CtlError::call("find records"))?.records)
 }
 
 pub(super) async fn create_subject(
@@ -286,13 +235,9 @@ pub(super) async fn create_subject(
     tenant: &TenantName,
     out: &mut Out,
 ) -> Result<Done, CtlError> {
-    let request = CreateSubjectRequest {
-        parent: tenant.to_string(),
-    };
+    let request = CreateSubjectRequest { parent: tenant.to_string() };
     let answer = client.subjects().create_subject(request).await;
-    let answer = answer
-        .map_err(CtlError::call("create the subject"))?
-        .into_inner();
+    let answer = answer.map_err(CtlError::call("create the subject"))?.into_inner();
     let subject = answer.subject.ok_or(CtlError::Answer("the subject"))?;
     out.json(&json!({
         "name": subject.name,
@@ -304,11 +249,8 @@ pub(super) async fn create_subject(
 
 /// Keys: name, schema, subject, etag, create_time, update_time, expire_date, fields.
 fn record_json(record: &Record) -> Json {
-    let fields: Map<String, Json> = record
-        .fields
-        .iter()
-        .map(|(name, v)| (name.clone(), value::to_json(v)))
-        .collect();
+    let fields: Map<String, Json> =
+        record.fields.iter().map(|(name, v)| (name.clone(), value::to_json(v))).collect();
     json!({
         "name": record.name,
         "schema": record.schema,
@@ -349,9 +291,7 @@ fn show(record: &Record, done: &str, out: &mut Out) -> Result<(), CtlError> {
         ("gone by", gone_by(record)),
         ("etag", record.etag.clone()),
     ])?;
-    let rows = sorted(record)
-        .into_iter()
-        .map(|(name, v)| vec![name.clone(), value::to_text(v)]);
+    let rows = sorted(record).into_iter().map(|(name, v)| vec![name.clone(), value::to_text(v)]);
     out.table(&["FIELD", "VALUE"], rows.collect())?;
     Ok(())
 }
@@ -377,11 +317,7 @@ fn show_all(
     });
     out.table(&head, rows.collect())?;
     if !out.is_json() {
-        let more = if more {
-            ", and there are more: raise --limit"
-        } else {
-            ""
-        };
+        let more = if more { ", and there are more: raise --limit" } else { "" };
         note(&format!("{} records{more}", records.len()));
     }
     Ok(())
@@ -400,10 +336,7 @@ mod tests {
         };
         Schema {
             name: "tenants/a/schemas/customer".into(),
-            fields: vec![
-                field("email", FieldKind::Email),
-                field("visits", FieldKind::Integer),
-            ],
+            fields: vec![field("email", FieldKind::Email), field("visits", FieldKind::Integer)],
             ..Schema::default()
         }
     }
@@ -423,28 +356,16 @@ mod tests {
         assert!(error.starts_with("the field visits is a list"), "{error}");
         assert!(!error.contains("canary"), "{error}");
 
-        let error = parse_object(r#"{"email": "canary-7"#)
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(
-            error.contains("line 1") && !error.contains("canary"),
-            "{error}"
-        );
+        let error = parse_object(r#"{"email": "canary-7"#).err().unwrap().to_string();
+        assert!(error.contains("line 1") && !error.contains("canary"), "{error}");
         let error = parse_object(r#"["canary-7"]"#).err().unwrap().to_string();
         assert!(!error.contains("canary"), "{error}");
 
-        let error = value_of(&schema(), "visits", "canary")
-            .err()
-            .unwrap()
-            .to_string();
+        let error = value_of(&schema(), "visits", "canary").err().unwrap().to_string();
         assert_eq!(error, "the field visits is not a whole number of 64 bits");
         let error = value_of(&schema(), "emial", "x").err().unwrap().to_string();
         assert_eq!(error, "the type customer has no field emial");
-        let error = value_of(&schema(), "Ada Canary", "x")
-            .err()
-            .unwrap()
-            .to_string();
+        let error = value_of(&schema(), "Ada Canary", "x").err().unwrap().to_string();
         assert_eq!(error, "the type customer has no field (not a field's name)");
     }
 

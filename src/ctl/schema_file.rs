@@ -95,17 +95,15 @@ fn wire_field(field: FileField) -> v1::Field {
         Classification::General => v1::Classification::General,
         Classification::Sensitive => v1::Classification::Sensitive,
     };
-    let mask = field
-        .mask
-        .map_or(v1::MaskKind::Unspecified, |mask| match mask {
-            MaskKind::Full => v1::MaskKind::Full,
-            MaskKind::Name => v1::MaskKind::Name,
-            MaskKind::Phone => v1::MaskKind::Phone,
-            MaskKind::Email => v1::MaskKind::Email,
-            MaskKind::Id => v1::MaskKind::Id,
-            MaskKind::Address => v1::MaskKind::Address,
-            MaskKind::Card => v1::MaskKind::Card,
-        });
+    let mask = field.mask.map_or(v1::MaskKind::Unspecified, |mask| match mask {
+        MaskKind::Full => v1::MaskKind::Full,
+        MaskKind::Name => v1::MaskKind::Name,
+        MaskKind::Phone => v1::MaskKind::Phone,
+        MaskKind::Email => v1::MaskKind::Email,
+        MaskKind::Id => v1::MaskKind::Id,
+        MaskKind::Address => v1::MaskKind::Address,
+        MaskKind::Card => v1::MaskKind::Card,
+    });
     v1::Field {
         name: field.name,
         kind: kind.into(),
@@ -126,12 +124,8 @@ pub fn same(a: &v1::Schema, b: &v1::Schema) -> bool {
 }
 
 fn plain(schema: &v1::Schema) -> v1::Schema {
-    let mut schema = v1::Schema {
-        name: String::new(),
-        revision: 0,
-        update_time: None,
-        ..schema.clone()
-    };
+    let mut schema =
+        v1::Schema { name: String::new(), revision: 0, update_time: None, ..schema.clone() };
     for field in &mut schema.fields {
         field.indexed |= field.unique;
         let text = matches!(field.kind(), v1::FieldKind::Text | v1::FieldKind::Bytes);
@@ -181,23 +175,14 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (text, expected) in [
-            (
-                GOOD.replace("retain_for = \"P3Y\"", ""),
-                "either retain_for or open_ended",
-            ),
-            (
-                GOOD.replace("retain_for", "open_ended = true\nretain_for"),
-                "either retain_for",
-            ),
+            (GOOD.replace("retain_for = \"P3Y\"", ""), "either retain_for or open_ended"),
+            (GOOD.replace("retain_for", "open_ended = true\nretain_for"), "either retain_for"),
             (GOOD.replace("unique", "uniq"), "unknown field `uniq`"),
             (
                 GOOD.replace("\"EMAIL\"\n        class", "\"MAIL\"\n        class"),
                 "unknown variant `MAIL`",
             ),
-            (
-                GOOD.replace("\"customer\"", "\"Customer\""),
-                "lower-case letter",
-            ),
+            (GOOD.replace("\"customer\"", "\"Customer\""), "lower-case letter"),
             ("type = \"a\"\nopen_ended = true".to_owned(), "no [[field]]"),
         ] {
             let error = parse(&text).unwrap_err();

@@ -34,11 +34,7 @@ pub(super) async fn tenants(
             let all = list_tenants(client).await?;
             out.json(&json!({ "tenants": all.iter().map(tenant_json).collect::<Vec<_>>() }))?;
             let rows = all.iter().map(|t| {
-                vec![
-                    last(&t.name).to_owned(),
-                    t.display_name.clone(),
-                    time(t.create_time.as_ref()),
-                ]
+                vec![last(&t.name).to_owned(), t.display_name.clone(), time(t.create_time.as_ref())]
             });
             out.table(&["TENANT", "DISPLAY NAME", "CREATED"], rows.collect())?;
         }
@@ -51,18 +47,11 @@ async fn create_tenant(
     id: &TenantName,
     display_name: Option<&str>,
 ) -> Result<Tenant, CtlError> {
-    let tenant = Tenant {
-        display_name: display_name.unwrap_or_default().to_owned(),
-        ..Tenant::default()
-    };
-    let request = CreateTenantRequest {
-        tenant_id: id.id().to_owned(),
-        tenant: Some(tenant),
-    };
+    let tenant =
+        Tenant { display_name: display_name.unwrap_or_default().to_owned(), ..Tenant::default() };
+    let request = CreateTenantRequest { tenant_id: id.id().to_owned(), tenant: Some(tenant) };
     let answer = client.tenants().create_tenant(request).await;
-    let answer = answer
-        .map_err(CtlError::call("create the tenant"))?
-        .into_inner();
+    let answer = answer.map_err(CtlError::call("create the tenant"))?.into_inner();
     answer.tenant.ok_or(CtlError::Answer("the tenant"))
 }
 
@@ -70,10 +59,7 @@ async fn list_tenants(client: &Client) -> Result<Vec<Tenant>, CtlError> {
     let mut all = Vec::new();
     let mut page_token = String::new();
     for _ in 0..PAGES_MAX {
-        let request = ListTenantsRequest {
-            page_size: page_size(),
-            page_token,
-        };
+        let request = ListTenantsRequest { page_size: page_size(), page_token };
         let page = read(|| {
             let (mut service, request) = (client.tenants(), request.clone());
             async move { service.list_tenants(request).await }
@@ -106,11 +92,7 @@ pub(super) async fn schemas(
     out: &mut Out,
 ) -> Result<Done, CtlError> {
     match command {
-        SchemaCommand::Apply {
-            file,
-            tenant,
-            create_tenant,
-        } => {
+        SchemaCommand::Apply { file, tenant, create_tenant } => {
             let text = files::read_text(file)?;
             let (name, schema) = schema_file::parse(&text).map_err(|e| CtlError::Input {
                 what: format!("{} is not a schema file: {e}", file.display()),
@@ -124,10 +106,7 @@ pub(super) async fn schemas(
             let mut json = schema_json(&schema);
             json["result"] = json!(done);
             out.json(&json)?;
-            out.line(&format!(
-                "{done} {} (revision {})",
-                schema.name, schema.revision
-            ))?;
+            out.line(&format!("{done} {} (revision {})", schema.name, schema.revision))?;
         }
         SchemaCommand::Get { schema, tenant } => {
             let client = connect(cli).await?;
@@ -162,17 +141,10 @@ async fn apply(
         Ok(present) if schema_file::same(&present, &schema) => Ok(("unchanged", present)),
         Ok(_) => {
             schema.name = name;
-            let request = UpdateSchemaRequest {
-                schema: Some(schema),
-            };
+            let request = UpdateSchemaRequest { schema: Some(schema) };
             let answer = client.schemas().update_schema(request).await;
-            let answer = answer
-                .map_err(CtlError::call("update the schema"))?
-                .into_inner();
-            Ok((
-                "updated",
-                answer.schema.ok_or(CtlError::Answer("the schema"))?,
-            ))
+            let answer = answer.map_err(CtlError::call("update the schema"))?.into_inner();
+            Ok(("updated", answer.schema.ok_or(CtlError::Answer("the schema"))?))
         }
         Err(CtlError::Call { status, .. }) if status.code() == Code::NotFound => {
             let request = CreateSchemaRequest {
@@ -183,19 +155,14 @@ async fn apply(
             let answer = client.schemas().create_schema(request).await;
             let doing = "create the schema (does the tenant exist? --create-tenant creates it)";
             let answer = answer.map_err(CtlError::call(doing))?.into_inner();
-            Ok((
-                "created",
-                answer.schema.ok_or(CtlError::Answer("the schema"))?,
-            ))
+            Ok(("created", answer.schema.ok_or(CtlError::Answer("the schema"))?))
         }
         Err(error) => Err(error),
     }
 }
 
 pub(super) async fn get_schema(client: &Client, name: &str) -> Result<Schema, CtlError> {
-    let request = GetSchemaRequest {
-        name: name.to_owned(),
-    };
+    let request = GetSchemaRequest { name: name.to_owned() };
     let answer = read(|| {
         let (mut service, request) = (client.schemas(), request.clone());
         async move { service.get_schema(request).await }
@@ -209,11 +176,7 @@ async fn list_schemas(client: &Client, tenant: &TenantName, out: &mut Out) -> Re
     let mut page_token = String::new();
     for _ in 0..PAGES_MAX {
         let parent = tenant.to_string();
-        let request = ListSchemasRequest {
-            parent,
-            page_size: page_size(),
-            page_token,
-        };
+        let request = ListSchemasRequest { parent, page_size: page_size(), page_token };
         let page = read(|| {
             let (mut service, request) = (client.schemas(), request.clone());
             async move { service.list_schemas(request).await }
@@ -228,18 +191,9 @@ async fn list_schemas(client: &Client, tenant: &TenantName, out: &mut Out) -> Re
     out.json(&json!({ "schemas": all.iter().map(schema_json).collect::<Vec<_>>() }))?;
     let rows = all.iter().map(|s| {
         let (fields, revision) = (s.fields.len().to_string(), s.revision.to_string());
-        vec![
-            last(&s.name).to_owned(),
-            fields,
-            kept(s),
-            revision,
-            time(s.update_time.as_ref()),
-        ]
+        vec![last(&s.name).to_owned(), fields, kept(s), revision, time(s.update_time.as_ref())]
     });
-    out.table(
-        &["TYPE", "FIELDS", "KEPT", "REVISION", "UPDATED"],
-        rows.collect(),
-    )?;
+    out.table(&["TYPE", "FIELDS", "KEPT", "REVISION", "UPDATED"], rows.collect())?;
     Ok(())
 }
 
@@ -260,16 +214,8 @@ fn show_schema(schema: &Schema, out: &mut Out) -> Result<(), CtlError> {
         ("updated", time(schema.update_time.as_ref())),
     ])?;
     let rows = schema.fields.iter().map(|f| {
-        let marks = [
-            (f.required, "required"),
-            (f.unique, "unique"),
-            (f.indexed, "indexed"),
-        ];
-        let marks: Vec<_> = marks
-            .iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, name)| *name)
-            .collect();
+        let marks = [(f.required, "required"), (f.unique, "unique"), (f.indexed, "indexed")];
+        let marks: Vec<_> = marks.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
         vec![
             f.name.clone(),
             short_name(f.kind().as_str_name(), "FIELD_KIND_"),
@@ -279,10 +225,7 @@ fn show_schema(schema: &Schema, out: &mut Out) -> Result<(), CtlError> {
             f.purposes.join(" "),
         ]
     });
-    out.table(
-        &["FIELD", "KIND", "CLASS", "RULES", "MASK", "PURPOSES"],
-        rows.collect(),
-    )?;
+    out.table(&["FIELD", "KIND", "CLASS", "RULES", "MASK", "PURPOSES"], rows.collect())?;
     Ok(())
 }
 

@@ -25,9 +25,9 @@ impl TryFrom<String> for Transform {
             "upper" => Ok(Self::Upper),
             other => match other.strip_prefix("e164:") {
                 Some(code) if is_country_code(code) => Ok(Self::E164(code.to_owned())),
-                _ => Err(format!(
-                    "no transform {other:?}; there are trim, lower, upper and e164:CC"
-                )),
+                _ => {
+                    Err(format!("no transform {other:?}; there are trim, lower, upper and e164:CC"))
+                }
             },
         }
     }
@@ -63,11 +63,7 @@ fn e164(text: &str, code: &str) -> Result<String, &'static str> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err("is not a phone number: it holds more than digits and separators, or no digit");
     }
-    Ok(if international {
-        format!("+{digits}")
-    } else {
-        format!("+{code}{digits}")
-    })
+    Ok(if international { format!("+{digits}") } else { format!("+{code}{digits}") })
 }
 
 #[cfg(test)]
@@ -81,16 +77,7 @@ mod tests {
     #[test]
     fn only_known_names_are_taken() {
         assert_eq!(made("e164:49"), Ok(Transform::E164("49".into())));
-        for bad in [
-            "",
-            "Trim",
-            "e164",
-            "e164:",
-            "e164:049",
-            "e164:4900",
-            "e164:DE",
-            "rot13",
-        ] {
+        for bad in ["", "Trim", "e164", "e164:", "e164:049", "e164:4900", "e164:DE", "rot13"] {
             assert!(made(bad).unwrap_err().contains("there are trim"), "{bad}");
         }
     }
@@ -100,17 +87,10 @@ mod tests {
         for (text, expected) in [
             ("030-0074321", "+49300074321"),
             ("+44 (0)20 7707 0707", "+442077070707"),
-            (
-                "0049 (711) 284.22/42",
-                "+4971128422 42".replace(' ', "").as_str(),
-            ),
+            ("0049 (711) 284.22/42", "+4971128422 42".replace(' ', "").as_str()),
             (" 2967 542 ", "+492967542"),
         ] {
-            assert_eq!(
-                made("e164:49").unwrap().apply(text).as_deref(),
-                Ok(expected),
-                "{text}"
-            );
+            assert_eq!(made("e164:49").unwrap().apply(text).as_deref(), Ok(expected), "{text}");
         }
         for bad in ["", "ext. 12", "+", "12#3", "１２３"] {
             assert!(made("e164:49").unwrap().apply(bad).is_err(), "{bad}");
@@ -119,10 +99,7 @@ mod tests {
 
     #[test]
     fn case_and_space() {
-        assert_eq!(
-            made("trim").unwrap().apply(" Edinburgh\u{a0}\t").as_deref(),
-            Ok("Edinburgh")
-        );
+        assert_eq!(made("trim").unwrap().apply(" Edinburgh\u{a0}\t").as_deref(), Ok("Edinburgh"));
         assert_eq!(made("lower").unwrap().apply("ÅKE").as_deref(), Ok("åke"));
         assert_eq!(made("upper").unwrap().apply("åke").as_deref(), Ok("ÅKE"));
     }

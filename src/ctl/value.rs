@@ -95,11 +95,7 @@ mod tests {
     use super::*;
 
     fn field(kind: FieldKind) -> Field {
-        Field {
-            name: "f".into(),
-            kind: kind.into(),
-            ..Field::default()
-        }
+        Field { name: "f".into(), kind: kind.into(), ..Field::default() }
     }
 
     #[test]
@@ -152,10 +148,7 @@ mod tests {
             json!({ "base64": "AP8=", "canary": 1 }),
         ] {
             let error = from_json(&json).err().unwrap().to_string();
-            assert!(
-                !error.contains("canary") && !error.contains("%%"),
-                "{error}"
-            );
+            assert!(!error.contains("canary") && !error.contains("%%"), "{error}");
         }
     }
 }

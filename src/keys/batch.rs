@@ -165,7 +165,10 @@ impl Tree {
         let kill = edits.kill.clone();
         let outcome = {
             let reader = self.read();
-            let mut plan = Plan::new(&reader, Mode::Rekey, self.sabotage);
+            let merge_mutant =
+                self.sabotage == Sabotage::MergeWithoutRekey && !edits.merge.is_empty();
+            let sabotage = if merge_mutant { Sabotage::ReuseNodeKey } else { self.sabotage };
+            let mut plan = Plan::new(&reader, Mode::Rekey, sabotage);
             self.close_and_remove(&reader, &mut plan, edits)?;
             plan.finish(self.vault, generation)?
         };
@@ -254,7 +257,7 @@ impl Tree {
         let path = Path::page_of(kid);
         let bucket = (kid.tenant, kid.bucket);
         let handed_out = match self.sabotage {
-            Sabotage::SlotAfterClose => None,
+            Sabotage::SlotAfterClose => self.slots.handed_out(bucket, kid.page),
             _ => self.slots.close_page(bucket, kid.page),
         };
         let page = match plan.touch(&path) {

@@ -44,7 +44,7 @@ pub struct RunDraft {
 impl Tree {
     /// Applies a growing plan: rows to the committer (with the caller's own), nodes to the cache.
     fn apply_growth(&self, plan: Plan<'_>, extra: Batch) -> Result<Pending, KeyError> {
-        let generation = self.generation();
+        let generation = plan.generation();
         let outcome = plan.finish(self.vault, generation)?;
         let mut batch = extra;
         for (key, value) in outcome.rows {

@@ -69,6 +69,11 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The generation of the tree that the plan changes.
+    pub fn generation(&self) -> Gen {
+        self.reader.generation()
+    }
+
     /// The body of an existing node, to be changed.
     pub fn touch(&mut self, path: &Path) -> Result<&mut Body, KeyError> {
         if !self.touched.contains_key(path) {

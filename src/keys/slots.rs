@@ -168,6 +168,11 @@ impl Slots {
         pages.remove(at).map(|p| p.next)
     }
 
+    /// How many slots of an open page were handed out.
+    pub(super) fn handed_out(&self, id: BucketId, ord: PageOrd) -> Option<u8> {
+        self.lock().get(&id)?.pages.iter().find(|p| p.ord == ord).map(|p| p.next)
+    }
+
     /// All open pages of all buckets.
     pub fn open_pages(&self) -> Vec<(BucketId, PageOrd)> {
         let buckets = self.lock();

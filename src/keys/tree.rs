@@ -101,6 +101,11 @@ impl Tree {
         self.state().generation
     }
 
+    #[doc(hidden)]
+    pub fn sabotage(&self) -> Sabotage {
+        self.sabotage
+    }
+
     pub fn slots(&self) -> &Arc<Slots> {
         &self.slots
     }

@@ -32,10 +32,7 @@ const CLOCK_SKEW: Duration = Duration::from_secs(300);
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     #[error("{path}: {source}")]
-    Io {
-        path: String,
-        source: std::io::Error,
-    },
+    Io { path: String, source: std::io::Error },
     #[error("{path} is not a PEM {what} that can be read")]
     Pem { path: String, what: &'static str },
     #[error("the certificate could not be made: {0}")]
@@ -63,11 +60,7 @@ impl Identity {
     /// Writes `<dir>/<name>.pem` and `<dir>/<name>.key`.
     pub fn write(&self, dir: &Path, name: &str) -> Result<(), PkiError> {
         write_new(&dir.join(format!("{name}.key")), self.key.as_bytes(), 0o600)?;
-        write_new(
-            &dir.join(format!("{name}.pem")),
-            self.certificate.as_bytes(),
-            0o644,
-        )
+        write_new(&dir.join(format!("{name}.pem")), self.certificate.as_bytes(), 0o644)
     }
 }
 
@@ -85,10 +78,7 @@ impl Ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(PkiError::Make)?.pem();
-        Ok(Self {
-            issuer: Issuer::new(params, key),
-            certificate,
-        })
+        Ok(Self { issuer: Issuer::new(params, key), certificate })
     }
 
     /// Writes `<dir>/ca.pem` and `<dir>/ca.key`.
@@ -101,18 +91,12 @@ impl Ca {
     /// Reads what [`Ca::write`] wrote.
     pub fn load(dir: &Path) -> Result<Self, PkiError> {
         let (key_path, path) = (dir.join("ca.key"), dir.join("ca.pem"));
-        let pem = |path: &Path, what| PkiError::Pem {
-            path: path.display().to_string(),
-            what,
-        };
+        let pem = |path: &Path, what| PkiError::Pem { path: path.display().to_string(), what };
         let key = KeyPair::from_pem(&files::read(&key_path)?).map_err(|_| pem(&key_path, "key"))?;
         let certificate = files::read(&path)?;
         let issuer =
             Issuer::from_ca_cert_pem(&certificate, key).map_err(|_| pem(&path, "certificate"))?;
-        Ok(Self {
-            issuer,
-            certificate: certificate.to_string(),
-        })
+        Ok(Self { issuer, certificate: certificate.to_string() })
     }
 
     /// The authority's own certificate, in PEM.
@@ -139,9 +123,7 @@ impl Ca {
                 for name in dns {
                     params.subject_alt_names.push(SanType::DnsName(ia5(name)?));
                 }
-                params
-                    .subject_alt_names
-                    .extend(ips.iter().copied().map(SanType::IpAddress));
+                params.subject_alt_names.extend(ips.iter().copied().map(SanType::IpAddress));
                 vec![ExtendedKeyUsagePurpose::ServerAuth]
             }
         };
@@ -149,14 +131,8 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(PkiError::Make)?;
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .map_err(PkiError::Make)?
-            .pem();
-        Ok(Identity {
-            certificate,
-            key: Zeroizing::new(key.serialize_pem()),
-        })
+        let certificate = params.signed_by(&key, &self.issuer).map_err(PkiError::Make)?.pem();
+        Ok(Identity { certificate, key: Zeroizing::new(key.serialize_pem()) })
     }
 }
 
@@ -167,9 +143,7 @@ fn params(
 ) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let seconds = u64::try_from(now.0).map_err(|_| PkiError::Time)? / 1000;
     // 9999-12-31 is the last day that X.509 can say; one century before it keeps every sum inside.
@@ -207,48 +181,32 @@ mod tests {
         let ca = Ca::new("test authority", NOW).unwrap();
         let dns = vec!["localhost".into()];
         let ips = vec![IpAddr::from([127, 0, 0, 1])];
-        for (purpose, names, server) in [
-            (Purpose::Client, 1, false),
-            (Purpose::Server { dns, ips }, 3, true),
-        ] {
+        for (purpose, names, server) in
+            [(Purpose::Client, 1, false), (Purpose::Server { dns, ips }, 3, true)]
+        {
             let leaf = ca.issue(&principal(), &purpose, NOW, LEAF_LIFE).unwrap();
             let der = der(&leaf.certificate);
             let (_, cert) = X509Certificate::from_der(&der).unwrap();
             let san = cert.subject_alternative_name().unwrap().unwrap().value;
             assert_eq!(san.general_names.len(), names);
-            assert_eq!(
-                san.general_names[0],
-                GeneralName::URI("spiffe://test/application")
-            );
+            assert_eq!(san.general_names[0], GeneralName::URI("spiffe://test/application"));
             let eku = cert.extended_key_usage().unwrap().unwrap().value;
             assert_eq!((eku.server_auth, eku.client_auth), (server, !server));
             assert!(!cert.is_ca());
             assert_eq!(cert.validity().not_before.timestamp(), 1_750_000_000 - 300);
-            assert_eq!(
-                cert.validity().not_after.timestamp(),
-                1_750_000_000 + 90 * 86_400
-            );
+            assert_eq!(cert.validity().not_after.timestamp(), 1_750_000_000 + 90 * 86_400);
         }
     }
 
     #[test]
     fn an_authority_read_back_signs_for_the_same_root() {
         let dir = tempfile::tempdir().unwrap();
-        Ca::new("test authority", NOW)
-            .unwrap()
-            .write(dir.path())
-            .unwrap();
+        Ca::new("test authority", NOW).unwrap().write(dir.path()).unwrap();
         let ca = Ca::load(dir.path()).unwrap();
-        let leaf = ca
-            .issue(&principal(), &Purpose::Client, NOW, LEAF_LIFE)
-            .unwrap();
+        let leaf = ca.issue(&principal(), &Purpose::Client, NOW, LEAF_LIFE).unwrap();
         leaf.write(dir.path(), "application").unwrap();
         let mode = |name: &str| {
-            std::fs::metadata(dir.path().join(name))
-                .unwrap()
-                .permissions()
-                .mode()
-                & 0o777
+            std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777
         };
         assert_eq!([mode("ca.key"), mode("application.key")], [0o600, 0o600]);
 
@@ -262,16 +220,8 @@ mod tests {
                 .unwrap();
         let at = |s| rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(s));
         let leaf = der(&leaf.certificate);
-        assert!(
-            verifier
-                .verify_client_cert(&leaf, &[], at(1_750_000_000))
-                .is_ok()
-        );
-        assert!(
-            verifier
-                .verify_client_cert(&leaf, &[], at(1_750_000_000 + 91 * 86_400))
-                .is_err()
-        );
+        assert!(verifier.verify_client_cert(&leaf, &[], at(1_750_000_000)).is_ok());
+        assert!(verifier.verify_client_cert(&leaf, &[], at(1_750_000_000 + 91 * 86_400)).is_err());
     }
 
     #[test]
@@ -286,15 +236,8 @@ mod tests {
 
         std::fs::write(dir.path().join("ca.pem"), "no certificate").unwrap();
         let damaged = Ca::load(dir.path()).err().unwrap();
-        assert!(
-            damaged
-                .to_string()
-                .ends_with("ca.pem is not a PEM certificate that can be read")
-        );
+        assert!(damaged.to_string().ends_with("ca.pem is not a PEM certificate that can be read"));
         assert!(matches!(Ca::new("x", UnixMillis(-1)), Err(PkiError::Time)));
-        assert!(matches!(
-            Ca::new("x", UnixMillis(i64::MAX)),
-            Err(PkiError::Time)
-        ));
+        assert!(matches!(Ca::new("x", UnixMillis(i64::MAX)), Err(PkiError::Time)));
     }
 }

@@ -51,16 +51,11 @@ mod tests {
         stranger.insert(Principal::parse("spiffe://test/stranger").unwrap());
         let refusals = [
             permit::<ReadRecord>(&known, &authority, Some("b")).unwrap_err(),
-            permit::<CreateTenant>(&known, &authority, None)
-                .map(|_| ())
-                .unwrap_err(),
+            permit::<CreateTenant>(&known, &authority, None).map(|_| ()).unwrap_err(),
             permit::<ReadRecord>(&stranger, &authority, Some("a")).unwrap_err(),
         ];
         for status in refusals {
-            assert_eq!(
-                (status.code(), status.message()),
-                (Code::PermissionDenied, DENIED)
-            );
+            assert_eq!((status.code(), status.message()), (Code::PermissionDenied, DENIED));
         }
         let nobody = permit::<ReadRecord>(&Extensions::default(), &authority, Some("a"));
         assert_eq!(nobody.unwrap_err().code(), Code::Unauthenticated);

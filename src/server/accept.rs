@@ -143,14 +143,7 @@ impl Reception {
         metrics: Arc<Metrics>,
     ) -> Self {
         let places = Arc::new(Semaphore::new(limits.connections));
-        Self {
-            acceptor,
-            domain,
-            limits,
-            metrics,
-            places,
-            lines: Mutex::default(),
-        }
+        Self { acceptor, domain, limits, metrics, places, lines: Mutex::default() }
     }
 
     /// Accepts until nobody takes connections any more.
@@ -216,19 +209,10 @@ impl Reception {
         if session.alpn_protocol() != Some(tls::ALPN) {
             return Err(Refusal::Protocol);
         }
-        let leaf = session
-            .peer_certificates()
-            .and_then(<[_]>::first)
-            .ok_or(Refusal::Identity)?;
+        let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or(Refusal::Identity)?;
         let peer = tls::identity(leaf, &self.domain).map_err(|_| Refusal::Identity)?;
-        let place = Arc::clone(&self.places)
-            .try_acquire_owned()
-            .map_err(|_| Refusal::Full)?;
-        Ok(Connection {
-            tls,
-            peer,
-            _place: place,
-        })
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Full)?;
+        Ok(Connection { tls, peer, _place: place })
     }
 
     fn note(&self, refusal: &Refusal) {
@@ -256,9 +240,7 @@ async fn hang_up(mut tcp: TcpStream) {
 
 fn is_exhausted(error: &io::Error) -> bool {
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    exhausted
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    exhausted.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// A descriptor to give up when there are none.

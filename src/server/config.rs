@@ -86,17 +86,10 @@ pub struct Config {
 /// What is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigProblem {
-    #[error(
-        "the file is larger than {} bytes or not UTF-8",
-        limits::CONFIG_BYTES_MAX
-    )]
+    #[error("the file is larger than {} bytes or not UTF-8", limits::CONFIG_BYTES_MAX)]
     Text,
     #[error("line {line}, `{key}`: {expected}")]
-    Syntax {
-        line: usize,
-        key: String,
-        expected: String,
-    },
+    Syntax { line: usize, key: String, expected: String },
     #[error("kek: give either `file` or `credential`")]
     Kek,
     #[error("kek.credential: a plain file name is needed")]
@@ -183,15 +176,10 @@ struct IdentityText {
 
 impl Config {
     pub fn load(path: &Path) -> Result<Self, ServerError> {
-        let at = |problem| ServerError::Config {
-            path: path.display().to_string(),
-            problem,
-        };
+        let at = |problem| ServerError::Config { path: path.display().to_string(), problem };
         let file = File::open(path).map_err(ServerError::io(path))?;
         let mut bytes = Vec::new();
-        let read = file
-            .take(limits::CONFIG_BYTES_MAX + 1)
-            .read_to_end(&mut bytes);
+        let read = file.take(limits::CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes);
         let size = read.map_err(ServerError::io(path))?;
         let text = String::from_utf8(bytes).map_err(|_| at(ConfigProblem::Text))?;
         if size as u64 > limits::CONFIG_BYTES_MAX {
@@ -203,16 +191,7 @@ impl Config {
     /// `base` is what relative paths start from.
     pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigProblem> {
         let parsed: Text = toml::from_str(text).map_err(|e| syntax(text, &e))?;
-        let Text {
-            listen,
-            data,
-            store,
-            kek,
-            anchor,
-            tls,
-            limits,
-            identity,
-        } = parsed;
+        let Text { listen, data, store, kek, anchor, tls, limits, identity } = parsed;
         let data = base.join(data);
         let tls = TlsFiles {
             cert: base.join(tls.cert),
@@ -222,9 +201,8 @@ impl Config {
                 .map_err(ConfigProblem::TrustDomain)?,
         };
         let bindings = identity.into_iter().enumerate();
-        let bindings: Vec<_> = bindings
-            .map(|(at, i)| i.check(at, &tls.trust_domain))
-            .collect::<Result<_, _>>()?;
+        let bindings: Vec<_> =
+            bindings.map(|(at, i)| i.check(at, &tls.trust_domain)).collect::<Result<_, _>>()?;
         if bindings.is_empty() {
             return Err(ConfigProblem::NoIdentity);
         }
@@ -232,9 +210,7 @@ impl Config {
             listen,
             engine: store.engine,
             kek: kek.check(base)?,
-            anchor: anchor
-                .path
-                .map_or_else(|| data.join("anchor"), |path| base.join(path)),
+            anchor: anchor.path.map_or_else(|| data.join("anchor"), |path| base.join(path)),
             anchor_require: anchor.require,
             data,
             tls,
@@ -289,39 +265,21 @@ impl LimitsText {
         };
         let secs =
             |key, value, max: Duration| within(key, value, max.as_secs()).map(Duration::from_secs);
-        let connections = within(
-            "limits.connections",
-            self.connections,
-            limits::CONNECTIONS_MAX as u64,
-        )?;
+        let connections =
+            within("limits.connections", self.connections, limits::CONNECTIONS_MAX as u64)?;
         Ok(DoorLimits {
             // The range above is that of a usize.
             connections: usize::try_from(connections).unwrap_or(limits::CONNECTIONS_MAX),
-            handshake: secs(
-                "limits.handshake_secs",
-                self.handshake_secs,
-                limits::HANDSHAKE_MAX,
-            )?,
-            deadline: secs(
-                "limits.deadline_secs",
-                self.deadline_secs,
-                limits::DEADLINE_MAX,
-            )?,
-            shutdown: secs(
-                "limits.shutdown_secs",
-                self.shutdown_secs,
-                limits::SHUTDOWN_MAX,
-            )?,
+            handshake: secs("limits.handshake_secs", self.handshake_secs, limits::HANDSHAKE_MAX)?,
+            deadline: secs("limits.deadline_secs", self.deadline_secs, limits::DEADLINE_MAX)?,
+            shutdown: secs("limits.shutdown_secs", self.shutdown_secs, limits::SHUTDOWN_MAX)?,
         })
     }
 }
 
 /// Line and key of a TOML error. What serde says of a wrong value begins with that value: only what was expected stays.
 fn syntax(text: &str, error: &toml::de::Error) -> ConfigProblem {
-    let before = error
-        .span()
-        .and_then(|span| text.get(..span.start))
-        .unwrap_or_default();
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.matches('\n').count();
     let source = text.lines().nth(line).unwrap_or_default();
     let key = source.split('=').next().unwrap_or_default().trim();
@@ -333,11 +291,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> ConfigProblem {
         }
         _ => message.lines().next().unwrap_or_default().into(),
     };
-    ConfigProblem::Syntax {
-        line: line + 1,
-        key: key.into(),
-        expected,
-    }
+    ConfigProblem::Syntax { line: line + 1, key: key.into(), expected }
 }
 
 #[cfg(test)]
@@ -390,84 +344,33 @@ tenants = ["*"]
         assert!(app.tenants.contains("shop") && !app.tenants.contains("other"));
         assert!(!app.clear.contains(Classification::Sensitive));
         assert!(app.clear.contains(Classification::General));
-        assert_eq!(
-            (auditor.tenants, auditor.clear),
-            (TenantScope::All, ClassSet::NONE)
-        );
+        assert_eq!((auditor.tenants, auditor.clear), (TenantScope::All, ClassSet::NONE));
     }
 
     #[test]
     fn every_error_names_its_key_and_no_value() {
         let cases = [
-            (
-                "listen = \"127.0.0.1:7443\"",
-                "listen = \"SECRET\"",
-                "line 2, `listen`: ",
-            ),
-            (
-                "listen = \"127.0.0.1:7443\"",
-                "listen = 5",
-                "line 2, `listen`: ",
-            ),
+            ("listen = \"127.0.0.1:7443\"", "listen = \"SECRET\"", "line 2, `listen`: "),
+            ("listen = \"127.0.0.1:7443\"", "listen = 5", "line 2, `listen`: "),
             ("data = \"data\"\n", "", "missing field `data`"),
             ("data = ", "dada = ", "line 3, `dada`: unknown field `dada`"),
-            (
-                "engine = \"redb\"",
-                "engine = \"SECRET\"",
-                "line 6, `engine`: ",
-            ),
-            (
-                "kek.file = \"kek\"",
-                "kek.key = \"SECRET\"",
-                "unknown field `key`",
-            ),
+            ("engine = \"redb\"", "engine = \"SECRET\"", "line 6, `engine`: "),
+            ("kek.file = \"kek\"", "kek.key = \"SECRET\"", "unknown field `key`"),
             ("kek.file = \"kek\"", "kek = {}", "kek: give either"),
-            (
-                "kek.file = \"kek\"",
-                "kek.credential = \"../SECRET\"",
-                "kek.credential: ",
-            ),
-            (
-                "trust_domain = \"lethe.dev\"",
-                "trust_domain = \"SE CRET\"",
-                "tls.trust_domain: ",
-            ),
-            (
-                "spiffe://lethe.dev/application",
-                "SECRET",
-                "identity 0 (counted from 0), uri: ",
-            ),
+            ("kek.file = \"kek\"", "kek.credential = \"../SECRET\"", "kek.credential: "),
+            ("trust_domain = \"lethe.dev\"", "trust_domain = \"SE CRET\"", "tls.trust_domain: "),
+            ("spiffe://lethe.dev/application", "SECRET", "identity 0 (counted from 0), uri: "),
             (
                 "spiffe://lethe.dev/auditor",
                 "spiffe://other/SECRET",
                 "identity 1 (counted from 0), ",
             ),
-            (
-                "[\"*\"]",
-                "[\"SE CRET\"]",
-                "identity 1 (counted from 0): tenants[0]",
-            ),
-            (
-                "[\"*\"]",
-                "[]",
-                "identity 1 (counted from 0): tenants is empty",
-            ),
-            (
-                "role = \"auditor\"",
-                "role = \"SECRET\"",
-                "line 19, `role`: ",
-            ),
+            ("[\"*\"]", "[\"SE CRET\"]", "identity 1 (counted from 0): tenants[0]"),
+            ("[\"*\"]", "[]", "identity 1 (counted from 0): tenants is empty"),
+            ("role = \"auditor\"", "role = \"SECRET\"", "line 19, `role`: "),
             ("\"GENERAL\"]", "\"SECRET\"]", "line 16, `clear`: "),
-            (
-                "[store]",
-                "[limits]\nconnections = 0\n[store]",
-                "limits.connections: must be 1 to ",
-            ),
-            (
-                "[store]",
-                "[limits]\ndeadline_secs = 61\n[store]",
-                "limits.deadline_secs: must be ",
-            ),
+            ("[store]", "[limits]\nconnections = 0\n[store]", "limits.connections: must be 1 to "),
+            ("[store]", "[limits]\ndeadline_secs = 61\n[store]", "limits.deadline_secs: must be "),
             ("[store]", "[stroe]", "unknown field `stroe`"),
         ];
         for (from, to, expected) in cases {

@@ -63,18 +63,7 @@ mod tests {
         for capped in ["61S", "2M", "1H", "99999999H"] {
             assert_eq!(of(capped), Some(max), "{capped}");
         }
-        for bad in [
-            "",
-            "S",
-            "5",
-            "5s",
-            "-5S",
-            "+5S",
-            "5 S",
-            "123456789S",
-            "5S5",
-            "5\u{b5}",
-        ] {
+        for bad in ["", "S", "5", "5s", "-5S", "+5S", "5 S", "123456789S", "5S5", "5\u{b5}"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
         let mut twice = HeaderMap::new();

@@ -23,11 +23,8 @@ pub const DEV_LISTEN: SocketAddr =
 const TRUST_DOMAIN: &str = "dev.lethe";
 const LEAF_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 const CONFIG: &str = "lethed.toml";
-const CLIENTS: [(Role, &str); 3] = [
-    (Role::Application, "application"),
-    (Role::Operator, "operator"),
-    (Role::Auditor, "auditor"),
-];
+const CLIENTS: [(Role, &str); 3] =
+    [(Role::Application, "application"), (Role::Operator, "operator"), (Role::Auditor, "auditor")];
 /// A directory that has them all is complete; [`CONFIG`] is written last.
 const FILES: [&str; 15] = [
     "pki/ca.pem",
@@ -76,10 +73,7 @@ impl DevDir {
         listen: Option<SocketAddr>,
         now: UnixMillis,
     ) -> Result<Self, ServerError> {
-        let refuse = |problem| ServerError::Dev {
-            dir: path.display().to_string(),
-            problem,
-        };
+        let refuse = |problem| ServerError::Dev { dir: path.display().to_string(), problem };
         if listen.is_some_and(|addr| !addr.ip().is_loopback()) {
             return Err(refuse(DevProblem::NotLoopback));
         }
@@ -95,15 +89,9 @@ impl DevDir {
         }
         match listen {
             Some(addr) if !fresh && addr != config.listen && addr.port() != 0 => {
-                Err(refuse(DevProblem::Listen {
-                    made_for: config.listen,
-                }))
+                Err(refuse(DevProblem::Listen { made_for: config.listen }))
             }
-            _ => Ok(Self {
-                path: path.to_path_buf(),
-                config,
-                fresh,
-            }),
+            _ => Ok(Self { path: path.to_path_buf(), config, fresh }),
         }
     }
 
@@ -126,24 +114,12 @@ In another terminal:
         );
         let record = "tenants/demo/records/RECORD_ID";
         for (role, command) in [
-            (
-                "operator",
-                "schema apply SCHEMA.toml --tenant demo --create-tenant".into(),
-            ),
-            (
-                "application",
-                "record import DATA.csv --mapping MAPPING.toml --tenant demo".into(),
-            ),
+            ("operator", "schema apply SCHEMA.toml --tenant demo --create-tenant".into()),
+            ("application", "record import DATA.csv --mapping MAPPING.toml --tenant demo".into()),
             ("application", "record list --tenant demo".into()),
             ("application", format!("record get {record}")),
-            (
-                "application",
-                format!("record update {record} --from CHANGES.json"),
-            ),
-            (
-                "application",
-                format!("record erase {record} --receipt RECEIPT.json"),
-            ),
+            ("application", format!("record update {record} --from CHANGES.json")),
+            ("application", format!("record erase {record} --receipt RECEIPT.json")),
             ("operator", "status".into()),
         ] {
             let client = quoted(&self.path.join(format!("client-{role}.toml")));
@@ -166,10 +142,7 @@ fn is_absent_or_empty(path: &Path) -> Result<bool, ServerError> {
 }
 
 fn make(path: &Path, listen: SocketAddr, now: UnixMillis) -> Result<(), ServerError> {
-    let refuse = |problem| ServerError::Dev {
-        dir: path.display().to_string(),
-        problem,
-    };
+    let refuse = |problem| ServerError::Dev { dir: path.display().to_string(), problem };
     let listen = with_port(listen)?;
     if !path.exists() {
         create_dir_private(path)?;
@@ -188,17 +161,9 @@ fn make(path: &Path, listen: SocketAddr, now: UnixMillis) -> Result<(), ServerEr
     };
     let ca = Ca::new("Lethe development authority", now)?;
     ca.write(&pki)?;
-    let ips = vec![
-        [127, 0, 0, 1].into(),
-        std::net::Ipv6Addr::LOCALHOST.into(),
-        listen.ip(),
-    ];
-    let server = Purpose::Server {
-        dns: vec!["localhost".into()],
-        ips,
-    };
-    ca.issue(&principal("lethed")?, &server, now, LEAF_LIFE)?
-        .write(&pki, "server")?;
+    let ips = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into(), listen.ip()];
+    let server = Purpose::Server { dns: vec!["localhost".into()], ips };
+    ca.issue(&principal("lethed")?, &server, now, LEAF_LIFE)?.write(&pki, "server")?;
 
     let mut kek = Zeroizing::new([0_u8; 32]);
     rustix::rand::getrandom(&mut kek[..], rustix::rand::GetRandomFlags::empty())
@@ -208,14 +173,9 @@ fn make(path: &Path, listen: SocketAddr, now: UnixMillis) -> Result<(), ServerEr
     let mut config = daemon_config(listen);
     for (role, name) in CLIENTS {
         let principal = principal(name)?;
-        ca.issue(&principal, &Purpose::Client, now, LEAF_LIFE)?
-            .write(&pki, name)?;
+        ca.issue(&principal, &Purpose::Client, now, LEAF_LIFE)?.write(&pki, name)?;
         let client = client_config(listen, name);
-        write_new(
-            &path.join(format!("client-{name}.toml")),
-            client.as_bytes(),
-            0o600,
-        )?;
+        write_new(&path.join(format!("client-{name}.toml")), client.as_bytes(), 0o600)?;
         config += &identity_config(principal.as_str(), role, name);
     }
     write_new(&path.join(CONFIG), config.as_bytes(), 0o600)?;
@@ -223,10 +183,7 @@ fn make(path: &Path, listen: SocketAddr, now: UnixMillis) -> Result<(), ServerEr
 }
 
 fn config_problem(path: &Path, problem: super::ConfigProblem) -> ServerError {
-    ServerError::Config {
-        path: path.join(CONFIG).display().to_string(),
-        problem,
-    }
+    ServerError::Config { path: path.join(CONFIG).display().to_string(), problem }
 }
 
 /// A free port in the place of port 0, so that the files name the one that callers use.
@@ -235,10 +192,7 @@ fn with_port(listen: SocketAddr) -> Result<SocketAddr, ServerError> {
         return Ok(listen);
     }
     let bound = TcpListener::bind(listen).and_then(|socket| socket.local_addr());
-    bound.map_err(|source| ServerError::Listen {
-        addr: listen,
-        source,
-    })
+    bound.map_err(|source| ServerError::Listen { addr: listen, source })
 }
 
 /// The form of docs/FORMAT.md §1, built in place.
@@ -300,11 +254,7 @@ fn client_config(listen: SocketAddr, name: &str) -> String {
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]
@@ -333,26 +283,16 @@ mod tests {
         let all = |path: &Path| FILES.map(|file| std::fs::read(path.join(file)).unwrap());
         let before = all(&path);
         for secret in FILES.iter().filter(|f| f.ends_with(".key") || **f == "kek") {
-            let mode = std::fs::metadata(path.join(secret))
-                .unwrap()
-                .permissions()
-                .mode();
+            let mode = std::fs::metadata(path.join(secret)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{secret}");
         }
         for dir in ["", "pki", "data"] {
-            let mode = std::fs::metadata(path.join(dir))
-                .unwrap()
-                .permissions()
-                .mode();
+            let mode = std::fs::metadata(path.join(dir)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o700, "{dir}");
         }
         let kek = std::fs::read_to_string(path.join("kek")).unwrap();
         assert_eq!((kek.len(), kek.ends_with('\n')), (65, true));
-        assert!(
-            kek.trim_end()
-                .bytes()
-                .all(|b| b"0123456789abcdef".contains(&b))
-        );
+        assert!(kek.trim_end().bytes().all(|b| b"0123456789abcdef".contains(&b)));
         assert_ne!(&kek[..2].repeat(32), kek.trim_end());
 
         let again = DevDir::prepare(&path, None, UnixMillis(NOW.0 + 1)).unwrap();
@@ -385,10 +325,7 @@ mod tests {
             assert_eq!(problem(outcome), DevProblem::NotLoopback);
         }
         assert!(!path.exists());
-        let made_for = DevDir::prepare(&path, Some(ANY), NOW)
-            .unwrap()
-            .config
-            .listen;
+        let made_for = DevDir::prepare(&path, Some(ANY), NOW).unwrap().config.listen;
         assert!(DevDir::prepare(&path, Some(made_for), NOW).is_ok());
         let other = SocketAddr::new(made_for.ip(), made_for.port() ^ 1);
         let outcome = DevDir::prepare(&path, Some(other), NOW);
@@ -397,10 +334,7 @@ mod tests {
         let config = std::fs::read_to_string(path.join(CONFIG)).unwrap();
         let opened = config.replacen("127.0.0.1", "0.0.0.0", 1);
         std::fs::write(path.join(CONFIG), opened).unwrap();
-        assert_eq!(
-            problem(DevDir::prepare(&path, None, NOW)),
-            DevProblem::NotLoopback
-        );
+        assert_eq!(problem(DevDir::prepare(&path, None, NOW)), DevProblem::NotLoopback);
     }
 
     #[test]

@@ -34,10 +34,7 @@ impl<S> Layer<S> for GateLayer {
     type Service = Gate<S>;
 
     fn layer(&self, inner: S) -> Gate<S> {
-        Gate {
-            inner,
-            gate: self.clone(),
-        }
+        Gate { inner, gate: self.clone() }
     }
 }
 
@@ -93,9 +90,7 @@ impl GateLayer {
             .get::<Peer>()
             .ok_or_else(|| Status::unauthenticated("no client certificate"))?;
         if peer.expires <= self.clock.now() {
-            return Err(Status::unauthenticated(
-                "the client certificate has expired",
-            ));
+            return Err(Status::unauthenticated("the client certificate has expired"));
         }
         if authz::action_of(request.uri().path()).is_none() {
             return Err(Status::unimplemented("no such method"));
@@ -110,10 +105,7 @@ impl GateLayer {
 
 /// Compressed secrets beside chosen text leak through their length (CRIME).
 fn is_compressed(headers: &HeaderMap) -> bool {
-    headers
-        .get_all("grpc-encoding")
-        .iter()
-        .any(|encoding| encoding != "identity")
+    headers.get_all("grpc-encoding").iter().any(|encoding| encoding != "identity")
 }
 
 #[cfg(test)]
@@ -169,11 +161,7 @@ mod tests {
                 metrics: Arc::clone(&metrics),
                 deadline_max: Duration::from_millis(200),
             };
-            Self {
-                gate: layer.layer(Inner),
-                clock,
-                metrics,
-            }
+            Self { gate: layer.layer(Inner), clock, metrics }
         }
 
         async fn call(&self, path: &str, headers: &[(&'static str, &str)], known: bool) -> Status {
@@ -183,10 +171,7 @@ mod tests {
             }
             if known {
                 let principal = Principal::parse("spiffe://test/application").unwrap();
-                request.extensions_mut().insert(Peer {
-                    principal,
-                    expires: EXPIRES,
-                });
+                request.extensions_mut().insert(Peer { principal, expires: EXPIRES });
             }
             let reply = self.gate.clone().call(request).await.unwrap();
             Status::from_header_map(reply.headers()).unwrap()
@@ -195,57 +180,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_service_is_given_the_principal_of_the_connection() {
-        let passed = Bench::new()
-            .call(CHECK, &[("grpc-encoding", "identity")], true)
-            .await;
-        assert_eq!(
-            (passed.code(), passed.message()),
-            (Code::Ok, "spiffe://test/application")
-        );
+        let passed = Bench::new().call(CHECK, &[("grpc-encoding", "identity")], true).await;
+        assert_eq!((passed.code(), passed.message()), (Code::Ok, "spiffe://test/application"));
     }
 
     #[tokio::test]
     async fn who_is_unknown_or_expired_is_told_so_before_anything_else() {
         let bench = Bench::new();
-        assert_eq!(
-            bench.call(CHECK, &[], false).await.code(),
-            Code::Unauthenticated
-        );
-        assert_eq!(
-            bench.call("/nothing", &[], false).await.code(),
-            Code::Unauthenticated
-        );
+        assert_eq!(bench.call(CHECK, &[], false).await.code(), Code::Unauthenticated);
+        assert_eq!(bench.call("/nothing", &[], false).await.code(), Code::Unauthenticated);
         bench.clock.set(UnixMillis(EXPIRES.0 - 1));
         assert_eq!(bench.call(CHECK, &[], true).await.code(), Code::Ok);
         bench.clock.set(EXPIRES);
-        assert_eq!(
-            bench.call(CHECK, &[], true).await.code(),
-            Code::Unauthenticated
-        );
-        assert_eq!(
-            bench.call("/nothing", &[], true).await.code(),
-            Code::Unauthenticated
-        );
+        assert_eq!(bench.call(CHECK, &[], true).await.code(), Code::Unauthenticated);
+        assert_eq!(bench.call("/nothing", &[], true).await.code(), Code::Unauthenticated);
     }
 
     #[tokio::test]
     async fn what_is_not_listed_or_compressed_is_not_served() {
         let bench = Bench::new();
-        for path in [
-            "/nothing",
-            "/grpc.health.v1.Health/Watch",
-            "/lethe.v1.RecordService/Get",
-        ] {
-            assert_eq!(
-                bench.call(path, &[], true).await.code(),
-                Code::Unimplemented,
-                "{path}"
-            );
+        for path in ["/nothing", "/grpc.health.v1.Health/Watch", "/lethe.v1.RecordService/Get"] {
+            assert_eq!(bench.call(path, &[], true).await.code(), Code::Unimplemented, "{path}");
         }
         for encoding in ["gzip", "zstd", "Identity"] {
-            let got = bench
-                .call(CHECK, &[("grpc-encoding", encoding)], true)
-                .await;
+            let got = bench.call(CHECK, &[("grpc-encoding", encoding)], true).await;
             assert_eq!(got.code(), Code::Unimplemented, "{encoding}");
         }
     }
@@ -261,10 +219,7 @@ mod tests {
             assert_eq!(got.code(), Code::DeadlineExceeded, "{granted}");
             assert!((least..most).contains(&took), "{granted} took {took} ms");
         }
-        assert_eq!(
-            bench.call(slow, &[], true).await.code(),
-            Code::DeadlineExceeded
-        );
+        assert_eq!(bench.call(slow, &[], true).await.code(), Code::DeadlineExceeded);
         let bad = bench.call(CHECK, &[(deadline::HEADER, "soon")], true).await;
         assert_eq!(bad.code(), Code::InvalidArgument);
     }
@@ -272,21 +227,12 @@ mod tests {
     #[tokio::test]
     async fn denied_and_failed_calls_are_counted_apart() {
         let bench = Bench::new();
-        let counts = || {
-            (
-                bench.metrics.calls_denied.value(),
-                bench.metrics.calls_failed.value(),
-            )
-        };
+        let counts = || (bench.metrics.calls_denied.value(), bench.metrics.calls_failed.value());
         bench.call(CHECK, &[], true).await;
         assert_eq!(counts(), (0, 0));
-        bench
-            .call("/lethe.admin.v1.VaultService/GetStatus", &[], true)
-            .await;
+        bench.call("/lethe.admin.v1.VaultService/GetStatus", &[], true).await;
         assert_eq!(counts(), (1, 0));
-        bench
-            .call("/lethe.v1.TenantService/GetTenant", &[], true)
-            .await;
+        bench.call("/lethe.v1.TenantService/GetTenant", &[], true).await;
         assert_eq!(counts(), (1, 1));
     }
 }

@@ -27,15 +27,9 @@ use crate::pki::PkiError;
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     #[error("{path}: {source}")]
-    Io {
-        path: String,
-        source: std::io::Error,
-    },
+    Io { path: String, source: std::io::Error },
     #[error("{path}: {problem}")]
-    Config {
-        path: String,
-        problem: ConfigProblem,
-    },
+    Config { path: String, problem: ConfigProblem },
     #[error("{path}: {problem}")]
     Tls { path: String, problem: TlsProblem },
     #[error("{dir}: {problem}")]
@@ -45,10 +39,7 @@ pub enum ServerError {
     #[error(transparent)]
     Pki(#[from] PkiError),
     #[error("cannot listen on {addr}: {source}")]
-    Listen {
-        addr: std::net::SocketAddr,
-        source: std::io::Error,
-    },
+    Listen { addr: std::net::SocketAddr, source: std::io::Error },
     #[error("the process could not be hardened: {0}")]
     Harden(std::io::Error),
     #[error("the runtime did not start: {0}")]
@@ -59,9 +50,6 @@ pub enum ServerError {
 
 impl ServerError {
     fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Self::Io {
-            path: path.display().to_string(),
-            source,
-        }
+        move |source| Self::Io { path: path.display().to_string(), source }
     }
 }

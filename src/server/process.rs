@@ -28,10 +28,7 @@ pub enum LogFormat {
 /// Call first, before there are threads, files or secrets.
 pub fn harden() -> Result<(), ServerError> {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none)
         .and_then(|()| rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable))
         .map_err(|errno| ServerError::Harden(errno.into()))
@@ -39,12 +36,9 @@ pub fn harden() -> Result<(), ServerError> {
 
 /// Sends the log to standard error. A second call changes nothing.
 pub fn log_to_stderr(format: LogFormat) {
-    let levels = Targets::new()
-        .with_default(LevelFilter::WARN)
-        .with_target("lethe", LevelFilter::INFO);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(false);
+    let levels =
+        Targets::new().with_default(LevelFilter::WARN).with_target("lethe", LevelFilter::INFO);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
     let registry = tracing_subscriber::registry().with(levels);
     // The only error is that a subscriber is set already.
     let _ = match format {
@@ -89,9 +83,6 @@ mod tests {
         assert_eq!(rustix::process::getrlimit(Resource::Core).current, Some(0));
         let dumpable = rustix::process::dumpable_behavior().unwrap();
         assert_eq!(dumpable, DumpableBehavior::NotDumpable);
-        assert_eq!(
-            rustix::process::umask(Mode::RWXG | Mode::RWXO),
-            Mode::RWXG | Mode::RWXO
-        );
+        assert_eq!(rustix::process::umask(Mode::RWXG | Mode::RWXO), Mode::RWXG | Mode::RWXO);
     }
 }

@@ -69,19 +69,9 @@ impl Door {
         routes: Routes,
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServerError> {
-        let Self {
-            listener,
-            tls,
-            trust_domain,
-            limits: bounds,
-            metrics,
-            clock,
-        } = self;
-        let gate = GateLayer {
-            clock,
-            metrics: Arc::clone(&metrics),
-            deadline_max: bounds.deadline,
-        };
+        let Self { listener, tls, trust_domain, limits: bounds, metrics, clock } = self;
+        let gate =
+            GateLayer { clock, metrics: Arc::clone(&metrics), deadline_max: bounds.deadline };
         let reception = Reception::new(TlsAcceptor::from(tls), trust_domain, bounds, metrics);
         let (connections, incoming) = mpsc::channel(1);
         let accepting = tokio::spawn(reception.run(listener, connections));
@@ -131,11 +121,7 @@ where
     F: AsyncFnOnce(&Config, &Wiring) -> Result<Routes, ServerError>,
 {
     let authority = Arc::new(Authority::new(config.bindings.clone())?);
-    let wiring = Wiring {
-        authority,
-        metrics: Arc::default(),
-        clock,
-    };
+    let wiring = Wiring { authority, metrics: Arc::default(), clock };
     // The door opens before the vault: a wrong file is found before anything of the vault is touched. Nobody is
     // accepted until it is served.
     let door = Door::open(&config, &wiring).await?;
@@ -158,9 +144,7 @@ pub fn block_on<F>(
 where
     F: AsyncFnOnce(&Config, &Wiring) -> Result<Routes, ServerError>,
 {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(ServerError::Runtime)?.block_on(async {
         let stop = stop_signal().map_err(ServerError::Runtime)?;
         run(config, clock, services, listening, stop).await

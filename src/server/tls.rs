@@ -90,15 +90,11 @@ pub fn identity(leaf: &[u8], domain: &TrustDomain) -> Result<Peer, IdentityProbl
     if cert.is_ca() {
         return Err(IdentityProblem::Authority);
     }
-    let usage = cert
-        .extended_key_usage()
-        .map_err(|_| IdentityProblem::Unreadable)?;
+    let usage = cert.extended_key_usage().map_err(|_| IdentityProblem::Unreadable)?;
     if !usage.is_some_and(|usage| usage.value.client_auth) {
         return Err(IdentityProblem::Usage);
     }
-    let san = cert
-        .subject_alternative_name()
-        .map_err(|_| IdentityProblem::Unreadable)?;
+    let san = cert.subject_alternative_name().map_err(|_| IdentityProblem::Unreadable)?;
     let mut uri = None;
     for name in san.iter().flat_map(|san| &san.value.general_names) {
         match name {
@@ -112,10 +108,7 @@ pub fn identity(leaf: &[u8], domain: &TrustDomain) -> Result<Peer, IdentityProbl
     if !principal.is_of(domain) {
         return Err(IdentityProblem::TrustDomain);
     }
-    Ok(Peer {
-        principal,
-        expires: expiry(&cert),
-    })
+    Ok(Peer { principal, expires: expiry(&cert) })
 }
 
 /// `notAfter` is the last second of the validity (RFC 5280 §4.1.2.5).
@@ -198,34 +191,24 @@ pub fn server_config(
     files: &TlsFiles,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<ServerConfig>, ServerError> {
-    let at = |path: &Path, problem| ServerError::Tls {
-        path: path.display().to_string(),
-        problem,
-    };
+    let at = |path: &Path, problem| ServerError::Tls { path: path.display().to_string(), problem };
     let chain = certificates(&files.cert)?;
-    let expired = chain
-        .first()
-        .is_some_and(|leaf| match X509Certificate::from_der(leaf) {
-            Ok((_, cert)) => expiry(&cert) <= clock.now(),
-            Err(_) => false,
-        });
+    let expired = chain.first().is_some_and(|leaf| match X509Certificate::from_der(leaf) {
+        Ok((_, cert)) => expiry(&cert) <= clock.now(),
+        Err(_) => false,
+    });
     if expired {
         return Err(at(&files.cert, TlsProblem::Expired));
     }
     let key = private_key(&files.key)?;
     let mut roots = RootCertStore::empty();
     for root in certificates(&files.client_ca)? {
-        roots
-            .add(root)
-            .map_err(|e| at(&files.client_ca, TlsProblem::Tls(e)))?;
+        roots.add(root).map_err(|e| at(&files.client_ca, TlsProblem::Tls(e)))?;
     }
     let chain_verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
         .build()
         .map_err(|e| at(&files.client_ca, TlsProblem::Verifier(e)))?;
-    let verifier = CallerVerifier {
-        chain: chain_verifier,
-        domain: files.trust_domain.clone(),
-    };
+    let verifier = CallerVerifier { chain: chain_verifier, domain: files.trust_domain.clone() };
     let mut config = ServerConfig::builder_with_details(provider(), Arc::new(Time(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| at(&files.cert, TlsProblem::Tls(e)))?
@@ -242,15 +225,10 @@ pub fn server_config(
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
     let mut bytes = Zeroizing::new(Vec::new());
     let file = File::open(path).map_err(ServerError::io(path))?;
-    let size = file
-        .take(limits::CONFIG_BYTES_MAX + 1)
-        .read_to_end(&mut bytes);
+    let size = file.take(limits::CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes);
     if size.map_err(ServerError::io(path))? as u64 > limits::CONFIG_BYTES_MAX {
         let path = path.display().to_string();
-        return Err(ServerError::Tls {
-            path,
-            problem: TlsProblem::Size,
-        });
+        return Err(ServerError::Tls { path, problem: TlsProblem::Size });
     }
     Ok(bytes)
 }
@@ -258,23 +236,15 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServerError> {
     let pem = read(path)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    all.ok()
-        .filter(|all| !all.is_empty())
-        .ok_or_else(|| ServerError::Tls {
-            path: path.display().to_string(),
-            problem: TlsProblem::Certificate,
-        })
+    all.ok().filter(|all| !all.is_empty()).ok_or_else(|| ServerError::Tls {
+        path: path.display().to_string(),
+        problem: TlsProblem::Certificate,
+    })
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ServerError> {
-    let at = |problem| ServerError::Tls {
-        path: path.display().to_string(),
-        problem,
-    };
-    let mode = std::fs::metadata(path)
-        .map_err(ServerError::io(path))?
-        .permissions()
-        .mode();
+    let at = |problem| ServerError::Tls { path: path.display().to_string(), problem };
+    let mode = std::fs::metadata(path).map_err(ServerError::io(path))?.permissions().mode();
     if mode & 0o007 != 0 {
         return Err(at(TlsProblem::KeyMode));
     }

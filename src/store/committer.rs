@@ -80,10 +80,7 @@ impl Core {
     pub(super) fn take(&self, wait: bool) -> Option<Vec<Job>> {
         let mut queue = self.lock();
         while queue.jobs.is_empty() && !queue.closed && wait {
-            queue = self
-                .wake
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         if queue.jobs.is_empty() && queue.closed {
             return None;
@@ -126,11 +123,7 @@ struct Handle {
 impl Handle {
     fn close(&self) {
         self.core.close();
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A thread that died has stopped the store already; there is nothing to add.
             let _ = thread.join();
@@ -172,10 +165,7 @@ impl Store {
         let thread = builder
             .spawn(move || committer.run())
             .map_err(|e| StoreError::Io(format!("start of the committer: {e}")))?;
-        Ok(Self(Arc::new(Handle {
-            core,
-            thread: Mutex::new(Some(thread)),
-        })))
+        Ok(Self(Arc::new(Handle { core, thread: Mutex::new(Some(thread)) })))
     }
 
     pub fn engine_name(&self) -> &'static str {
@@ -263,9 +253,7 @@ pub(super) fn encode_seq(seq: u64) -> Vec<u8> {
 }
 
 fn decode_seq(row: &[u8]) -> Result<u64, StoreError> {
-    let digits = row
-        .strip_prefix(&SEQ_MAGIC)
-        .and_then(|rest| rest.try_into().ok());
+    let digits = row.strip_prefix(&SEQ_MAGIC).and_then(|rest| rest.try_into().ok());
     digits
         .map(u64::from_be_bytes)
         .ok_or_else(|| StoreError::Damaged("the commit sequence row".into()))

@@ -46,10 +46,7 @@ enum Outcome {
 
 impl Plan {
     pub fn new(faults: Vec<Fault>) -> Arc<Self> {
-        Arc::new(Self {
-            faults: Mutex::new(faults),
-            ..Self::default()
-        })
+        Arc::new(Self { faults: Mutex::new(faults), ..Self::default() })
     }
 
     /// Adds a fault; its count is that since the beginning.
@@ -150,10 +147,7 @@ impl Engine for Faulty {
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.plan.read()?;
-        Ok(self
-            .inner
-            .get(key)?
-            .and_then(|value| self.plan.tamper(key, value)))
+        Ok(self.inner.get(key)?.and_then(|value| self.plan.tamper(key, value)))
     }
 
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
@@ -161,10 +155,7 @@ impl Engine for Faulty {
         let rows = self.inner.scan(start, end, limit)?.into_iter();
         let seen = |row: Row| {
             let value = self.plan.tamper(&row.key, row.value)?;
-            Some(Row {
-                key: row.key,
-                value,
-            })
+            Some(Row { key: row.key, value })
         };
         Ok(rows.filter_map(seen).collect())
     }

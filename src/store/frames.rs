@@ -75,10 +75,7 @@ impl<R: Read> Frames<R> {
         if !fill(&mut input, &mut found)? || found.as_slice() != header(vault) {
             return Err(StoreError::Damaged("the header of the node journal".into()));
         }
-        Ok(Self {
-            input,
-            good_end: HEADER_BYTES as u64,
-        })
+        Ok(Self { input, good_end: HEADER_BYTES as u64 })
     }
 
     pub(super) fn good_end(&self) -> u64 {
@@ -178,10 +175,7 @@ mod tests {
     fn an_over_long_frame_is_refused_before_memory_is_taken() {
         let mut bytes = header(VAULT);
         bytes.extend_from_slice(&[0xff; 64]);
-        assert_eq!(
-            Frames::new(bytes.as_slice(), VAULT).unwrap().next_entry(),
-            Ok(None)
-        );
+        assert_eq!(Frames::new(bytes.as_slice(), VAULT).unwrap().next_entry(), Ok(None));
         let long = vec![0; limits::ROW_BYTES_MAX + 1];
         assert!(encode(&mut Vec::new(), b"k", Some(&long)).is_err());
         assert!(encode(&mut Vec::new(), &long[..257], None).is_err());

@@ -69,12 +69,7 @@ impl Drop for Committer {
 
 impl Committer {
     pub(super) fn new(core: Arc<Core>, sink: Option<Box<dyn NodeSink>>) -> Self {
-        Self {
-            core,
-            sink,
-            rewrite: None,
-            closed: false,
-        }
+        Self { core, sink, rewrite: None, closed: false }
     }
 
     pub(super) fn run(mut self) {
@@ -89,10 +84,7 @@ impl Committer {
 
     fn group(&mut self, jobs: Vec<Job>) {
         let expects = |job: &Job| matches!(job, Job::Write(batch, _) if !batch.expects.is_empty());
-        let mut group = Group {
-            tracked: jobs.iter().any(expects),
-            ..Group::default()
-        };
+        let mut group = Group { tracked: jobs.iter().any(expects), ..Group::default() };
         let mut verdicts = Vec::with_capacity(jobs.len());
         for job in jobs {
             match job {
@@ -142,9 +134,7 @@ impl Committer {
         }
         let outcome = self.write_both(&writes);
         if let Some(sink) = &self.sink {
-            self.core
-                .rewrite_due
-                .store(sink.wants_rewrite(), Ordering::Release);
+            self.core.rewrite_due.store(sink.wants_rewrite(), Ordering::Release);
         }
         match outcome {
             Ok(()) => {
@@ -194,20 +184,12 @@ impl Committer {
             return running.waiting.push(promise);
         }
         let guard = self.core.guard.as_ref();
-        let begun = guard
-            .map_or(Ok(()), |g| g.admit(Urgency::Put))
-            .and_then(|()| sink.rewrite_begin());
+        let begun =
+            guard.map_or(Ok(()), |g| g.admit(Urgency::Put)).and_then(|()| sink.rewrite_begin());
         match begun {
             Ok(()) => {
-                let kinds = (0..=u8::MAX)
-                    .rev()
-                    .filter(|kind| sink.wants(&[*kind]))
-                    .collect();
-                self.rewrite = Some(Rewrite {
-                    rows: None,
-                    kinds,
-                    waiting: vec![promise],
-                });
+                let kinds = (0..=u8::MAX).rev().filter(|kind| sink.wants(&[*kind])).collect();
+                self.rewrite = Some(Rewrite { rows: None, kinds, waiting: vec![promise] });
             }
             Err(e) => promise.keep(Err(e)),
         }
@@ -226,9 +208,7 @@ impl Committer {
         if outcome.is_err() {
             sink.rewrite_abandon();
         }
-        self.core
-            .rewrite_due
-            .store(sink.wants_rewrite(), Ordering::Release);
+        self.core.rewrite_due.store(sink.wants_rewrite(), Ordering::Release);
         let seq = self.core.seq.load(Ordering::Acquire);
         let done = self.rewrite.take();
         for promise in done.into_iter().flat_map(|r| r.waiting) {

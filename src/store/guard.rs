@@ -54,12 +54,7 @@ impl DiskGuard {
             let fs = rustix::fs::statvfs(&watched)?;
             Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
         };
-        Self::with_source(
-            dir,
-            limits::DISK_FREE_MIN,
-            limits::DISK_RESERVE,
-            Box::new(space),
-        )
+        Self::with_source(dir, limits::DISK_FREE_MIN, limits::DISK_RESERVE, Box::new(space))
     }
 
     /// The same with another floor, reserve or source of the figure.
@@ -73,17 +68,8 @@ impl DiskGuard {
         let reserve = dir.join("reserve");
         let held = std::fs::metadata(&reserve)
             .is_ok_and(|m| m.len() == reserve_bytes && m.blocks() >= reserve_bytes / 512);
-        let state = Mutex::new(State {
-            reserve_held: held,
-            ..State::default()
-        });
-        let guard = Self {
-            space,
-            free_min,
-            reserve,
-            reserve_bytes,
-            state,
-        };
+        let state = Mutex::new(State { reserve_held: held, ..State::default() });
+        let guard = Self { space, free_min, reserve, reserve_bytes, state };
         if !held {
             durable::remove(&guard.reserve)?;
             guard.take_back(&mut guard.lock());
@@ -108,9 +94,8 @@ impl DiskGuard {
         let mut state = self.lock();
         state.written_since = state.written_since.saturating_add(bytes);
         let free = self.free(&mut state);
-        let needed = bytes
-            .saturating_mul(WRITE_AMPLIFICATION)
-            .saturating_add(self.reserve_bytes / 2);
+        let needed =
+            bytes.saturating_mul(WRITE_AMPLIFICATION).saturating_add(self.reserve_bytes / 2);
         if state.reserve_held && free < needed {
             self.give_back(&mut state);
         } else if !state.reserve_held {

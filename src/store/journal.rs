@@ -59,17 +59,13 @@ struct Segment {
 
 impl Segment {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file
-            .write_all(bytes)
-            .map_err(io_error("append to the node journal"))?;
+        self.file.write_all(bytes).map_err(io_error("append to the node journal"))?;
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
         Ok(())
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.file
-            .sync_data()
-            .map_err(io_error("sync of the node journal"))
+        self.file.sync_data().map_err(io_error("sync of the node journal"))
     }
 }
 
@@ -125,15 +121,7 @@ impl Journal {
                 durable::remove(&mark)?;
             }
         }
-        Ok(Self {
-            dir,
-            vault,
-            wants,
-            current,
-            rewrite: None,
-            cut,
-            failed: false,
-        })
+        Ok(Self { dir, vault, wants, current, rewrite: None, cut, failed: false })
     }
 
     /// The newest value of one key, read from the files; `None` if it was never put or is deleted.
@@ -200,11 +188,7 @@ impl Journal {
     }
 
     fn refuse_if_failed(&self) -> Result<(), StoreError> {
-        if self.failed {
-            Err(StoreError::Stopped)
-        } else {
-            Ok(())
-        }
+        if self.failed { Err(StoreError::Stopped) } else { Ok(()) }
     }
 }
 
@@ -246,11 +230,7 @@ impl NodeSink for Journal {
         self.refuse_if_failed()?;
         self.rewrite_abandon();
         let next = create(&self.dir, self.current.seq.saturating_add(1), self.vault)?;
-        self.rewrite = Some(Rewrite {
-            next,
-            synced: 0,
-            failed: None,
-        });
+        self.rewrite = Some(Rewrite { next, synced: 0, failed: None });
         Ok(())
     }
 
@@ -278,11 +258,7 @@ impl NodeSink for Journal {
         if let Some(e) = rewrite.failed.take() {
             return Err(e);
         }
-        rewrite
-            .next
-            .file
-            .sync_all()
-            .map_err(io_error("sync of the node journal"))?;
+        rewrite.next.file.sync_all().map_err(io_error("sync of the node journal"))?;
         let seq = rewrite.next.seq;
         // From here on it is open which of the two files would count after a crash.
         let renamed = durable::rename(
@@ -320,13 +296,8 @@ fn files(dir: &Path, suffix: &str) -> Result<BTreeMap<u64, PathBuf>, StoreError>
     };
     let mut found = BTreeMap::new();
     for entry in listed {
-        let path = entry
-            .map_err(io_error("listing of the node journal"))?
-            .path();
-        let file_name = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default();
+        let path = entry.map_err(io_error("listing of the node journal"))?.path();
+        let file_name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         let digits = file_name.strip_suffix(suffix).unwrap_or_default();
         if let Ok(seq) = u64::from_str_radix(digits, 16)
             && file_name == name(seq, suffix)
@@ -341,22 +312,14 @@ fn files(dir: &Path, suffix: &str) -> Result<BTreeMap<u64, PathBuf>, StoreError>
 fn create(dir: &Path, seq: u64, vault: VaultId) -> Result<Segment, StoreError> {
     let path = dir.join(name(seq, UNFINISHED));
     let file = File::create(path).map_err(io_error("creation of the node journal"))?;
-    let mut segment = Segment {
-        file,
-        seq,
-        bytes: 0,
-        live: Live::default(),
-    };
+    let mut segment = Segment { file, seq, bytes: 0, live: Live::default() };
     segment.write(&frames::header(vault))?;
     Ok(segment)
 }
 
 fn create_first(dir: &Path, vault: VaultId) -> Result<Segment, StoreError> {
     let segment = create(dir, 1, vault)?;
-    segment
-        .file
-        .sync_all()
-        .map_err(io_error("sync of the node journal"))?;
+    segment.file.sync_all().map_err(io_error("sync of the node journal"))?;
     durable::rename(&dir.join(name(1, UNFINISHED)), &dir.join(name(1, SUFFIX)))?;
     Ok(segment)
 }
@@ -376,30 +339,17 @@ fn reopen(
         live.note(&key, value.as_deref());
     }
     let bytes = frames.good_end();
-    let whole = file
-        .metadata()
-        .map_err(io_error("read of the node journal"))?
-        .len();
+    let whole = file.metadata().map_err(io_error("read of the node journal"))?.len();
     let mark = dir.join(name(seq, CUT));
     if whole > bytes {
         // The mark first: a cut that nobody remembers would pass for a full copy at the next open.
         File::create(&mark).map_err(io_error("creation of a mark"))?;
         durable::sync_dir(dir)?;
-        file.set_len(bytes)
-            .map_err(io_error("cut of the node journal"))?;
+        file.set_len(bytes).map_err(io_error("cut of the node journal"))?;
     }
     // Also what a killed process wrote but did not sync: from now on it is relied upon.
-    file.sync_all()
-        .map_err(io_error("sync of the node journal"))?;
-    Ok((
-        Segment {
-            file,
-            seq,
-            bytes,
-            live,
-        },
-        mark.exists(),
-    ))
+    file.sync_all().map_err(io_error("sync of the node journal"))?;
+    Ok((Segment { file, seq, bytes, live }, mark.exists()))
 }
 
 /// Gives every good entry of the file that counts to `take`, oldest first.

@@ -25,12 +25,7 @@ impl Engine for Memory {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self
-            .rows
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key)
-            .cloned())
+        Ok(self.rows.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
     }
 
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
@@ -39,12 +34,7 @@ impl Engine for Memory {
         }
         let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
         let found = rows.range(start.to_vec()..end.to_vec()).take(limit);
-        Ok(found
-            .map(|(k, v)| Row {
-                key: k.clone(),
-                value: v.clone(),
-            })
-            .collect())
+        Ok(found.map(|(k, v)| Row { key: k.clone(), value: v.clone() }).collect())
     }
 
     fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError> {

@@ -39,12 +39,7 @@ pub struct Row {
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.key.first().copied().map(char::from).unwrap_or('-');
-        write!(
-            f,
-            "Row({kind}, {} + {} bytes)",
-            self.key.len(),
-            self.value.len()
-        )
+        write!(f, "Row({kind}, {} + {} bytes)", self.key.len(), self.value.len())
     }
 }
 

@@ -20,21 +20,14 @@ pub struct Rows {
 impl Rows {
     pub fn under(engine: Arc<dyn Engine>, prefix: &[u8]) -> Self {
         let page = Vec::new().into_iter();
-        Self {
-            engine,
-            next: Some(prefix.to_vec()),
-            end: end_of(prefix),
-            page,
-        }
+        Self { engine, next: Some(prefix.to_vec()), end: end_of(prefix), page }
     }
 
     fn read(&mut self) -> Result<(), StoreError> {
         let Some(start) = self.next.take() else {
             return Ok(());
         };
-        let rows = self
-            .engine
-            .scan(&start, &self.end, limits::SCAN_PAGE_ROWS)?;
+        let rows = self.engine.scan(&start, &self.end, limits::SCAN_PAGE_ROWS)?;
         if rows.len() == limits::SCAN_PAGE_ROWS {
             self.next = rows.last().map(|row| after(&row.key));
         }
@@ -89,9 +82,7 @@ mod tests {
     use crate::store::Memory;
 
     fn keys(prefix: &[u8], engine: &Arc<dyn Engine>) -> Vec<Vec<u8>> {
-        Rows::under(engine.clone(), prefix)
-            .map(|row| row.unwrap().key)
-            .collect()
+        Rows::under(engine.clone(), prefix).map(|row| row.unwrap().key).collect()
     }
 
     #[test]
@@ -109,10 +100,7 @@ mod tests {
             let total = limits::SCAN_PAGE_ROWS + extra;
             let mut writes = vec![(b"q".to_vec(), Some(vec![])), (b"s".to_vec(), Some(vec![]))];
             for n in 0..total {
-                writes.push((
-                    [b"r".as_slice(), &(n as u32).to_be_bytes()].concat(),
-                    Some(vec![]),
-                ));
+                writes.push(([b"r".as_slice(), &(n as u32).to_be_bytes()].concat(), Some(vec![])));
             }
             engine.commit(&writes).unwrap();
             assert_eq!(keys(b"r", &engine).len(), total);

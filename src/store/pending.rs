@@ -56,11 +56,7 @@ impl Pending {
             match state.answer.take() {
                 Some(answer) => return answer,
                 None => {
-                    state = self
-                        .0
-                        .answered
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
+                    state = self.0.answered.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }

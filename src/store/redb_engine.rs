@@ -59,10 +59,7 @@ impl Engine for Redb {
             let mut rows = Vec::new();
             for found in table.range(start..end)?.take(limit) {
                 let (key, value) = found?;
-                rows.push(Row {
-                    key: key.value().to_vec(),
-                    value: value.value().to_vec(),
-                });
+                rows.push(Row { key: key.value().to_vec(), value: value.value().to_vec() });
             }
             Ok(rows)
         })

@@ -53,10 +53,7 @@ impl Sled {
             .flush_every_ms(None);
         let db = caught(|| config.open())?;
         caught(|| db.flush())?;
-        Ok(Self {
-            db,
-            files: Mutex::new(Files::open(dir)?),
-        })
+        Ok(Self { db, files: Mutex::new(Files::open(dir)?) })
     }
 }
 
@@ -71,11 +68,7 @@ impl Files {
         }
         let opened = File::options().read(true).write(true).open(dir.join("db"));
         let log = opened.map_err(io_error("open of sled's file"))?;
-        let mut files = Self {
-            log,
-            blobs: dir.join("blobs"),
-            synced_blobs: HashSet::new(),
-        };
+        let mut files = Self { log, blobs: dir.join("blobs"), synced_blobs: HashSet::new() };
         files.sync()?;
         durable::sync_dir(dir)?;
         Ok(files)
@@ -83,9 +76,7 @@ impl Files {
 
     fn sync(&mut self) -> Result<(), StoreError> {
         self.sync_blobs()?;
-        self.log
-            .sync_data()
-            .map_err(io_error("sync of sled's file"))
+        self.log.sync_data().map_err(io_error("sync of sled's file"))
     }
 
     fn sync_blobs(&mut self) -> Result<(), StoreError> {
@@ -106,11 +97,7 @@ impl Files {
             present.insert(entry.file_name());
         }
         self.synced_blobs = present;
-        if fresh {
-            durable::sync_dir(&self.blobs)
-        } else {
-            Ok(())
-        }
+        if fresh { durable::sync_dir(&self.blobs) } else { Ok(()) }
     }
 }
 
@@ -129,14 +116,7 @@ impl Engine for Sled {
         }
         caught(|| {
             let found = self.db.range(start..end).take(limit);
-            found
-                .map(|r| {
-                    r.map(|(k, v)| Row {
-                        key: k.to_vec(),
-                        value: v.to_vec(),
-                    })
-                })
-                .collect()
+            found.map(|r| r.map(|(k, v)| Row { key: k.to_vec(), value: v.to_vec() })).collect()
         })
     }
 

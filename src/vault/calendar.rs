@@ -133,20 +133,10 @@ impl FromStr for Period {
         if !rest.is_empty() {
             return Err(PeriodError::Grammar);
         }
-        if period
-            == (Period {
-                years: 0,
-                months: 0,
-                weeks: 0,
-                days: 0,
-            })
-        {
+        if period == (Period { years: 0, months: 0, weeks: 0, days: 0 }) {
             return Err(PeriodError::Zero);
         }
-        period
-            .within_limit()
-            .then_some(period)
-            .ok_or(PeriodError::TooLong)
+        period.within_limit().then_some(period).ok_or(PeriodError::TooLong)
     }
 }
 
@@ -167,12 +157,9 @@ fn part(rest: &mut &str, unit: char) -> Result<u32, PeriodError> {
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("P")?;
-        for (n, unit) in [
-            (self.years, 'Y'),
-            (self.months, 'M'),
-            (self.weeks, 'W'),
-            (self.days, 'D'),
-        ] {
+        for (n, unit) in
+            [(self.years, 'Y'), (self.months, 'M'), (self.weeks, 'W'), (self.days, 'D')]
+        {
             if n > 0 {
                 write!(f, "{n}{unit}")?;
             }
@@ -222,21 +209,12 @@ mod tests {
         // have passed in full.
         for start in 0..1_500 {
             let created = UnixMillis((20_000 + start) * DAY_MILLIS + DAY_MILLIS - 1);
-            for (period, days) in [
-                ("P1D", 1),
-                ("P1W", 7),
-                ("P1M", 28),
-                ("P3M", 89),
-                ("P1Y", 365),
-            ] {
+            for (period, days) in [("P1D", 1), ("P1W", 7), ("P1M", 28), ("P3M", 89), ("P1Y", 365)] {
                 let expiry = period.parse::<Period>().unwrap().expiry_day(created);
                 let earliest = UnixMillis(created.0 + days * DAY_MILLIS);
                 assert!(!is_due(expiry, earliest), "day {start} + {period}");
                 let latest = UnixMillis(created.0 + (days + days / 28 * 3 + 2) * DAY_MILLIS);
-                assert!(
-                    is_due(expiry, latest),
-                    "day {start} + {period} is kept too long"
-                );
+                assert!(is_due(expiry, latest), "day {start} + {period} is kept too long");
             }
         }
     }
@@ -244,10 +222,7 @@ mod tests {
     #[test]
     fn past_the_calendar_a_period_is_late_rather_than_early() {
         let year: Period = "P1Y".parse().unwrap();
-        assert_eq!(
-            year.expiry_day(at("9999-01-31")).0,
-            at("9999-01-31").day().0 + 366
-        );
+        assert_eq!(year.expiry_day(at("9999-01-31")).0, at("9999-01-31").day().0 + 366);
         for millis in [i64::MIN, i64::MAX] {
             let expiry = year.expiry_day(UnixMillis(millis));
             assert!(expiry >= UnixMillis(millis).day() && expiry < Day::OPEN_ENDED);
@@ -265,16 +240,7 @@ mod tests {
 
     #[test]
     fn periods_are_read_and_shown_alike() {
-        for text in [
-            "P3Y",
-            "P6M",
-            "P2W",
-            "P90D",
-            "P3Y6M",
-            "P1Y2M3W4D",
-            "P1200M",
-            "P36524D",
-        ] {
+        for text in ["P3Y", "P6M", "P2W", "P90D", "P3Y6M", "P1Y2M3W4D", "P1200M", "P36524D"] {
             assert_eq!(text.parse::<Period>().unwrap().to_string(), text);
         }
         assert_eq!("P0Y07D".parse::<Period>().unwrap().to_string(), "P7D");
@@ -286,21 +252,10 @@ mod tests {
             "", "P", "3Y", "P3", "PY", "p3y", "P3y", "P-3Y", "P+3Y", "P3.5Y", "P1M3Y", "P1Y1Y",
             "PT5H", "P1DT5H", " P3Y", "P3Y ", "P100000D", "P３Y", "P1Y\0",
         ] {
-            assert_eq!(
-                text.parse::<Period>(),
-                Err(PeriodError::Grammar),
-                "{text:?}"
-            );
+            assert_eq!(text.parse::<Period>(), Err(PeriodError::Grammar), "{text:?}");
         }
         assert_eq!("P0D".parse::<Period>(), Err(PeriodError::Zero));
-        for text in [
-            "P101Y",
-            "P1201M",
-            "P100Y1D",
-            "P36525D",
-            "P99999W",
-            "P99999Y99999M",
-        ] {
+        for text in ["P101Y", "P1201M", "P100Y1D", "P36525D", "P99999W", "P99999Y99999M"] {
             assert_eq!(text.parse::<Period>(), Err(PeriodError::TooLong), "{text}");
         }
     }
@@ -327,10 +282,7 @@ mod tests {
             assert_eq!(parse_iso_date(text), None, "{text:?}");
         }
         for day in (-700_000..2_900_000).step_by(997) {
-            assert_eq!(
-                parse_iso_date(&format_iso_date(Day(day)).unwrap()),
-                Some(Day(day))
-            );
+            assert_eq!(parse_iso_date(&format_iso_date(Day(day)).unwrap()), Some(Day(day)));
         }
         assert_eq!(format_iso_date(Day::OPEN_ENDED), None);
         assert_eq!(

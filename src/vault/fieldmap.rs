@@ -61,10 +61,7 @@ pub enum FieldMapError {
     TrailingBytes,
     #[error("a record has at most {} fields", limits::FIELDS_MAX)]
     TooManyFields,
-    #[error(
-        "a record's values have at most {} bytes together",
-        limits::RECORD_BYTES_MAX
-    )]
+    #[error("a record's values have at most {} bytes together", limits::RECORD_BYTES_MAX)]
     RecordTooLarge,
     #[error("a field's value has at most {} bytes", limits::VALUE_BYTES_MAX)]
     ValueTooLarge,
@@ -134,10 +131,7 @@ impl FieldMap {
         let mut fields = BTreeMap::new();
         for _ in 0..count {
             let (ord, value) = entry(&mut body)?;
-            if fields
-                .last_key_value()
-                .is_some_and(|(last, _)| *last >= ord)
-            {
+            if fields.last_key_value().is_some_and(|(last, _)| *last >= ord) {
                 return Err(FieldMapError::Order);
             }
             fields.insert(ord, value);
@@ -145,12 +139,7 @@ impl FieldMap {
         if !body.0.is_empty() {
             return Err(FieldMapError::TrailingBytes);
         }
-        let map = FieldMap {
-            subject,
-            created,
-            updated,
-            fields,
-        };
+        let map = FieldMap { subject, created, updated, fields };
         map.body_len()?;
         Ok(map)
     }
@@ -166,11 +155,7 @@ impl FieldMap {
     /// Bytes of the body, if the map is within the limits.
     fn body_len(&self) -> Result<usize, FieldMapError> {
         self.count()?;
-        if self
-            .fields
-            .values()
-            .any(|v| v.encoded_len() > limits::VALUE_BYTES_MAX)
-        {
+        if self.fields.values().any(|v| v.encoded_len() > limits::VALUE_BYTES_MAX) {
             return Err(FieldMapError::ValueTooLarge);
         }
         // No overflow: at most FIELDS_MAX lengths, each at most VALUE_BYTES_MAX.
@@ -210,9 +195,7 @@ fn vtype(value: &Value) -> u8 {
 }
 
 fn width(len: usize) -> Result<[u8; 4], FieldMapError> {
-    u32::try_from(len)
-        .map(u32::to_be_bytes)
-        .map_err(|_| FieldMapError::RecordTooLarge)
+    u32::try_from(len).map(u32::to_be_bytes).map_err(|_| FieldMapError::RecordTooLarge)
 }
 
 fn entry(body: &mut Reader<'_>) -> Result<(FieldOrd, Value), FieldMapError> {
@@ -225,11 +208,9 @@ fn entry(body: &mut Reader<'_>) -> Result<(FieldOrd, Value), FieldMapError> {
     }
     let bytes = body.take(len)?;
     let value = match vtype {
-        VTYPE_TEXT => Value::Text(
-            std::str::from_utf8(bytes)
-                .map_err(|_| FieldMapError::Utf8)?
-                .to_owned(),
-        ),
+        VTYPE_TEXT => {
+            Value::Text(std::str::from_utf8(bytes).map_err(|_| FieldMapError::Utf8)?.to_owned())
+        }
         VTYPE_INTEGER => Value::Integer(i64::from_be_bytes(fixed(bytes)?)),
         VTYPE_NUMBER => Value::Number(f64::from_bits(u64::from_be_bytes(fixed(bytes)?))),
         VTYPE_BOOLEAN => match fixed(bytes)? {
@@ -259,10 +240,7 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], FieldMapError> {
-        let (head, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or(FieldMapError::Truncated)?;
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(FieldMapError::Truncated)?;
         self.0 = rest;
         Ok(*head)
     }

@@ -1,9 +1,35 @@
-//! vault
+//! What the vault decides: schemas, records, subjects, the blind index, erasure and its evidence.
+//!
+//! Every call takes a [`crate::authz::Permit`] and checks it where the store is touched. Nothing here knows of gRPC.
 
+mod admin;
 pub mod calendar;
+mod core;
+mod erase;
+mod error;
 pub mod fieldmap;
+mod index;
+mod ledger;
 pub mod mask;
+mod open;
+mod page_token;
+mod pending;
+mod records;
+mod registry;
+mod rows;
 pub mod schema;
+mod sealed;
 pub mod slug;
+mod subjects;
+mod tenants;
 pub mod validate;
 pub mod value;
+
+pub use self::admin::{BucketInfo, KeyInfo, Status};
+pub use self::core::Vault;
+pub use self::error::VaultError;
+pub use self::ledger::Receipt;
+pub use self::open::{EngineChoice, Setup};
+pub use self::records::{NewRecord, ReadSpec, RecordChange, RecordView};
+pub use self::registry::TenantInfo;
+pub use self::subjects::SubjectView;

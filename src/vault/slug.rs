@@ -89,9 +89,7 @@ fn is_field_name(text: &str) -> bool {
 fn is_name(text: &str, joiner: u8) -> bool {
     text.len() <= NAME_BYTES_MAX
         && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == joiner)
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == joiner)
 }
 
 #[cfg(test)]
@@ -134,10 +132,7 @@ mod tests {
 
     #[test]
     fn a_name_read_from_json_is_checked_too() {
-        assert_eq!(
-            serde_json::from_str::<Slug>("\"shop-2\"").unwrap().as_str(),
-            "shop-2"
-        );
+        assert_eq!(serde_json::from_str::<Slug>("\"shop-2\"").unwrap().as_str(), "shop-2");
         assert!(serde_json::from_str::<Slug>("\"Shop\"").is_err());
         assert!(serde_json::from_str::<FieldName>("\"a-b\"").is_err());
     }

@@ -97,9 +97,9 @@ pub fn check(kind: FieldKind, max_bytes: usize, value: &Value) -> Result<(), Val
         (FieldKind::Date, Value::Date(day)) => {
             format_iso_date(*day).map(drop).ok_or(ValueError::NotADate)
         }
-        (FieldKind::Bytes, Value::Bytes(b)) => (b.len() <= max_bytes)
-            .then_some(())
-            .ok_or(ValueError::TooLong),
+        (FieldKind::Bytes, Value::Bytes(b)) => {
+            (b.len() <= max_bytes).then_some(()).ok_or(ValueError::TooLong)
+        }
         (FieldKind::Text, Value::Text(s)) => text(s, max_bytes),
         (FieldKind::Email, Value::Text(s)) => email(s),
         (FieldKind::Phone, Value::Text(s)) => phone(s),
@@ -157,24 +157,17 @@ fn email(s: &str) -> Result<(), ValueError> {
     }
     let atext = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b);
     let local_ok = local.len() <= EMAIL_LOCAL_BYTES_MAX
-        && local
-            .split('.')
-            .all(|atom| !atom.is_empty() && atom.bytes().all(atext));
+        && local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(atext));
     if !local_ok {
         return Err(ValueError::EmailLocalPart);
     }
     let label_ok = |label: &str| {
         (1..=DOMAIN_LABEL_BYTES_MAX).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let top = domain
-        .rsplit_once('.')
-        .map(|(_, top)| top)
-        .ok_or(ValueError::EmailDomain)?;
+    let top = domain.rsplit_once('.').map(|(_, top)| top).ok_or(ValueError::EmailDomain)?;
     // An all-digit last label would be an address of a host, not a name.
     let domain_ok = domain.split('.').all(label_ok) && !top.bytes().all(|b| b.is_ascii_digit());
     domain_ok.then_some(()).ok_or(ValueError::EmailDomain)
@@ -191,8 +184,7 @@ fn phone(s: &str) -> Result<(), ValueError> {
 fn postal_code(s: &str) -> Result<(), ValueError> {
     let ends_ok = |c: Option<u8>| c.is_some_and(|b| b.is_ascii_alphanumeric());
     let ok = (2..=POSTAL_CODE_BYTES_MAX).contains(&s.len())
-        && s.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'-'))
+        && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'-'))
         && ends_ok(s.bytes().next())
         && ends_ok(s.bytes().next_back());
     ok.then_some(()).ok_or(ValueError::PostalCode)
@@ -211,9 +203,7 @@ fn resident_id(s: &str) -> Result<(), ValueError> {
     if s.chars().count() != ID_BYTES {
         return Err(ValueError::IdLength);
     }
-    let (body, check) = s
-        .split_at_checked(ID_BYTES - 1)
-        .ok_or(ValueError::IdCharacter)?;
+    let (body, check) = s.split_at_checked(ID_BYTES - 1).ok_or(ValueError::IdCharacter)?;
     let check = match check.as_bytes() {
         [digit @ b'0'..=b'9'] => u32::from(digit - b'0'),
         [b'X' | b'x'] => 10,
@@ -229,12 +219,8 @@ fn resident_id(s: &str) -> Result<(), ValueError> {
         return Err(ValueError::IdBirthDate);
     }
     // ISO 7064 MOD 11-2: doubling and adding from the left; the whole is congruent to 1.
-    let sum = body
-        .bytes()
-        .fold(0, |sum, b| (sum + u32::from(b - b'0')) * 2 % 11);
-    ((sum + check) % 11 == 1)
-        .then_some(())
-        .ok_or(ValueError::CheckDigit)
+    let sum = body.bytes().fold(0, |sum, b| (sum + u32::from(b - b'0')) * 2 % 11);
+    ((sum + check) % 11 == 1).then_some(()).ok_or(ValueError::CheckDigit)
 }
 
 fn is_birth_date(yyyymmdd: &str) -> bool {
@@ -265,9 +251,7 @@ fn uscc(s: &str) -> Result<(), ValueError> {
         if i == ID_BYTES - 1 {
             // The check character makes the weighted sum of all a multiple of 31; its own weight is
             // 1.
-            return ((sum + value) % 31 == 0)
-                .then_some(())
-                .ok_or(ValueError::CheckDigit);
+            return ((sum + value) % 31 == 0).then_some(()).ok_or(ValueError::CheckDigit);
         }
         sum += value * weight;
         weight = weight * 3 % 31;

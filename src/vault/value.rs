@@ -175,11 +175,7 @@ mod tests {
 
     #[test]
     fn debug_shows_the_type_and_no_content() {
-        let shown = all()
-            .iter()
-            .map(|v| format!("{v:?}"))
-            .collect::<Vec<_>>()
-            .join(" ");
+        let shown = all().iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(" ");
         assert_eq!(
             shown,
             "Value(text) Value(integer) Value(number) Value(boolean) Value(date) Value(bytes)"
@@ -207,30 +203,16 @@ mod tests {
         for v in all() {
             assert!(v.duplicate() == v);
         }
-        assert_eq!(
-            text("a").into_text().as_deref().map(String::as_str),
-            Some("a")
-        );
+        assert_eq!(text("a").into_text().as_deref().map(String::as_str), Some("a"));
         assert!(text("a").into_bytes().is_none());
-        assert_eq!(
-            Value::Bytes(vec![1]).into_bytes().as_deref(),
-            Some(&vec![1])
-        );
+        assert_eq!(Value::Bytes(vec![1]).into_bytes().as_deref(), Some(&vec![1]));
     }
 
     #[test]
     fn spellings_of_the_same_thing_meet_and_others_do_not() {
         let same = [
-            (
-                FieldKind::Email,
-                "Wang.Wei@Example.COM",
-                " wang.wei@example.com\n",
-            ),
-            (
-                FieldKind::ResidentId,
-                "11010519491231002x",
-                "11010519491231002X",
-            ),
+            (FieldKind::Email, "Wang.Wei@Example.COM", " wang.wei@example.com\n"),
+            (FieldKind::ResidentId, "11010519491231002x", "11010519491231002X"),
             (FieldKind::Uscc, "9144030071526726xg", "9144030071526726XG"),
             (FieldKind::PostalCode, "sw1a 1aa", "SW1A1AA"),
             (FieldKind::PostalCode, "12345-6789", "123456789"),

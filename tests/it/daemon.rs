@@ -27,13 +27,7 @@ impl Daemon {
     fn start(dir: &Path, listen: &[&str], before: &str) -> Self {
         let mut child = Command::new("sh")
             .args(["-c", &format!("{before}; exec \"$0\" \"$@\"")])
-            .args([
-                env!("CARGO_BIN_EXE_lethed"),
-                "--log-format",
-                "json",
-                "dev",
-                "--dir",
-            ])
+            .args([env!("CARGO_BIN_EXE_lethed"), "--log-format", "json", "dev", "--dir"])
             .arg(dir)
             .args(listen)
             .stdout(Stdio::piped())
@@ -44,15 +38,8 @@ impl Daemon {
         let first = lines.next().unwrap().unwrap();
         let addr = first.rsplit(' ').next().unwrap().parse().unwrap();
         let rest = lines.map_while(|line| line.ok().filter(|l| !l.contains("lethectl -- ")));
-        let banner = std::iter::once(first)
-            .chain(rest)
-            .collect::<Vec<_>>()
-            .join("\n");
-        Self {
-            child,
-            addr,
-            banner,
-        }
+        let banner = std::iter::once(first).chain(rest).collect::<Vec<_>>().join("\n");
+        Self { child, addr, banner }
     }
 
     fn proc(&self, file: &str) -> String {
@@ -77,15 +64,8 @@ impl Daemon {
 fn client(dir: &Path, role: &str) -> rustls::ClientConfig {
     let file = |name: &str| std::fs::read(dir.join("pki").join(name)).unwrap();
     let caller = Caller::from_pem(&file(&format!("{role}.pem")), &file(&format!("{role}.key")));
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    client_config(
-        &file("ca.pem"),
-        Some(caller),
-        now.as_secs().try_into().unwrap(),
-        b"h2",
-    )
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    client_config(&file("ca.pem"), Some(caller), now.as_secs().try_into().unwrap(), b"h2")
 }
 
 const FREE_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
@@ -95,29 +75,16 @@ async fn dev_serves_from_an_empty_directory_and_again_from_the_same() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path().join("lethe-dev");
     let daemon = Daemon::start(&dir, &FREE_PORT, ":");
-    assert!(
-        daemon.banner.contains("NOT FOR PRODUCTION"),
-        "{}",
-        daemon.banner
-    );
+    assert!(daemon.banner.contains("NOT FOR PRODUCTION"), "{}", daemon.banner);
     for role in ["application", "operator", "auditor"] {
         let channel = channel(daemon.addr, client(&dir, role)).await;
         assert!(call(&channel, CHECK).await.is_ok(), "{role}");
         let text = std::fs::read_to_string(dir.join(format!("client-{role}.toml"))).unwrap();
-        assert!(
-            text.contains(&format!("endpoint = \"https://{}\"", daemon.addr)),
-            "{text}"
-        );
+        assert!(text.contains(&format!("endpoint = \"https://{}\"", daemon.addr)), "{text}");
     }
     let limits = daemon.proc("limits");
-    let core = limits
-        .lines()
-        .find(|line| line.starts_with("Max core file size"))
-        .unwrap();
-    assert_eq!(
-        core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(),
-        ["0", "0"]
-    );
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
     assert!(daemon.proc("status").contains("Umask:\t0077"));
     let addr = daemon.addr;
     assert!(daemon.stop().await, "SIGTERM ends it well");
@@ -136,22 +103,10 @@ fn what_cannot_be_served_ends_with_a_precise_message() {
     std::fs::write(&config, "listen = \"127.0.0.1:0\"\nnonsense = 1\n").unwrap();
     let dir = tmp.path().to_str().unwrap();
     let cases: [(&[&str], &str); 4] = [
-        (
-            &["dev", "--dir", dir],
-            "not empty, but pki/ca.pem is missing",
-        ),
-        (
-            &["dev", "--listen", "0.0.0.0:0", "--dir", "x"],
-            "loopback address only",
-        ),
-        (
-            &["serve", "--config", config.to_str().unwrap()],
-            "line 2, `nonsense`: unknown field",
-        ),
-        (
-            &["serve", "--config", "no-such-file"],
-            "no-such-file: No such file",
-        ),
+        (&["dev", "--dir", dir], "not empty, but pki/ca.pem is missing"),
+        (&["dev", "--listen", "0.0.0.0:0", "--dir", "x"], "loopback address only"),
+        (&["serve", "--config", config.to_str().unwrap()], "line 2, `nonsense`: unknown field"),
+        (&["serve", "--config", "no-such-file"], "no-such-file: No such file"),
     ];
     for (args, expected) in cases {
         let mut child = Command::new(env!("CARGO_BIN_EXE_lethed"))
@@ -161,17 +116,9 @@ fn what_cannot_be_served_ends_with_a_precise_message() {
             .spawn()
             .unwrap();
         let mut said = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut said)
-            .unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
-        assert!(
-            said.starts_with("lethed: ") && said.contains(expected),
-            "{said}"
-        );
+        assert!(said.starts_with("lethed: ") && said.contains(expected), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
@@ -184,27 +131,14 @@ async fn a_process_without_free_descriptors_lives_on() {
     let config = client(&dir, "application");
     let served = channel(daemon.addr, config.clone()).await;
     // More silent peers than there are descriptors, fewer than handshakes that may be under way.
-    let silent: Vec<_> = (0..100)
-        .map(|_| TcpStream::connect(daemon.addr).unwrap())
-        .collect();
-    let open = || {
-        std::fs::read_dir(format!("/proc/{}/fd", daemon.child.id()))
-            .unwrap()
-            .count()
-    };
+    let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(daemon.addr).unwrap()).collect();
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.child.id())).unwrap().count();
     let since = Instant::now();
     while open() < 63 && since.elapsed() < Duration::from_secs(3) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(
-        open() >= 63,
-        "the case was not reached: {} descriptors",
-        open()
-    );
-    assert!(
-        call(&served, CHECK).await.is_ok(),
-        "a served peer notices nothing"
-    );
+    assert!(open() >= 63, "the case was not reached: {} descriptors", open());
+    assert!(call(&served, CHECK).await.is_ok(), "a served peer notices nothing");
     drop(silent);
     let since = Instant::now();
     while knock(daemon.addr, &config).await.0 != Verdict::Served {

@@ -30,10 +30,7 @@ async fn a_caller_with_a_good_certificate_is_served() {
     let reply = call(&channel, CHECK).await.unwrap();
     assert_eq!(reply.status, tonic_health::ServingStatus::Serving as i32);
     assert_eq!(
-        (
-            door.metrics.connections.value(),
-            door.metrics.connections_refused.value()
-        ),
+        (door.metrics.connections.value(), door.metrics.connections_refused.value()),
         (1, 0)
     );
 }
@@ -44,94 +41,62 @@ async fn the_verdict_on_every_other_certificate() {
     type Change = fn(&mut CertificateParams);
     let door = Running::start().await;
     let table: [(&str, Alert, Change); 17] = [
-        ("expired", Alert::CertificateExpired, |p| {
-            valid(p, NOW - 2 * DAY, NOW - 1)
-        }),
-        ("not yet valid", Alert::CertificateExpired, |p| {
-            valid(p, NOW + 60, NOW + DAY)
-        }),
+        ("expired", Alert::CertificateExpired, |p| valid(p, NOW - 2 * DAY, NOW - 1)),
+        ("not yet valid", Alert::CertificateExpired, |p| valid(p, NOW + 60, NOW + DAY)),
         ("an authority as leaf", Alert::CertificateUnknown, |p| {
             p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         }),
         ("for servers", Alert::UnsupportedCertificate, |p| {
             p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         }),
-        ("for nothing", Alert::AccessDenied, |p| {
-            p.extended_key_usages.clear()
-        }),
+        ("for nothing", Alert::AccessDenied, |p| p.extended_key_usages.clear()),
         ("for anything", Alert::UnsupportedCertificate, |p| {
             p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
         }),
-        ("no name", Alert::AccessDenied, |p| {
-            p.subject_alt_names.clear()
-        }),
+        ("no name", Alert::AccessDenied, |p| p.subject_alt_names.clear()),
         ("two URIs", Alert::AccessDenied, |p| {
             p.subject_alt_names.push(uri("spiffe://test/operator"));
         }),
         ("the same URI twice", Alert::AccessDenied, |p| {
             p.subject_alt_names.push(uri("spiffe://test/application"));
         }),
-        ("DNS only", Alert::AccessDenied, |p| {
-            p.subject_alt_names = vec![dns("application")]
-        }),
-        ("URI and DNS", Alert::AccessDenied, |p| {
-            p.subject_alt_names.push(dns("application"))
-        }),
+        ("DNS only", Alert::AccessDenied, |p| p.subject_alt_names = vec![dns("application")]),
+        ("URI and DNS", Alert::AccessDenied, |p| p.subject_alt_names.push(dns("application"))),
         ("URI and IP", Alert::AccessDenied, |p| {
-            p.subject_alt_names
-                .push(SanType::IpAddress([127, 0, 0, 1].into()));
+            p.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
         }),
         ("another scheme", Alert::AccessDenied, |p| {
             p.subject_alt_names = vec![uri("https://test/application")];
         }),
-        ("no path", Alert::AccessDenied, |p| {
-            p.subject_alt_names = vec![uri("spiffe://test")]
-        }),
+        ("no path", Alert::AccessDenied, |p| p.subject_alt_names = vec![uri("spiffe://test")]),
         ("not normal", Alert::AccessDenied, |p| {
             p.subject_alt_names = vec![uri("spiffe://test/x/../application")];
         }),
         ("another trust domain", Alert::AccessDenied, |p| {
             p.subject_alt_names = vec![uri("spiffe://other/application")];
         }),
-        (
-            "a trust domain that begins alike",
-            Alert::AccessDenied,
-            |p| {
-                p.subject_alt_names = vec![uri("spiffe://test.other/application")];
-            },
-        ),
+        ("a trust domain that begins alike", Alert::AccessDenied, |p| {
+            p.subject_alt_names = vec![uri("spiffe://test.other/application")];
+        }),
     ];
     for (what, alert, change) in table {
-        assert_eq!(
-            door.verdict_on(Some(door.caller(change))).await,
-            Refused(alert),
-            "{what}"
-        );
+        assert_eq!(door.verdict_on(Some(door.caller(change))).await, Refused(alert), "{what}");
     }
-    assert_eq!(
-        door.verdict_on(None).await,
-        Refused(Alert::CertificateRequired)
-    );
+    assert_eq!(door.verdict_on(None).await, Refused(Alert::CertificateRequired));
 
     // Same names, other keys.
     let impostor = authority_named("authority");
     let caller = door.caller_of(&impostor, |_| {});
     assert_ne!(door.verdict_on(Some(caller)).await, Verdict::Served);
     let stranger = door.caller_of(&authority_named("stranger"), |_| {});
-    assert_eq!(
-        door.verdict_on(Some(stranger)).await,
-        Refused(Alert::UnknownCA)
-    );
+    assert_eq!(door.verdict_on(Some(stranger)).await, Refused(Alert::UnknownCA));
     let key = KeyPair::generate().unwrap();
     let own = good().self_signed(&key).unwrap().pem();
     let own = Caller::from_pem(own.as_bytes(), key.serialize_pem().as_bytes());
     assert_eq!(door.verdict_on(Some(own)).await, Refused(Alert::UnknownCA));
 
     // The control: the same caller without a change.
-    assert_eq!(
-        door.verdict_on(Some(door.caller(|_| {}))).await,
-        Verdict::Served
-    );
+    assert_eq!(door.verdict_on(Some(door.caller(|_| {}))).await, Verdict::Served);
     assert_eq!(door.metrics.connections_refused.value(), 21);
     assert_eq!(door.metrics.connections.value(), 1);
 }
@@ -144,10 +109,7 @@ async fn a_certificate_that_expires_during_a_connection_ends_its_calls() {
     door.clock.set(UnixMillis((NOW + 60) * 1000 + 999));
     assert!(call(&channel, CHECK).await.is_ok());
     door.clock.set(UnixMillis((NOW + 61) * 1000));
-    assert_eq!(
-        call(&channel, CHECK).await.unwrap_err().code(),
-        Code::Unauthenticated
-    );
+    assert_eq!(call(&channel, CHECK).await.unwrap_err().code(), Code::Unauthenticated);
 }
 
 #[tokio::test]
@@ -216,21 +178,10 @@ async fn older_tls_and_no_tls_are_refused_with_an_alert() {
     let door = Running::start().await;
     let alert = |code| [21, 3, 3, 0, 2, 2, code].to_vec();
     let tls12 = client_hello(&[]);
-    assert_eq!(
-        answer(door.addr, &tls12, 99).await,
-        alert(70),
-        "protocol_version"
-    );
-    assert_eq!(
-        answer(door.addr, &client_hello(&[3, 3]), 99).await,
-        alert(70)
-    );
+    assert_eq!(answer(door.addr, &tls12, 99).await, alert(70), "protocol_version");
+    assert_eq!(answer(door.addr, &client_hello(&[3, 3]), 99).await, alert(70));
     let plain = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    assert_eq!(
-        answer(door.addr, plain, 99).await,
-        alert(50),
-        "decode_error"
-    );
+    assert_eq!(answer(door.addr, plain, 99).await, alert(50), "decode_error");
     // The control: with TLS 1.3 offered, the same hello is answered by a handshake message.
     assert_eq!(answer(door.addr, &client_hello(&[3, 4]), 1).await, [22]);
 }
@@ -238,10 +189,7 @@ async fn older_tls_and_no_tls_are_refused_with_an_alert() {
 #[tokio::test]
 async fn a_silent_peer_is_cut_off() {
     let handshake = Duration::from_millis(300);
-    let limits = DoorLimits {
-        handshake,
-        ..DoorLimits::default()
-    };
+    let limits = DoorLimits { handshake, ..DoorLimits::default() };
     let door = Running::start_with(limits, health()).await;
     let since = Instant::now();
     let mut tcp = TcpStream::connect(door.addr).await.unwrap();
@@ -254,10 +202,7 @@ async fn a_silent_peer_is_cut_off() {
 #[tokio::test]
 async fn silent_peers_keep_others_waiting_for_one_handshakes_time_at_most() {
     let handshake = Duration::from_millis(800);
-    let limits = DoorLimits {
-        handshake,
-        ..DoorLimits::default()
-    };
+    let limits = DoorLimits { handshake, ..DoorLimits::default() };
     let door = Running::start_with(limits, health()).await;
     let before = channel(door.addr, door.client(Some(door.caller(|_| {})))).await;
     let config = door.client(Some(door.caller(|_| {})));
@@ -266,25 +211,16 @@ async fn silent_peers_keep_others_waiting_for_one_handshakes_time_at_most() {
         silent.push(TcpStream::connect(door.addr).await.unwrap());
     }
     let since = Instant::now();
-    assert!(
-        call(&before, CHECK).await.is_ok(),
-        "who is in already notices nothing"
-    );
+    assert!(call(&before, CHECK).await.is_ok(), "who is in already notices nothing");
     assert!(since.elapsed() < handshake / 2);
     assert_eq!(knock(door.addr, &config).await.0, Verdict::Served);
     let waited = since.elapsed();
-    assert!(
-        (handshake / 2..10 * handshake).contains(&waited),
-        "{waited:?}"
-    );
+    assert!((handshake / 2..10 * handshake).contains(&waited), "{waited:?}");
 }
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed_until_one_ends() {
-    let limits = DoorLimits {
-        connections: 2,
-        ..DoorLimits::default()
-    };
+    let limits = DoorLimits { connections: 2, ..DoorLimits::default() };
     let door = Running::start_with(limits, health()).await;
     let config = door.client(Some(door.caller(|_| {})));
     let (first, one) = knock(door.addr, &config).await;
@@ -305,16 +241,9 @@ async fn connections_beyond_the_limit_are_closed_until_one_ends() {
 async fn a_path_that_is_not_listed_is_not_served() {
     let door = Running::start().await;
     let channel = channel(door.addr, door.client(Some(door.caller(|_| {})))).await;
-    for path in [
-        "/grpc.health.v1.Health/Watch",
-        "/lethe.v1.RecordService/DropRecord",
-        "/x",
-    ] {
+    for path in ["/grpc.health.v1.Health/Watch", "/lethe.v1.RecordService/DropRecord", "/x"] {
         let status = call(&channel, path).await.unwrap_err();
-        assert_eq!(
-            (status.code(), status.message()),
-            (Code::Unimplemented, "no such method")
-        );
+        assert_eq!((status.code(), status.message()), (Code::Unimplemented, "no such method"));
     }
 }
 
@@ -342,10 +271,7 @@ impl tower::Service<Request<Body>> for Never {
 
 #[tokio::test]
 async fn a_call_without_a_deadline_gets_the_limit() {
-    let limits = DoorLimits {
-        deadline: Duration::from_millis(200),
-        ..DoorLimits::default()
-    };
+    let limits = DoorLimits { deadline: Duration::from_millis(200), ..DoorLimits::default() };
     let door = Running::start_with(limits, Routes::new(Never)).await;
     let channel = channel(door.addr, door.client(Some(door.caller(|_| {})))).await;
     let status = call(&channel, CHECK).await.unwrap_err();
@@ -357,11 +283,7 @@ async fn a_stop_lets_calls_end_and_cuts_off_those_that_do_not() {
     let shutdown = Duration::from_millis(400);
     let deadline = Duration::from_millis(200);
     for (deadline, ends_by_itself) in [(deadline, true), (Duration::from_secs(60), false)] {
-        let limits = DoorLimits {
-            deadline,
-            shutdown,
-            ..DoorLimits::default()
-        };
+        let limits = DoorLimits { deadline, shutdown, ..DoorLimits::default() };
         let mut door = Running::start_with(limits, Routes::new(Never)).await;
         let channel = channel(door.addr, door.client(Some(door.caller(|_| {})))).await;
         let calling = tokio::spawn(async move { call(&channel, CHECK).await });
@@ -369,16 +291,8 @@ async fn a_stop_lets_calls_end_and_cuts_off_those_that_do_not() {
         let since = Instant::now();
         door.stop.take().unwrap().send(()).unwrap();
         in_time(&mut door.server).await.unwrap().unwrap();
-        assert_eq!(
-            since.elapsed() < shutdown,
-            ends_by_itself,
-            "{:?}",
-            since.elapsed()
-        );
-        assert!(
-            TcpStream::connect(door.addr).await.is_err(),
-            "the socket is closed"
-        );
+        assert_eq!(since.elapsed() < shutdown, ends_by_itself, "{:?}", since.elapsed());
+        assert!(TcpStream::connect(door.addr).await.is_err(), "the socket is closed");
         if ends_by_itself {
             let status = calling.await.unwrap().unwrap_err();
             assert_eq!(status.code(), Code::DeadlineExceeded);
@@ -399,32 +313,16 @@ async fn files_of_the_door_that_do_not_fit_are_named() {
     };
     let problem = |files: &lethe::server::TlsFiles| {
         let clock = Arc::clone(&door.clock) as Arc<dyn Clock>;
-        lethe::server::server_config(files, clock)
-            .err()
-            .map(|e| e.to_string())
-            .unwrap_or_default()
+        lethe::server::server_config(files, clock).err().map(|e| e.to_string()).unwrap_or_default()
     };
     assert_eq!(problem(&files), "");
-    let other_key = lethe::server::TlsFiles {
-        key: path("ca.key"),
-        ..files.clone()
-    };
-    assert!(
-        problem(&other_key).contains("server.pem: "),
-        "{}",
-        problem(&other_key)
-    );
-    let no_key = lethe::server::TlsFiles {
-        key: path("ca.pem"),
-        ..files.clone()
-    };
+    let other_key = lethe::server::TlsFiles { key: path("ca.key"), ..files.clone() };
+    assert!(problem(&other_key).contains("server.pem: "), "{}", problem(&other_key));
+    let no_key = lethe::server::TlsFiles { key: path("ca.pem"), ..files.clone() };
     assert!(problem(&no_key).contains("ca.pem: is a private key that everybody may read"));
     std::fs::set_permissions(path("ca.pem"), PermissionsExt::from_mode(0o600)).unwrap();
     assert!(problem(&no_key).ends_with("ca.pem: holds no PEM private key that can be read"));
-    let no_ca = lethe::server::TlsFiles {
-        client_ca: path("server.key"),
-        ..files.clone()
-    };
+    let no_ca = lethe::server::TlsFiles { client_ca: path("server.key"), ..files.clone() };
     assert!(problem(&no_ca).ends_with("server.key: holds no PEM certificate that can be read"));
     door.clock.set(UnixMillis((NOW + 500 * DAY) * 1000));
     assert!(problem(&files).ends_with("server.pem: the certificate has expired"));

@@ -38,27 +38,23 @@ struct FixedTime(i64);
 
 impl TimeProvider for FixedTime {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(
-            self.0.try_into().unwrap(),
-        )))
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.try_into().unwrap())))
     }
 }
 
 /// What a caller does at `now` (seconds) who trusts `ca` and shows `caller`'s certificate.
 pub fn client_config(ca: &[u8], caller: Option<Caller>, now: i64, alpn: &[u8]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(ca).unwrap())
-        .unwrap();
+    roots.add(CertificateDer::from_pem_slice(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_details(provider, Arc::new(FixedTime(now)))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots);
     let mut config = match caller {
-        Some(Caller(certificate, key)) => builder
-            .with_client_auth_cert(vec![certificate], key)
-            .unwrap(),
+        Some(Caller(certificate, key)) => {
+            builder.with_client_auth_cert(vec![certificate], key).unwrap()
+        }
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![alpn.to_vec()];
@@ -76,9 +72,7 @@ pub enum Verdict {
 }
 
 pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .expect("took too long")
+    tokio::time::timeout(PATIENCE, future).await.expect("took too long")
 }
 
 /// Shakes hands, and waits for the first byte inside. In TLS 1.3 the verdict on a client certificate arrives there.
@@ -97,10 +91,7 @@ pub async fn knock(
     match in_time(outcome).await {
         Ok((0, _)) => (Verdict::Closed, None),
         Ok((_, tls)) => (Verdict::Served, Some(tls)),
-        Err(error) => match error
-            .get_ref()
-            .and_then(|e| e.downcast_ref::<rustls::Error>())
-        {
+        Err(error) => match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::AlertReceived(alert)) => (Verdict::Alert(*alert), None),
             Some(other) => panic!("{other}"),
             None => (Verdict::Closed, None),
@@ -135,20 +126,14 @@ impl tower::Service<Uri> for Connect {
 pub async fn channel(addr: SocketAddr, config: ClientConfig) -> Channel {
     let connect = Connect(addr, TlsConnector::from(Arc::new(config)));
     let endpoint = Endpoint::from_shared(format!("https://{addr}")).unwrap();
-    in_time(endpoint.connect_with_connector(connect))
-        .await
-        .unwrap()
+    in_time(endpoint.connect_with_connector(connect)).await.unwrap()
 }
 
 /// A call with the health service's messages to any path.
 pub async fn call(channel: &Channel, path: &'static str) -> Result<HealthCheckResponse, Status> {
     let mut grpc = tonic::client::Grpc::new(channel.clone());
-    in_time(grpc.ready())
-        .await
-        .map_err(|e| Status::unavailable(e.to_string()))?;
+    in_time(grpc.ready()).await.map_err(|e| Status::unavailable(e.to_string()))?;
     let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
     let request = Request::new(HealthCheckRequest::default());
-    in_time(grpc.unary(request, path.parse().unwrap(), codec))
-        .await
-        .map(|r| r.into_inner())
+    in_time(grpc.unary(request, path.parse().unwrap(), codec)).await.map(|r| r.into_inner())
 }

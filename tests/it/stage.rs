@@ -44,10 +44,7 @@ impl Running {
         let now = UnixMillis(NOW * 1000);
         let ca = Ca::new("authority", now).unwrap();
         ca.write(dir.path()).unwrap();
-        let server = Purpose::Server {
-            dns: vec![],
-            ips: vec![[127, 0, 0, 1].into()],
-        };
+        let server = Purpose::Server { dns: vec![], ips: vec![[127, 0, 0, 1].into()] };
         let principal = Principal::parse("spiffe://test/lethed").unwrap();
         let leaf = ca.issue(&principal, &server, now, 4 * LEAF_LIFE).unwrap();
         leaf.write(dir.path(), "server").unwrap();
@@ -72,14 +69,7 @@ impl Running {
         let server = tokio::spawn(door.serve(routes, async {
             stopped.await.ok();
         }));
-        Self {
-            addr,
-            dir,
-            clock,
-            metrics: wiring.metrics,
-            stop: Some(stop),
-            server,
-        }
+        Self { addr, dir, clock, metrics: wiring.metrics, stop: Some(stop), server }
     }
 
     pub fn file(&self, name: &str) -> String {
@@ -139,8 +129,6 @@ pub fn good() -> CertificateParams {
 
 pub fn authority_named(name: &str) -> rcgen::Issuer<'static, KeyPair> {
     let mut params = good();
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, name);
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
     rcgen::Issuer::new(params, KeyPair::generate().unwrap())
 }

@@ -21,11 +21,7 @@ impl Seeded {
     fn value(&mut self) -> Value {
         let len = self.below(60);
         match self.below(6) {
-            0 => Value::Text(
-                (0..len)
-                    .map(|_| ['a', 'é', '张', '𠀀'][self.below(4)])
-                    .collect(),
-            ),
+            0 => Value::Text((0..len).map(|_| ['a', 'é', '张', '𠀀'][self.below(4)]).collect()),
             1 => Value::Integer(self.next() as i64),
             2 => Value::Number((self.next() as i64) as f64 / 7.0),
             3 => Value::Boolean(self.below(2) == 1),
@@ -39,9 +35,7 @@ impl Seeded {
             subject: RecordId([self.next() as u8; 16]),
             created: UnixMillis(self.next() as i64),
             updated: UnixMillis(self.next() as i64),
-            fields: (0..fields)
-                .map(|_| (FieldOrd(self.next() as u16), self.value()))
-                .collect(),
+            fields: (0..fields).map(|_| (FieldOrd(self.next() as u16), self.value())).collect(),
         }
     }
 }
@@ -66,18 +60,10 @@ fn a_map_survives_its_bytes() {
         let fields = random.below(40);
         let map = random.map(fields);
         let bytes = map.encode().unwrap();
-        assert_eq!(
-            bytes.len(),
-            padded_len(bytes.len()),
-            "seed {seed}: padding is a fixed point"
-        );
+        assert_eq!(bytes.len(), padded_len(bytes.len()), "seed {seed}: padding is a fixed point");
         let back = FieldMap::decode(&bytes).unwrap();
         assert!(back == map, "seed {seed}");
-        assert_eq!(
-            *back.encode().unwrap(),
-            *bytes,
-            "seed {seed}: one map, one encoding"
-        );
+        assert_eq!(*back.encode().unwrap(), *bytes, "seed {seed}: one map, one encoding");
     }
 }
 
@@ -110,11 +96,7 @@ fn every_truncation_and_every_extension_is_refused() {
     for more in [1, 63, 64, 128, 4096] {
         let mut longer = bytes.clone();
         longer.resize(bytes.len() + more, 0);
-        assert_eq!(
-            FieldMap::decode(&longer),
-            Err(FieldMapError::PaddedLength),
-            "{more} more"
-        );
+        assert_eq!(FieldMap::decode(&longer), Err(FieldMapError::PaddedLength), "{more} more");
     }
 }
 
@@ -136,9 +118,7 @@ fn whatever_a_bit_flip_leaves_is_refused_or_encodes_to_itself() {
 fn random_bytes_never_panic() {
     for seed in 0..20_000 {
         let mut random = Seeded(seed);
-        let mut bytes: Vec<u8> = (0..random.below(300))
-            .map(|_| random.next() as u8)
-            .collect();
+        let mut bytes: Vec<u8> = (0..random.below(300)).map(|_| random.next() as u8).collect();
         if let Some(high) = bytes.get_mut(..3) {
             high.fill(0);
         }
@@ -150,10 +130,7 @@ fn random_bytes_never_panic() {
 
 #[test]
 fn each_rule_has_its_own_refusal() {
-    let bytes = encoded(&with([
-        (1, Value::Boolean(true)),
-        (2, Value::Text("ab".into())),
-    ]));
+    let bytes = encoded(&with([(1, Value::Boolean(true)), (2, Value::Text("ab".into()))]));
     let first = LEN_BYTES + HEAD_BYTES;
     let second = first + ENTRY_HEAD_BYTES + 1;
     let refusal = |at: usize, byte: u8| {
@@ -167,15 +144,9 @@ fn each_rule_has_its_own_refusal() {
     assert_eq!(refusal(first + 2, 0), FieldMapError::ValueType);
     assert_eq!(refusal(first + 2, 7), FieldMapError::ValueType);
     assert_eq!(refusal(first + 2, VTYPE_DATE), FieldMapError::ValueLength);
-    assert_eq!(
-        refusal(second + 2, VTYPE_INTEGER),
-        FieldMapError::ValueLength
-    );
+    assert_eq!(refusal(second + 2, VTYPE_INTEGER), FieldMapError::ValueLength);
     assert_eq!(refusal(first + ENTRY_HEAD_BYTES, 2), FieldMapError::Boolean);
-    assert_eq!(
-        refusal(second + ENTRY_HEAD_BYTES, 0xff),
-        FieldMapError::Utf8
-    );
+    assert_eq!(refusal(second + ENTRY_HEAD_BYTES, 0xff), FieldMapError::Utf8);
     assert_eq!(refusal(second + 3, 1), FieldMapError::ValueTooLarge);
     assert_eq!(refusal(second + 6, 3), FieldMapError::Truncated);
     assert_eq!(refusal(first - 1, 1), FieldMapError::TrailingBytes);
@@ -207,22 +178,12 @@ fn the_limits_hold_on_both_sides() {
     let body = u32::from_be_bytes(raw[..4].try_into().unwrap()) + 1;
     raw[..4].copy_from_slice(&body.to_be_bytes());
     raw.resize(padded_len(LEN_BYTES + body as usize), 0);
-    assert_eq!(
-        FieldMap::decode(&raw).unwrap_err(),
-        FieldMapError::RecordTooLarge
-    );
+    assert_eq!(FieldMap::decode(&raw).unwrap_err(), FieldMapError::RecordTooLarge);
 }
 
 #[test]
 fn padded_lengths_are_those_of_padme() {
-    let cases = [
-        (1, 64),
-        (64, 64),
-        (65, 128),
-        (1_024, 1_024),
-        (1_025, 1_088),
-        (2_047, 2_048),
-    ];
+    let cases = [(1, 64), (64, 64), (65, 128), (1_024, 1_024), (1_025, 1_088), (2_047, 2_048)];
     for (len, want) in cases {
         assert_eq!(padded_len(len), want, "{len}");
     }
@@ -233,14 +194,8 @@ fn padded_lengths_are_those_of_padme() {
     let mut last = 0;
     for len in 1..70_000 {
         let padded = padded_len(len);
-        assert!(
-            padded >= len && padded >= last && padded_len(padded) == padded,
-            "{len}"
-        );
-        assert!(
-            padded - len < 64 || (padded - len) * 100 <= 12 * len,
-            "{len}: over 12 %"
-        );
+        assert!(padded >= len && padded >= last && padded_len(padded) == padded, "{len}");
+        assert!(padded - len < 64 || (padded - len) * 100 <= 12 * len, "{len}: over 12 %");
         last = padded;
     }
 }

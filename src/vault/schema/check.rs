@@ -51,10 +51,7 @@ pub enum FieldProblem {
     Value(#[from] ValueError),
     #[error("a record has at most {} fields", limits::FIELDS_MAX)]
     TooManyFields,
-    #[error(
-        "the values have more than {} bytes together",
-        limits::RECORD_BYTES_MAX
-    )]
+    #[error("the values have more than {} bytes together", limits::RECORD_BYTES_MAX)]
     RecordTooLarge,
 }
 
@@ -103,11 +100,7 @@ impl Schema {
             }
         }
         let set = self.values(fields, &mut found);
-        if found.is_empty() {
-            Ok(set)
-        } else {
-            Err(found)
-        }
+        if found.is_empty() { Ok(set) } else { Err(found) }
     }
 
     /// A change: the fields to set and the names of those to remove.
@@ -136,14 +129,7 @@ impl Schema {
             }
         }
         let set = self.values(set, &mut found);
-        if found.is_empty() {
-            Ok(Patch {
-                set,
-                remove: removed,
-            })
-        } else {
-            Err(found)
-        }
+        if found.is_empty() { Ok(Patch { set, remove: removed }) } else { Err(found) }
     }
 
     /// What to search for: an indexed field and the value in its stored form.
@@ -152,9 +138,7 @@ impl Schema {
         name: &str,
         value: Value,
     ) -> Result<(&FieldDef, Value), FieldViolation> {
-        let def = self
-            .field(name)
-            .ok_or_else(|| violation(name, FieldProblem::Unknown))?;
+        let def = self.field(name).ok_or_else(|| violation(name, FieldProblem::Unknown))?;
         if !def.indexed {
             return Err(violation(name, FieldProblem::NotIndexed));
         }
@@ -167,12 +151,8 @@ impl Schema {
         &self,
         fields: &BTreeMap<FieldOrd, Value>,
     ) -> Vec<(FieldOrd, Zeroizing<Vec<u8>>)> {
-        let present = self
-            .indexed_fields()
-            .filter_map(|def| Some((def, fields.get(&def.ord)?)));
-        present
-            .map(|(def, value)| (def.ord, value.normalised(def.kind)))
-            .collect()
+        let present = self.indexed_fields().filter_map(|def| Some((def, fields.get(&def.ord)?)));
+        present.map(|(def, value)| (def.ord, value.normalised(def.kind))).collect()
     }
 
     fn values(
@@ -211,10 +191,7 @@ fn size_check<'a>(values: impl Iterator<Item = &'a Value>) -> Result<(), FieldVi
 }
 
 fn whole(problem: FieldProblem) -> FieldViolation {
-    FieldViolation {
-        path: "fields".to_owned(),
-        problem,
-    }
+    FieldViolation { path: "fields".to_owned(), problem }
 }
 
 fn violation(name: &str, problem: FieldProblem) -> FieldViolation {

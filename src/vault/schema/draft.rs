@@ -82,10 +82,7 @@ pub enum SchemaProblem {
     MaxBytesNotForKind,
     #[error("must be 0 to {}", limits::VALUE_BYTES_MAX)]
     MaxBytesRange,
-    #[error(
-        "an indexed field needs max_bytes of 1 to {}",
-        limits::INDEXED_VALUE_BYTES_MAX
-    )]
+    #[error("an indexed field needs max_bytes of 1 to {}", limits::INDEXED_VALUE_BYTES_MAX)]
     IndexedTooLong,
     #[error("NUMBER and BOOLEAN fields cannot be unique")]
     UniqueNotForKind,
@@ -201,11 +198,7 @@ impl Schema {
     ) -> Result<Schema, Vec<SchemaViolation>> {
         let mut found = Found::default();
         let parsed = Parsed::of(&draft, &mut found);
-        if parsed
-            .type_name
-            .as_ref()
-            .is_some_and(|t| *t != self.type_name)
-        {
+        if parsed.type_name.as_ref().is_some_and(|t| *t != self.type_name) {
             found.add("type", SchemaProblem::TypeChanged);
         }
         if parsed.retention.is_some_and(|r| r != self.retention) {
@@ -214,11 +207,7 @@ impl Schema {
         // A field that was given but is malformed has its own violation; it is not also "removed".
         let given: BTreeSet<&str> = draft.fields.iter().map(|f| f.name.as_str()).collect();
         if draft.fields.len() <= limits::FIELDS_MAX {
-            for old in self
-                .fields
-                .iter()
-                .filter(|f| !given.contains(f.name.as_str()))
-            {
+            for old in self.fields.iter().filter(|f| !given.contains(f.name.as_str())) {
                 found.add(&path(&old.name, ""), SchemaProblem::FieldRemoved);
             }
         }
@@ -232,10 +221,7 @@ impl Schema {
                 *old = def;
             } else {
                 if def.required {
-                    found.add(
-                        &path(&def.name, "required"),
-                        SchemaProblem::NewFieldRequired,
-                    );
+                    found.add(&path(&def.name, "required"), SchemaProblem::NewFieldRequired);
                 }
                 next.append(def, &mut found);
             }
@@ -243,11 +229,7 @@ impl Schema {
         if found.0.is_empty() && next == *self {
             return Ok(next);
         }
-        match self
-            .revision
-            .checked_add(1)
-            .filter(|r| i32::try_from(*r).is_ok())
-        {
+        match self.revision.checked_add(1).filter(|r| i32::try_from(*r).is_ok()) {
             Some(revision) => next.revision = revision,
             None => found.add("revision", SchemaProblem::RevisionsExhausted),
         }
@@ -269,11 +251,7 @@ impl Schema {
         if found.0.is_empty() && self.to_json().len() > limits::SCHEMA_JSON_BYTES_MAX {
             found.add("fields", SchemaProblem::SchemaTooLarge);
         }
-        if found.0.is_empty() {
-            Ok(self)
-        } else {
-            Err(found.0)
-        }
+        if found.0.is_empty() { Ok(self) } else { Err(found.0) }
     }
 }
 
@@ -285,21 +263,9 @@ fn compare(old: &FieldDef, new: &FieldDef, found: &mut Found) {
         }
     };
     rule(new.kind != old.kind, "kind", SchemaProblem::KindChanged);
-    rule(
-        new.indexed != old.indexed,
-        "indexed",
-        SchemaProblem::IndexedChanged,
-    );
-    rule(
-        new.unique && !old.unique,
-        "unique",
-        SchemaProblem::UniqueTurnedOn,
-    );
-    rule(
-        new.required && !old.required,
-        "required",
-        SchemaProblem::RequiredTightened,
-    );
+    rule(new.indexed != old.indexed, "indexed", SchemaProblem::IndexedChanged);
+    rule(new.unique && !old.unique, "unique", SchemaProblem::UniqueTurnedOn);
+    rule(new.required && !old.required, "required", SchemaProblem::RequiredTightened);
     let shrunk = new.kind == old.kind && new.max_bytes < old.max_bytes;
     rule(shrunk, "max_bytes", SchemaProblem::MaxBytesShrunk);
 }
@@ -310,19 +276,12 @@ struct Found(Vec<SchemaViolation>);
 
 impl Found {
     fn add(&mut self, path: &str, problem: SchemaProblem) {
-        self.0.push(SchemaViolation {
-            path: path.to_owned(),
-            problem,
-        });
+        self.0.push(SchemaViolation { path: path.to_owned(), problem });
     }
 }
 
 fn path(name: &FieldName, part: &str) -> String {
-    if part.is_empty() {
-        format!("fields.{name}")
-    } else {
-        format!("fields.{name}.{part}")
-    }
+    if part.is_empty() { format!("fields.{name}") } else { format!("fields.{name}.{part}") }
 }
 
 /// What of a draft could be parsed. A part that is missing here has a violation.
@@ -335,19 +294,13 @@ struct Parsed {
 
 impl Parsed {
     fn of(draft: &SchemaDraft, found: &mut Found) -> Parsed {
-        let type_name = Slug::parse(&draft.type_name)
-            .map_err(|e| found.add("type", e.into()))
-            .ok();
+        let type_name = Slug::parse(&draft.type_name).map_err(|e| found.add("type", e.into())).ok();
         let retention = retention(draft.retention.as_ref())
             .map_err(|problem| found.add("retention", problem))
             .ok();
         if draft.fields.len() > limits::FIELDS_MAX {
             found.add("fields", SchemaProblem::TooManyFields);
-            return Parsed {
-                type_name,
-                retention,
-                fields: Vec::new(),
-            };
+            return Parsed { type_name, retention, fields: Vec::new() };
         }
         let mut names = BTreeSet::new();
         let mut fields = Vec::with_capacity(draft.fields.len());
@@ -368,11 +321,7 @@ impl Parsed {
         if fields.iter().filter(|f| f.indexed).count() > limits::INDEXED_FIELDS_MAX {
             found.add("fields", SchemaProblem::TooManyIndexed);
         }
-        Parsed {
-            type_name,
-            retention,
-            fields,
-        }
+        Parsed { type_name, retention, fields }
     }
 }
 
@@ -393,11 +342,7 @@ fn field_def(name: FieldName, draft: &FieldDraft, found: &mut Found) -> Option<F
         }
     };
     rule(draft.kind.is_none(), "kind", SchemaProblem::KindMissing);
-    rule(
-        draft.class.is_none(),
-        "classification",
-        SchemaProblem::ClassMissing,
-    );
+    rule(draft.class.is_none(), "classification", SchemaProblem::ClassMissing);
     let indexed = draft.indexed || draft.unique;
     let mut max_bytes = 0;
     let mut mask = MaskKind::Full;
@@ -405,35 +350,17 @@ fn field_def(name: FieldName, draft: &FieldDraft, found: &mut Found) -> Option<F
         let sized = matches!(kind, FieldKind::Text | FieldKind::Bytes);
         let asked = usize::try_from(draft.max_bytes).ok();
         let in_range = asked.is_some_and(|n| n <= limits::VALUE_BYTES_MAX);
-        rule(
-            sized && !in_range,
-            "max_bytes",
-            SchemaProblem::MaxBytesRange,
-        );
-        rule(
-            !sized && draft.max_bytes != 0,
-            "max_bytes",
-            SchemaProblem::MaxBytesNotForKind,
-        );
+        rule(sized && !in_range, "max_bytes", SchemaProblem::MaxBytesRange);
+        rule(!sized && draft.max_bytes != 0, "max_bytes", SchemaProblem::MaxBytesNotForKind);
         max_bytes = asked.filter(|n| *n > 0).unwrap_or(default_max_bytes(kind));
         let too_long = sized && indexed && max_bytes > limits::INDEXED_VALUE_BYTES_MAX;
         rule(too_long, "max_bytes", SchemaProblem::IndexedTooLong);
         let inexact = matches!(kind, FieldKind::Number | FieldKind::Boolean);
-        rule(
-            inexact && draft.unique,
-            "unique",
-            SchemaProblem::UniqueNotForKind,
-        );
+        rule(inexact && draft.unique, "unique", SchemaProblem::UniqueNotForKind);
         mask = draft.mask.unwrap_or(default_mask(kind));
-        rule(
-            !holds_text(kind) && mask != MaskKind::Full,
-            "mask",
-            SchemaProblem::MaskNotForKind,
-        );
+        rule(!holds_text(kind) && mask != MaskKind::Full, "mask", SchemaProblem::MaskNotForKind);
     }
-    let purposes = purposes(&draft.purposes)
-        .map_err(|p| rule(true, "purposes", p))
-        .ok();
+    let purposes = purposes(&draft.purposes).map_err(|p| rule(true, "purposes", p)).ok();
     let described = validate::text(&draft.description, DESCRIPTION_BYTES_MAX).is_ok();
     rule(!described, "description", SchemaProblem::Description);
     if found.0.len() > before {

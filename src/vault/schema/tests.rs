@@ -43,11 +43,7 @@ fn created() -> Schema {
 }
 
 fn told(result: Result<Schema, Vec<SchemaViolation>>) -> Vec<(String, SchemaProblem)> {
-    result
-        .unwrap_err()
-        .into_iter()
-        .map(|v| (v.path, v.problem))
-        .collect()
+    result.unwrap_err().into_iter().map(|v| (v.path, v.problem)).collect()
 }
 
 fn refusals(change: impl FnOnce(&mut SchemaDraft)) -> Vec<(String, SchemaProblem)> {
@@ -71,10 +67,7 @@ fn one(path: &str, problem: SchemaProblem) -> Vec<(String, SchemaProblem)> {
 #[test]
 fn a_sound_draft_becomes_revision_one() {
     let schema = created();
-    assert_eq!(
-        (schema.revision(), schema.updated(), schema.ord()),
-        (1, NOW, TypeOrd(7))
-    );
+    assert_eq!((schema.revision(), schema.updated(), schema.ord()), (1, NOW, TypeOrd(7)));
     let ords: Vec<u16> = schema.fields().iter().map(|f| f.ord.0).collect();
     assert_eq!(ords, [1, 2, 3, 4]);
     let phone = schema.field("phone").unwrap();
@@ -102,50 +95,29 @@ fn each_rule_of_a_draft_has_its_own_refusal() {
         refusals(|d| d.fields[3].name = "phone".into()),
         one("fields.phone.name", P::DuplicateField)
     );
-    assert_eq!(
-        refusals(|d| d.fields[1].kind = None),
-        one("fields.phone.kind", P::KindMissing)
-    );
+    assert_eq!(refusals(|d| d.fields[1].kind = None), one("fields.phone.kind", P::KindMissing));
     assert_eq!(
         refusals(|d| d.fields[1].class = None),
         one("fields.phone.classification", P::ClassMissing)
     );
     let sized = |at: usize, n: i32| move |d: &mut SchemaDraft| d.fields[at].max_bytes = n;
-    assert_eq!(
-        refusals(sized(1, 20)),
-        one("fields.phone.max_bytes", P::MaxBytesNotForKind)
-    );
-    assert_eq!(
-        refusals(sized(0, -1)),
-        one("fields.full_name.max_bytes", P::MaxBytesRange)
-    );
-    assert_eq!(
-        refusals(sized(0, 1_048_577)),
-        one("fields.full_name.max_bytes", P::MaxBytesRange)
-    );
+    assert_eq!(refusals(sized(1, 20)), one("fields.phone.max_bytes", P::MaxBytesNotForKind));
+    assert_eq!(refusals(sized(0, -1)), one("fields.full_name.max_bytes", P::MaxBytesRange));
+    assert_eq!(refusals(sized(0, 1_048_577)), one("fields.full_name.max_bytes", P::MaxBytesRange));
     let indexed = |n: i32| {
         move |d: &mut SchemaDraft| {
             d.fields[0].indexed = true;
             d.fields[0].max_bytes = n;
         }
     };
-    assert_eq!(
-        refusals(indexed(1_025)),
-        one("fields.full_name.max_bytes", P::IndexedTooLong)
-    );
-    assert_eq!(
-        refusals(indexed(0)),
-        one("fields.full_name.max_bytes", P::IndexedTooLong)
-    );
+    assert_eq!(refusals(indexed(1_025)), one("fields.full_name.max_bytes", P::IndexedTooLong));
+    assert_eq!(refusals(indexed(0)), one("fields.full_name.max_bytes", P::IndexedTooLong));
     for kind in [FieldKind::Number, FieldKind::Boolean] {
         let unique = |d: &mut SchemaDraft| {
             d.fields[3].kind = Some(kind);
             d.fields[3].unique = true;
         };
-        assert_eq!(
-            refusals(unique),
-            one("fields.points.unique", P::UniqueNotForKind)
-        );
+        assert_eq!(refusals(unique), one("fields.points.unique", P::UniqueNotForKind));
     }
     assert_eq!(
         refusals(|d| d.fields[3].mask = Some(MaskKind::Id)),
@@ -166,15 +138,9 @@ fn each_rule_of_a_draft_has_its_own_refusal() {
     );
     for text in ["x".repeat(501), "\0".into()] {
         let described = |d: &mut SchemaDraft| d.fields[2].description = text;
-        assert_eq!(
-            refusals(described),
-            one("fields.born.description", P::Description)
-        );
+        assert_eq!(refusals(described), one("fields.born.description", P::Description));
     }
-    assert_eq!(
-        refusals(|d| d.retention = None),
-        one("retention", P::RetentionMissing)
-    );
+    assert_eq!(refusals(|d| d.retention = None), one("retention", P::RetentionMissing));
     assert_eq!(
         refusals(|d| d.retention = Some(RetentionDraft::OpenEnded(false))),
         one("retention", P::OpenEndedFalse)
@@ -211,23 +177,15 @@ fn all_violations_come_at_once() {
 fn counts_and_the_row_s_size_are_bounded() {
     let many = |n: usize| {
         move |d: &mut SchemaDraft| {
-            d.fields = (0..n)
-                .map(|i| field(&format!("f{i}"), FieldKind::Boolean))
-                .collect();
+            d.fields = (0..n).map(|i| field(&format!("f{i}"), FieldKind::Boolean)).collect();
         }
     };
     let mut draft = customer();
     many(limits::FIELDS_MAX)(&mut draft);
-    draft
-        .fields
-        .iter_mut()
-        .for_each(|f| f.class = Some(Classification::Sensitive));
+    draft.fields.iter_mut().for_each(|f| f.class = Some(Classification::Sensitive));
     let full = Schema::create(draft, TypeOrd(1), NOW).unwrap();
     assert_eq!(Schema::from_json(&full.to_json()), Ok(full));
-    assert_eq!(
-        refusals(many(limits::FIELDS_MAX + 1)),
-        one("fields", P::TooManyFields)
-    );
+    assert_eq!(refusals(many(limits::FIELDS_MAX + 1)), one("fields", P::TooManyFields));
     assert_eq!(refusals(many(100_000)), one("fields", P::TooManyFields));
     let indexed = |n: usize| {
         move |d: &mut SchemaDraft| {
@@ -235,15 +193,10 @@ fn counts_and_the_row_s_size_are_bounded() {
             d.fields.iter_mut().for_each(|f| f.indexed = true);
         }
     };
-    assert_eq!(
-        refusals(indexed(limits::INDEXED_FIELDS_MAX + 1)),
-        one("fields", P::TooManyIndexed)
-    );
+    assert_eq!(refusals(indexed(limits::INDEXED_FIELDS_MAX + 1)), one("fields", P::TooManyIndexed));
     let wordy = |d: &mut SchemaDraft| {
         many(17)(d);
-        d.fields
-            .iter_mut()
-            .for_each(|f| f.description = "x".repeat(500));
+        d.fields.iter_mut().for_each(|f| f.description = "x".repeat(500));
     };
     assert_eq!(refusals(wordy), one("fields", P::SchemaTooLarge));
 }
@@ -286,19 +239,10 @@ fn allowed_changes_make_the_next_revision_and_keep_the_numbers() {
 
 #[test]
 fn each_rule_between_revisions_has_its_own_refusal() {
-    assert_eq!(
-        conflicts(|d| d.type_name = "buyer".into()),
-        one("type", P::TypeChanged)
-    );
+    assert_eq!(conflicts(|d| d.type_name = "buyer".into()), one("type", P::TypeChanged));
     let open = Some(RetentionDraft::OpenEnded(true));
-    assert_eq!(
-        conflicts(|d| d.retention = open),
-        one("retention", P::RetentionChanged)
-    );
-    assert_eq!(
-        conflicts(|d| drop(d.fields.remove(2))),
-        one("fields.born", P::FieldRemoved)
-    );
+    assert_eq!(conflicts(|d| d.retention = open), one("retention", P::RetentionChanged));
+    assert_eq!(conflicts(|d| drop(d.fields.remove(2))), one("fields.born", P::FieldRemoved));
     let kind = |d: &mut SchemaDraft| d.fields[3].kind = Some(FieldKind::Number);
     assert_eq!(conflicts(kind), one("fields.points.kind", P::KindChanged));
     assert_eq!(
@@ -312,15 +256,9 @@ fn each_rule_between_revisions_has_its_own_refusal() {
     indexed.fields[3].indexed = true;
     let base = Schema::create(indexed.clone(), TypeOrd(1), NOW).unwrap();
     indexed.fields[3].unique = true;
-    assert_eq!(
-        told(base.evolve(indexed, LATER)),
-        one("fields.points.unique", P::UniqueTurnedOn)
-    );
+    assert_eq!(told(base.evolve(indexed, LATER)), one("fields.points.unique", P::UniqueTurnedOn));
     let shrunk = |d: &mut SchemaDraft| d.fields[0].max_bytes = 199;
-    assert_eq!(
-        conflicts(shrunk),
-        one("fields.full_name.max_bytes", P::MaxBytesShrunk)
-    );
+    assert_eq!(conflicts(shrunk), one("fields.full_name.max_bytes", P::MaxBytesShrunk));
     assert_eq!(
         conflicts(|d| d.fields[2].required = true),
         one("fields.born.required", P::RequiredTightened)
@@ -330,18 +268,12 @@ fn each_rule_between_revisions_has_its_own_refusal() {
         new.required = true;
         d.fields.push(new);
     };
-    assert_eq!(
-        conflicts(new_required),
-        one("fields.email.required", P::NewFieldRequired)
-    );
+    assert_eq!(conflicts(new_required), one("fields.email.required", P::NewFieldRequired));
     let mut last = created();
     last.revision = i32::MAX as u32;
     let mut draft = customer();
     draft.fields.push(field("email", FieldKind::Email));
-    assert_eq!(
-        told(last.evolve(draft, LATER)),
-        one("revision", P::RevisionsExhausted)
-    );
+    assert_eq!(told(last.evolve(draft, LATER)), one("revision", P::RevisionsExhausted));
     assert_eq!(last.evolve(customer(), LATER).unwrap(), last);
 }
 
@@ -395,11 +327,7 @@ fn a_damaged_row_is_refused() {
         assert_eq!(Schema::from_json(bad.as_bytes()), Err(want), "{to}");
     }
     for end in 0..text.len() {
-        assert_eq!(
-            Schema::from_json(&text.as_bytes()[..end]),
-            Err(J::Syntax),
-            "cut at {end}"
-        );
+        assert_eq!(Schema::from_json(&text.as_bytes()[..end]), Err(J::Syntax), "cut at {end}");
     }
     assert_eq!(Schema::from_json(&[b' '; 8_001]), Err(J::TooLong));
 }

@@ -62,10 +62,7 @@ impl<'a> Closure<'a> {
     pub fn new(rows: &'a Rows) -> Self {
         let mut nodes_at: HashMap<Path, Vec<usize>> = HashMap::new();
         for (i, node) in rows.nodes.iter().enumerate() {
-            nodes_at
-                .entry(Path::parse(&node.path).unwrap_or_default())
-                .or_default()
-                .push(i);
+            nodes_at.entry(Path::parse(&node.path).unwrap_or_default()).or_default().push(i);
         }
         let mut records_at: HashMap<Kid, Vec<usize>> = HashMap::new();
         let mut versions_of: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
@@ -224,13 +221,7 @@ impl<'a> Closure<'a> {
         let rows = self.rows.metas.iter().zip(&self.metas);
         rows.filter_map(|(m, plain)| {
             let json = plain.clone()?;
-            Some(OpenedMeta {
-                tenant: m.tenant,
-                mkind: m.mkind,
-                id: m.id,
-                rev: m.rev,
-                json,
-            })
+            Some(OpenedMeta { tenant: m.tenant, mkind: m.mkind, id: m.id, rev: m.rev, json })
         })
         .collect()
     }
@@ -250,18 +241,8 @@ impl<'a> Closure<'a> {
     /// Every plaintext that is open, with what it is.
     pub fn plaintexts(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         (self.nodes.iter().flatten().map(|p| ("node", p.as_slice())))
-            .chain(
-                self.records
-                    .iter()
-                    .flatten()
-                    .map(|p| ("record", p.as_slice())),
-            )
-            .chain(
-                self.metas
-                    .iter()
-                    .flatten()
-                    .map(|p| ("metadata", p.as_slice())),
-            )
+            .chain(self.records.iter().flatten().map(|p| ("record", p.as_slice())))
+            .chain(self.metas.iter().flatten().map(|p| ("metadata", p.as_slice())))
     }
 }
 
@@ -308,18 +289,13 @@ pub fn versions(rows: &Rows, plain: &[Option<Vec<u8>>]) -> (Vec<Version>, Vec<Se
     for (kid, record, rec_ver, ..) in open.keys() {
         shut.remove(&(*record, *rec_ver, *kid));
     }
-    let versions = open
-        .into_iter()
-        .flat_map(|(key, parts)| assemble(key, &parts))
-        .collect();
-    let sealed = shut
-        .into_iter()
-        .map(|((record, rec_ver, kid), rows)| Sealed {
-            record,
-            rec_ver,
-            kid,
-            rows,
-        });
+    let versions = open.into_iter().flat_map(|(key, parts)| assemble(key, &parts)).collect();
+    let sealed = shut.into_iter().map(|((record, rec_ver, kid), rows)| Sealed {
+        record,
+        rec_ver,
+        kid,
+        rows,
+    });
     (versions, sealed.collect())
 }
 
@@ -331,40 +307,20 @@ fn assemble(key: VersionKey, parts: &[(&RecordRow, &[u8])]) -> Vec<Version> {
     if firsts.is_empty() {
         firsts.push(None);
     }
-    let numbers: BTreeSet<u16> = parts
-        .iter()
-        .map(|(row, _)| row.chunk)
-        .filter(|n| *n > 0)
-        .collect();
+    let numbers: BTreeSet<u16> =
+        parts.iter().map(|(row, _)| row.chunk).filter(|n| *n > 0).collect();
     let build = |first: Option<&(&RecordRow, &[u8])>| {
         let rest = numbers.iter().filter_map(|n| numbered(*n).next());
         let chain: Vec<&(&RecordRow, &[u8])> = first.into_iter().chain(rest).collect();
         let in_order = (0u16..).zip(&chain).all(|(n, (row, _))| row.chunk == n);
         let lasts = chain.iter().rev().map(|(row, _)| row.last);
         let ends_once = lasts.eq(std::iter::once(1).chain(std::iter::repeat_n(0, chain.len() - 1)));
-        let full = chain
-            .iter()
-            .rev()
-            .skip(1)
-            .all(|(_, part)| part.len() == PART_LEN);
-        let plain: Vec<u8> = chain
-            .iter()
-            .flat_map(|(_, part)| part.iter().copied())
-            .collect();
+        let full = chain.iter().rev().skip(1).all(|(_, part)| part.len() == PART_LEN);
+        let plain: Vec<u8> = chain.iter().flat_map(|(_, part)| part.iter().copied()).collect();
         let map = first.and_then(|_| FieldMap::parse(&plain));
         let whole = map.as_ref().is_some_and(|m| m.whole);
         let complete = in_order && ends_once && full && whole;
-        Version {
-            kid,
-            record,
-            rec_ver,
-            type_,
-            schema,
-            chunks: chain.len(),
-            complete,
-            plain,
-            map,
-        }
+        Version { kid, record, rec_ver, type_, schema, chunks: chain.len(), complete, plain, map }
     };
     firsts.into_iter().map(build).collect()
 }

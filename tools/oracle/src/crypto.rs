@@ -21,9 +21,7 @@ pub fn hkdf<const N: usize>(salt: &[u8], ikm: &[u8], info: &[u8]) -> [u8; N] {
 
 /// The plaintext, if `key` opens `sealed` (ciphertext with tag) under this nonce and AAD.
 pub fn open(key: &Key, nonce: &[u8; 12], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-    Aes256Gcm::new(key.into())
-        .decrypt(nonce.into(), Payload { msg: sealed, aad })
-        .ok()
+    Aes256Gcm::new(key.into()).decrypt(nonce.into(), Payload { msg: sealed, aad }).ok()
 }
 
 /// Key of the chunks after the first (FORMAT section 5).

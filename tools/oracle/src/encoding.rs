@@ -28,8 +28,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub fn u24(&mut self) -> Option<u32> {
-        self.array()
-            .map(|[a, b, c]| u32::from_be_bytes([0, a, b, c]))
+        self.array().map(|[a, b, c]| u32::from_be_bytes([0, a, b, c]))
     }
 
     pub fn u32(&mut self) -> Option<u32> {
@@ -56,28 +55,18 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Bytes of a hexadecimal text of even length, either case.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .chars()
-        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
-        .collect();
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
     let digits = digits?;
     let (pairs, rest) = digits.as_chunks::<2>();
-    rest.is_empty()
-        .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
 /// The text form of a UUID (RFC 9562, section 4).
 pub fn uuid(id: &[u8; 16]) -> String {
     let h = hex(id);
     let part = |from, to| h.get(from..to).unwrap_or_default();
-    format!(
-        "{}-{}-{}-{}-{}",
-        part(0, 8),
-        part(8, 12),
-        part(12, 16),
-        part(16, 20),
-        part(20, 32)
-    )
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
 }
 
 /// The 16 bytes of a UUID, with or without hyphens.
@@ -129,13 +118,7 @@ mod tests {
 
     #[test]
     fn rfc4648_vectors() {
-        let cases = [
-            ("", ""),
-            ("f", "Zg"),
-            ("fo", "Zm8"),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ];
+        let cases = [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
         for (plain, text) in cases {
             assert_eq!(base64(plain.as_bytes()), text);
             assert_eq!(unbase64(text).unwrap(), plain.as_bytes());

@@ -41,14 +41,8 @@ impl FieldMap {
         let (body, padding) = outer.0.split_at(len.min(outer.0.len()));
         let mut c = Cursor(body);
         let (subject, created, updated, count) = (c.array()?, c.i64()?, c.i64()?, c.u16()?);
-        let mut map = FieldMap {
-            subject,
-            created,
-            updated,
-            fields: Vec::new(),
-            whole,
-            warnings: Vec::new(),
-        };
+        let mut map =
+            FieldMap { subject, created, updated, fields: Vec::new(), whole, warnings: Vec::new() };
         for _ in 0..count {
             let Some(field) = read_field(&mut c) else {
                 map.whole = false;
@@ -73,8 +67,7 @@ impl FieldMap {
             self.warnings.push("padding is not zero".into());
         }
         if padded_len(len as u64 + 4) != total as u64 {
-            self.warnings
-                .push(format!("{len} bytes are padded to {total}"));
+            self.warnings.push(format!("{len} bytes are padded to {total}"));
         }
     }
 }
@@ -82,11 +75,7 @@ impl FieldMap {
 fn read_field(c: &mut Cursor) -> Option<Field> {
     let (field, vtype, len) = (c.u16()?, c.u8()?, c.u32()?);
     let value = c.take(usize::try_from(len).ok()?)?.to_vec();
-    Some(Field {
-        field,
-        vtype,
-        value,
-    })
+    Some(Field { field, vtype, value })
 }
 
 #[cfg(test)]
@@ -95,15 +84,9 @@ mod tests {
 
     #[test]
     fn padding_steps() {
-        assert_eq!(
-            [1, 64, 65, 1_000, 1_024].map(padded_len),
-            [64, 64, 128, 1_024, 1_024]
-        );
+        assert_eq!([1, 64, 65, 1_000, 1_024].map(padded_len), [64, 64, 128, 1_024, 1_024]);
         // 1025: E = 10, S = 4, step 64; 2049: E = 11, S = 4, step 128; 65537: E = 16, S = 5, step 2048.
-        assert_eq!(
-            [1_025, 2_049, 65_537].map(padded_len),
-            [1_088, 2_176, 67_584]
-        );
+        assert_eq!([1_025, 2_049, 65_537].map(padded_len), [1_088, 2_176, 67_584]);
     }
 
     #[test]

@@ -40,12 +40,7 @@ impl Finder {
             .match_kind(MatchKind::Standard)
             .build(&patterns)
             .map_err(|e| format!("--find: {e}"))?;
-        Ok(Finder {
-            needles: needles.to_vec(),
-            variants,
-            automaton,
-            longest,
-        })
+        Ok(Finder { needles: needles.to_vec(), variants, automaton, longest })
     }
 
     pub fn needles(&self) -> &[String] {
@@ -98,10 +93,7 @@ fn encodings(needle: &str) -> Vec<(&'static str, Vec<u8>)> {
         let core = base64_core(raw, shift);
         // Fewer characters than these say too little to be a find.
         if core.len() >= 6 {
-            all.push((
-                "base64",
-                core.replace('+', "-").replace('/', "_").into_bytes(),
-            ));
+            all.push(("base64", core.replace('+', "-").replace('/', "_").into_bytes()));
             all.push(("base64", core.into_bytes()));
         }
     }
@@ -114,10 +106,7 @@ fn base64_core(raw: &[u8], shift: usize) -> String {
     padded.extend_from_slice(raw);
     let first = (shift * 8).div_ceil(6);
     let end = padded.len() * 8 / 6;
-    base64(&padded)
-        .get(first..end)
-        .unwrap_or_default()
-        .to_owned()
+    base64(&padded).get(first..end).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -136,17 +125,11 @@ mod tests {
         let needle = "Grüße+2026";
         assert_eq!(seen_in(needle.as_bytes()), ["raw"]);
         assert_eq!(seen_in(hex(needle.as_bytes()).as_bytes()), ["hex"]);
-        assert_eq!(
-            seen_in(hex(needle.as_bytes()).to_uppercase().as_bytes()),
-            ["hex"]
-        );
+        assert_eq!(seen_in(hex(needle.as_bytes()).to_uppercase().as_bytes()), ["hex"]);
         for (before, after) in [("", ""), ("a", "b"), ("ab", "cde"), ("abc", "\u{7f}")] {
             let text = base64(format!("{before}{needle}{after}").as_bytes());
             assert_eq!(seen_in(text.as_bytes()), ["base64"], "{before}");
-            assert_eq!(
-                seen_in(text.replace('+', "-").replace('/', "_").as_bytes()),
-                ["base64"]
-            );
+            assert_eq!(seen_in(text.replace('+', "-").replace('/', "_").as_bytes()), ["base64"]);
         }
         let wide: Vec<u8> = needle.encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(seen_in(&wide), ["utf16le"]);

@@ -103,9 +103,7 @@ pub fn row_at(head: &[u8]) -> Option<(RowKind, usize)> {
 }
 
 fn within(len: u32, least: usize, most: usize) -> Option<usize> {
-    usize::try_from(len)
-        .ok()
-        .filter(|n| (least..=most).contains(n))
+    usize::try_from(len).ok().filter(|n| (least..=most).contains(n))
 }
 
 /// A sealed node as found (FORMAT section 4.2).
@@ -320,13 +318,9 @@ impl Anchor {
 
 /// Reads a key file: 64 hexadecimal digits and an optional newline.
 pub fn parse_kek(text: &str) -> Option<Key> {
-    crate::encoding::unhex(
-        text.strip_suffix('\n')
-            .unwrap_or(text)
-            .trim_end_matches('\r'),
-    )?
-    .try_into()
-    .ok()
+    crate::encoding::unhex(text.strip_suffix('\n').unwrap_or(text).trim_end_matches('\r'))?
+        .try_into()
+        .ok()
 }
 
 /// Identifier of a KEK, in clear in the anchor slot.

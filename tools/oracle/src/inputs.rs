@@ -38,9 +38,7 @@ impl Inputs {
         let mut replay = Replay::default();
         for path in &self.histories {
             let mut input = BufReader::with_capacity(1 << 20, open(path)?);
-            replay
-                .history(&mut input, rows.as_deref_mut(), watcher)
-                .map_err(|e| at(path, e))?;
+            replay.history(&mut input, rows.as_deref_mut(), watcher).map_err(|e| at(path, e))?;
         }
         let mut files = self.files.clone();
         for dir in &self.dirs {
@@ -93,10 +91,7 @@ pub fn close<'a>(rows: &'a Rows, anchors: &[FoundAnchor]) -> Closure<'a> {
 fn open_slots(source: &str, slots: &Rows, keks: &[Key], found: &mut Vec<FoundAnchor>) {
     for slot in &slots.anchors {
         let opened = keks.iter().find_map(|kek| Anchor::open(slot, kek));
-        found.extend(opened.map(|anchor| FoundAnchor {
-            source: source.to_owned(),
-            anchor,
-        }));
+        found.extend(opened.map(|anchor| FoundAnchor { source: source.to_owned(), anchor }));
     }
 }
 
@@ -105,9 +100,7 @@ fn walk(dir: &Path, depth: u32, files: &mut Vec<PathBuf>) -> Result<(), String> 
         return Err(at(dir, "directories are nested too deeply"));
     }
     let listing = fs::read_dir(dir).map_err(|e| at(dir, e))?;
-    let mut entries = listing
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| at(dir, e))?;
+    let mut entries = listing.collect::<Result<Vec<_>, _>>().map_err(|e| at(dir, e))?;
     entries.sort_by_key(fs::DirEntry::path);
     for entry in entries {
         let kind = entry.file_type().map_err(|e| at(dir, e))?;

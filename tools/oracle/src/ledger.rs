@@ -55,11 +55,7 @@ fn leaf_head(leaf: &[u8]) -> Option<LeafHead> {
     c.take(8)?;
     let (seq, gen_) = (c.u64()?, c.u64()?);
     c.take(4 + 16 + 32 + 10 + 32 + 8 + 8 + 4 + 32)?;
-    Some(LeafHead {
-        seq,
-        gen_,
-        new_rows: c.array()?,
-    })
+    Some(LeafHead { seq, gen_, new_rows: c.array()? })
 }
 
 /// A leaf as JSON.
@@ -99,18 +95,10 @@ pub fn check(rows: &Rows, anchor: &Anchor) -> Value {
             by_seq.entry(head.seq).or_default().push(leaf);
         }
     }
-    let missing: Vec<u64> = (0..anchor.ledger_size)
-        .filter(|s| !by_seq.contains_key(s))
-        .take(16)
-        .collect();
-    let chosen = if missing.is_empty() {
-        choose(&by_seq, &anchor.ledger_root)
-    } else {
-        None
-    };
-    let batch = chosen
-        .as_ref()
-        .and_then(|leaves| batch_matches(leaves, anchor));
+    let missing: Vec<u64> =
+        (0..anchor.ledger_size).filter(|s| !by_seq.contains_key(s)).take(16).collect();
+    let chosen = if missing.is_empty() { choose(&by_seq, &anchor.ledger_root) } else { None };
+    let batch = chosen.as_ref().and_then(|leaves| batch_matches(leaves, anchor));
     let frontier = rows.frontiers.iter().any(|f| frontier_matches(f, anchor));
     json!({
         "gen": anchor.gen_,
@@ -130,10 +118,8 @@ pub fn check(rows: &Rows, anchor: &Anchor) -> Value {
 /// The leaves that give `root`. A batch that was never committed may leave a second leaf with the same
 /// number, so every combination counts, up to a bound; leaves that were written last are tried first.
 fn choose<'a>(by_seq: &BTreeMap<u64, Vec<&'a [u8]>>, root: &[u8; 32]) -> Option<Vec<&'a [u8]>> {
-    let total = by_seq
-        .values()
-        .try_fold(1usize, |n, v| n.checked_mul(v.len()))
-        .unwrap_or(usize::MAX);
+    let total =
+        by_seq.values().try_fold(1usize, |n, v| n.checked_mul(v.len())).unwrap_or(usize::MAX);
     for combination in 0..total.min(COMBINATIONS_MAX) {
         let mut left = combination;
         let pick = |v: &Vec<&'a [u8]>| {
@@ -152,21 +138,11 @@ fn choose<'a>(by_seq: &BTreeMap<u64, Vec<&'a [u8]>>, root: &[u8; 32]) -> Option<
 
 /// Whether `batch_hash` follows from a leaf of the anchor's generation; `None` if it has no leaf.
 fn batch_matches(leaves: &[&[u8]], anchor: &Anchor) -> Option<bool> {
-    let own = leaves
-        .iter()
-        .filter_map(|l| leaf_head(l))
-        .filter(|h| h.gen_ == anchor.gen_);
+    let own = leaves.iter().filter_map(|l| leaf_head(l)).filter(|h| h.gen_ == anchor.gen_);
     let expected = |new_rows: &[u8; 32]| {
-        sha256(&[
-            b"VH1",
-            &anchor.gen_.to_be_bytes(),
-            new_rows,
-            &anchor.ledger_root,
-        ])
+        sha256(&[b"VH1", &anchor.gen_.to_be_bytes(), new_rows, &anchor.ledger_root])
     };
-    let matches: Vec<bool> = own
-        .map(|h| expected(&h.new_rows) == anchor.batch_hash)
-        .collect();
+    let matches: Vec<bool> = own.map(|h| expected(&h.new_rows) == anchor.batch_hash).collect();
     (!matches.is_empty()).then(|| matches.contains(&true))
 }
 
@@ -188,16 +164,10 @@ pub fn receipts(document: &Value, key: &[u8; 32]) -> Vec<Value> {
 }
 
 fn walk(value: &Value, key: &[u8; 32], out: &mut Vec<Value>, depth: u32) {
-    let text = |names: [&str; 2]| {
-        names
-            .iter()
-            .find_map(|n| value.get(n))
-            .and_then(Value::as_str)
-    };
-    if let (Some(signed), Some(signature)) = (
-        text(["signed_bytes", "signedBytes"]),
-        text(["signature"; 2]),
-    ) {
+    let text = |names: [&str; 2]| names.iter().find_map(|n| value.get(n)).and_then(Value::as_str);
+    if let (Some(signed), Some(signature)) =
+        (text(["signed_bytes", "signedBytes"]), text(["signature"; 2]))
+    {
         out.push(receipt(signed, signature, key));
     } else if depth < 16 {
         match value {
@@ -268,10 +238,7 @@ mod tests {
             "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
             "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
         ];
-        let hashes: Vec<[u8; 32]> = leaves
-            .iter()
-            .map(|l| leaf_hash(&unhex(l).unwrap()))
-            .collect();
+        let hashes: Vec<[u8; 32]> = leaves.iter().map(|l| leaf_hash(&unhex(l).unwrap())).collect();
         for (n, root) in (1..).zip(roots) {
             assert_eq!(hex(&tree_hash(&hashes[..n])), root, "{n} leaves");
         }

@@ -104,9 +104,7 @@ fn parse(args: &[String]) -> Result<Options, Fail> {
             "--output" => return Err(bad("only json is known")),
             "--sweep" => o.sweep = true,
             "--sweep-max" => o.sweep_max = value()?.parse().map_err(|_| bad("needs a number"))?,
-            "--target" => o
-                .targets
-                .push(parse_uuid(value()?).ok_or_else(|| bad("needs a UUID"))?),
+            "--target" => o.targets.push(parse_uuid(value()?).ok_or_else(|| bad("needs a UUID"))?),
             "--key" => {
                 let key = unhex(value()?).and_then(|k| k.try_into().ok());
                 o.key = Some(key.ok_or_else(|| bad("needs 64 hexadecimal digits"))?);
@@ -127,10 +125,7 @@ fn open(args: &[String]) -> Result<(Value, u8), Fail> {
         return Err(Fail::Usage("--sweep and --target belong together".into()));
     }
     let finder = Finder::new(&o.needles).map_err(Fail::Usage)?;
-    let mut clear = ClearText {
-        finder: &finder,
-        seen: Sightings::new(),
-    };
+    let mut clear = ClearText { finder: &finder, seen: Sightings::new() };
     let mut rows = Rows::default();
     let totals = o.inputs.read(Some(&mut rows), &mut clear)?;
     let keks = o.inputs.read_keks()?;
@@ -178,13 +173,7 @@ fn check_ledger(args: &[String]) -> Result<(Value, u8), Fail> {
     let o = parse(args)?;
     let finder = Finder::new(&[]).map_err(Fail::Usage)?;
     let mut rows = Rows::default();
-    o.inputs.read(
-        Some(&mut rows),
-        &mut ClearText {
-            finder: &finder,
-            seen: Sightings::new(),
-        },
-    )?;
+    o.inputs.read(Some(&mut rows), &mut ClearText { finder: &finder, seen: Sightings::new() })?;
     let anchors = o.inputs.open_anchors(&rows, &o.inputs.read_keks()?)?;
     let mut checks = Vec::new();
     for found in &anchors {
@@ -193,10 +182,7 @@ fn check_ledger(args: &[String]) -> Result<(Value, u8), Fail> {
             checks.push(check);
         }
     }
-    let ok = !checks.is_empty()
-        && checks
-            .iter()
-            .all(|c| c.get("ok") == Some(&Value::Bool(true)));
+    let ok = !checks.is_empty() && checks.iter().all(|c| c.get("ok") == Some(&Value::Bool(true)));
     Ok((json!({"ok": ok, "anchors": checks}), if ok { 0 } else { 3 }))
 }
 
@@ -208,12 +194,7 @@ fn receipt(args: &[String]) -> Result<(Value, u8), Fail> {
     let text = std::fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))?;
     let document: Value = serde_json::from_str(&text).map_err(|e| format!("{file}: {e}"))?;
     let receipts = ledger::receipts(&document, &key);
-    let ok = !receipts.is_empty()
-        && receipts
-            .iter()
-            .all(|r| r.get("ok") == Some(&Value::Bool(true)));
-    Ok((
-        json!({"ok": ok, "receipts": receipts}),
-        if ok { 0 } else { 3 },
-    ))
+    let ok =
+        !receipts.is_empty() && receipts.iter().all(|r| r.get("ok") == Some(&Value::Bool(true)));
+    Ok((json!({"ok": ok, "receipts": receipts}), if ok { 0 } else { 3 }))
 }

@@ -45,26 +45,12 @@ pub struct Path {
 }
 
 impl Path {
-    pub const ROOT: Path = Path {
-        kind: ROOT,
-        tenant: 0,
-        bucket: 0,
-        run: 0,
-        level: 0,
-        ord: 0,
-    };
+    pub const ROOT: Path = Path { kind: ROOT, tenant: 0, bucket: 0, run: 0, level: 0, ord: 0 };
 
     pub fn parse(bytes: &PathBytes) -> Option<Self> {
         let mut c = Cursor(bytes);
         let (kind, tenant, bucket, run) = (c.u8()?, c.u24()?, c.u24()?, c.u24()?);
-        Some(Path {
-            kind,
-            tenant,
-            bucket,
-            run,
-            level: c.u8()?,
-            ord: c.u24()?,
-        })
+        Some(Path { kind, tenant, bucket, run, level: c.u8()?, ord: c.u24()? })
     }
 
     pub fn bytes(&self) -> PathBytes {
@@ -72,9 +58,7 @@ impl Path {
         let [_, b0, b1, b2] = self.bucket.to_be_bytes();
         let [_, r0, r1, r2] = self.run.to_be_bytes();
         let [_, o0, o1, o2] = self.ord.to_be_bytes();
-        [
-            self.kind, t0, t1, t2, b0, b1, b2, r0, r1, r2, self.level, o0, o1, o2,
-        ]
+        [self.kind, t0, t1, t2, b0, b1, b2, r0, r1, r2, self.level, o0, o1, o2]
     }
 
     /// Kinds of the children and of the directory nodes that lead to them, if this is a directory.
@@ -96,51 +80,23 @@ impl Path {
     /// Path of the child that an entry `(level, ord)` of this node names.
     pub fn child(&self, level: u8, ord: u32) -> Option<Path> {
         if level == INDEX_LEVEL && self.kind == BUCKET {
-            return Some(Path {
-                kind: INDEX,
-                ..self.family()
-            });
+            return Some(Path { kind: INDEX, ..self.family() });
         }
         let (child, directory) = self.directory_kinds()?;
         let family = self.family();
         Some(match (level, child) {
-            (0, TENANT) => Path {
-                kind: child,
-                tenant: ord,
-                ..family
-            },
-            (0, BUCKET) => Path {
-                kind: child,
-                bucket: ord,
-                ..family
-            },
-            (0, RUN) => Path {
-                kind: child,
-                run: ord,
-                ..family
-            },
-            (0, _) => Path {
-                kind: child,
-                ord,
-                ..family
-            },
-            (1..=3, _) => Path {
-                kind: directory,
-                level,
-                ord,
-                ..family
-            },
+            (0, TENANT) => Path { kind: child, tenant: ord, ..family },
+            (0, BUCKET) => Path { kind: child, bucket: ord, ..family },
+            (0, RUN) => Path { kind: child, run: ord, ..family },
+            (0, _) => Path { kind: child, ord, ..family },
+            (1..=3, _) => Path { kind: directory, level, ord, ..family },
             _ => return None,
         })
     }
 
     /// The ordinals that a node hands down to its children.
     fn family(&self) -> Path {
-        Path {
-            level: 0,
-            ord: 0,
-            ..*self
-        }
+        Path { level: 0, ord: 0, ..*self }
     }
 
     /// Whether the keys in this node lead to the DEK of `kid`.
@@ -236,12 +192,7 @@ mod tests {
     #[test]
     fn placement_follows_the_route() {
         let root = Path::ROOT;
-        let dir = |level, ord| Path {
-            kind: 2,
-            level,
-            ord,
-            ..Path::ROOT
-        };
+        let dir = |level, ord| Path { kind: 2, level, ord, ..Path::ROOT };
         assert!(placed(&root, 0, 63) && !placed(&root, 0, 64));
         assert!(placed(&root, 1, 64) && !placed(&root, 1, 65) && !placed(&root, 1, 2_112));
         assert!(placed(&root, 2, 2_112) && placed(&root, 3, 133_184));
@@ -251,14 +202,7 @@ mod tests {
 
     #[test]
     fn paths_round_trip() {
-        let path = Path {
-            kind: 11,
-            tenant: 1,
-            bucket: 0x010203,
-            run: 5,
-            level: 2,
-            ord: 2_112,
-        };
+        let path = Path { kind: 11, tenant: 1, bucket: 0x010203, run: 5, level: 2, ord: 2_112 };
         assert_eq!(Path::parse(&path.bytes()), Some(path));
     }
 }

@@ -42,9 +42,7 @@ impl Outcome<'_> {
     /// The report, and whether any searched text was found.
     pub fn json(&self) -> (Value, bool) {
         let finds = self.finds();
-        let found = finds
-            .iter()
-            .any(|f| f.get("found") == Some(&Value::Bool(true)));
+        let found = finds.iter().any(|f| f.get("found") == Some(&Value::Bool(true)));
         let records: Vec<Value> = self.versions.iter().map(|v| self.version(v)).collect();
         let sealed: Vec<Value> = self
             .sealed
@@ -108,10 +106,7 @@ impl Outcome<'_> {
     fn nodes(&self) -> Value {
         let counts = self.closure.node_counts();
         let entry = |(kind, (opened, all)): (&u8, &(u64, u64))| {
-            (
-                kind_name(*kind).to_owned(),
-                json!({"opened": opened, "distinct": all}),
-            )
+            (kind_name(*kind).to_owned(), json!({"opened": opened, "distinct": all}))
         };
         Value::Object(counts.iter().map(entry).collect())
     }
@@ -120,11 +115,7 @@ impl Outcome<'_> {
     fn receipt_keys(&self) -> Vec<String> {
         let seeds = self.closure.signing_seeds.iter();
         seeds
-            .map(|s| {
-                hex(ed25519_dalek::SigningKey::from_bytes(s)
-                    .verifying_key()
-                    .as_bytes())
-            })
+            .map(|s| hex(ed25519_dalek::SigningKey::from_bytes(s).verifying_key().as_bytes()))
             .collect()
     }
 
@@ -139,12 +130,7 @@ impl Outcome<'_> {
 
     /// What is known of each searched text. One pass over the plaintexts serves all of them.
     fn finds(&self) -> Vec<Value> {
-        let mut hits: Vec<Hits> = self
-            .finder
-            .needles()
-            .iter()
-            .map(|_| Hits::default())
-            .collect();
+        let mut hits: Vec<Hits> = self.finder.needles().iter().map(|_| Hits::default()).collect();
         let mut note = |bytes: &[u8], what: &dyn Fn(&mut Hits)| {
             for needle in self.finder.occurs(bytes) {
                 hits.get_mut(needle).into_iter().for_each(what);
@@ -154,27 +140,19 @@ impl Outcome<'_> {
             note(plain, &|h| *h.plaintexts.entry(kind).or_default() += 1);
         }
         for found in self.anchors {
-            note(&found.anchor.payload, &|h| {
-                *h.plaintexts.entry("anchor").or_default() += 1
-            });
+            note(&found.anchor.payload, &|h| *h.plaintexts.entry("anchor").or_default() += 1);
         }
         for v in self.versions {
             // Counted once more as a whole, for a text that lies across two chunks.
-            note(&v.plain, &|h| {
-                *h.plaintexts.entry("record_version").or_default() += 1
-            });
+            note(&v.plain, &|h| *h.plaintexts.entry("record_version").or_default() += 1);
             for f in v.map.iter().flat_map(|m| &m.fields) {
                 note(&f.value, &|h| {
-                    h.fields
-                        .push(json!({"record": uuid(&v.record), "rec_ver": v.rec_ver,
+                    h.fields.push(json!({"record": uuid(&v.record), "rec_ver": v.rec_ver,
                         "kid": hex(&v.kid), "field": f.field}));
                 });
             }
         }
-        hits.into_iter()
-            .enumerate()
-            .map(|(needle, h)| self.find(needle, h))
-            .collect()
+        hits.into_iter().enumerate().map(|(needle, h)| self.find(needle, h)).collect()
     }
 
     fn find(&self, needle: usize, hits: Hits) -> Value {
@@ -183,12 +161,7 @@ impl Outcome<'_> {
         let clear: Vec<Value> = seen
             .map(|((_, encoding), s)| json!({"encoding": encoding, "source": s.source, "offset": s.offset}))
             .collect();
-        let text = self
-            .finder
-            .needles()
-            .get(needle)
-            .map(String::as_str)
-            .unwrap_or_default();
+        let text = self.finder.needles().get(needle).map(String::as_str).unwrap_or_default();
         let tokens = self.token_hits(text);
         let found = !(plaintexts.is_empty() && clear.is_empty() && tokens.is_empty());
         json!({"text": text, "found": found, "fields": fields, "plaintexts": plaintexts, "clear": clear,
@@ -197,37 +170,20 @@ impl Outcome<'_> {
 
     /// Opened index entries that confirm a guess of `text`: a token is as good as the value, for who can guess.
     fn token_hits(&self, text: &str) -> Vec<Value> {
-        let types: BTreeSet<u16> = self
-            .rows
-            .records
-            .iter()
-            .map(|r| r.type_)
-            .chain([0])
-            .collect();
+        let types: BTreeSet<u16> = self.rows.records.iter().map(|r| r.type_).chain([0]).collect();
         let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-        let mut guesses: BTreeSet<Vec<u8>> = [
-            text,
-            text.trim(),
-            &text.to_lowercase(),
-            &text.to_uppercase(),
-            &digits,
-        ]
-        .map(|t| t.as_bytes().to_vec())
-        .into();
+        let mut guesses: BTreeSet<Vec<u8>> =
+            [text, text.trim(), &text.to_lowercase(), &text.to_uppercase(), &digits]
+                .map(|t| t.as_bytes().to_vec())
+                .into();
         guesses.extend(parse_uuid(text).map(|id| id.to_vec()));
         guesses.remove([].as_slice());
         let mut hits = Vec::new();
         for (tenant, key) in &self.closure.index_keys {
-            for (type_, field) in types
-                .iter()
-                .flat_map(|t| (0..TOKEN_FIELDS).map(|f| (*t, f)))
-            {
+            for (type_, field) in types.iter().flat_map(|t| (0..TOKEN_FIELDS).map(|f| (*t, f))) {
                 for guess in &guesses {
                     let token = index_token(key, type_, field, guess);
-                    let named = self
-                        .closure
-                        .index
-                        .range((token, [0; 10])..=(token, [255; 10]));
+                    let named = self.closure.index.range((token, [0; 10])..=(token, [255; 10]));
                     let own = named.filter(|(_, kid)| kid_tenant(kid) == *tenant);
                     hits.extend(
                         own.map(|(_, kid)| json!({"type": type_, "field": field, "kid": hex(kid)})),
@@ -239,22 +195,14 @@ impl Outcome<'_> {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let maps = self
-            .versions
-            .iter()
-            .filter(|v| v.complete)
-            .filter_map(|v| Some((v, v.map.as_ref()?)));
+        let maps =
+            self.versions.iter().filter(|v| v.complete).filter_map(|v| Some((v, v.map.as_ref()?)));
         let of_maps = maps.flat_map(|(v, m)| {
             m.warnings
                 .iter()
                 .map(|w| format!("record {} version {}: {w}", uuid(&v.record), v.rec_ver))
         });
-        self.closure
-            .warnings
-            .iter()
-            .cloned()
-            .chain(of_maps.take(100))
-            .collect()
+        self.closure.warnings.iter().cloned().chain(of_maps.take(100)).collect()
     }
 }
 

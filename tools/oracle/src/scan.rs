@@ -57,8 +57,7 @@ impl Rows {
     }
 
     fn note_vault(&mut self, id: Option<&[u8]>) {
-        self.vaults
-            .extend(id.and_then(|v| <[u8; 16]>::try_from(v).ok()));
+        self.vaults.extend(id.and_then(|v| <[u8; 16]>::try_from(v).ok()));
     }
 
     /// Adds every row that lies whole in `bytes`.
@@ -91,10 +90,8 @@ impl Image {
         while !rest.is_empty() {
             let within = (at % PAGE_LEN as u64) as usize;
             let (now, later) = rest.split_at(rest.len().min(PAGE_LEN - within));
-            let page = self
-                .pages
-                .entry(at / PAGE_LEN as u64)
-                .or_insert_with(|| vec![0; PAGE_LEN].into());
+            let page =
+                self.pages.entry(at / PAGE_LEN as u64).or_insert_with(|| vec![0; PAGE_LEN].into());
             if let Some(to) = page.get_mut(within..within + now.len()) {
                 to.copy_from_slice(now);
             }
@@ -111,11 +108,7 @@ impl Image {
         while at < to {
             let within = (at % PAGE_LEN as u64) as usize;
             let n = (PAGE_LEN - within).min((to - at) as usize);
-            match self
-                .pages
-                .get(&(at / PAGE_LEN as u64))
-                .and_then(|p| p.get(within..within + n))
-            {
+            match self.pages.get(&(at / PAGE_LEN as u64)).and_then(|p| p.get(within..within + n)) {
                 Some(bytes) => out.extend_from_slice(bytes),
                 None => out.resize(out.len() + n, 0),
             }
@@ -195,10 +188,7 @@ impl Replay {
                 return Err(io::Error::other("history: write out of bounds"));
             }
             bytes.clear();
-            let got = input
-                .by_ref()
-                .take(u64::from(len))
-                .read_to_end(&mut bytes)?;
+            let got = input.by_ref().take(u64::from(len)).read_to_end(&mut bytes)?;
             self.totals.truncated += u64::from(got < len as usize);
             self.totals.writes += 1;
             self.totals.bytes += got as u64;
@@ -214,10 +204,10 @@ impl Replay {
         rows: Option<&mut Rows>,
         watcher: &mut dyn Watcher,
     ) {
-        let file = self.files.entry(id).or_insert_with(|| FileState {
-            name: format!("file {id}"),
-            ..FileState::default()
-        });
+        let file = self
+            .files
+            .entry(id)
+            .or_insert_with(|| FileState { name: format!("file {id}"), ..FileState::default() });
         let end = offset + bytes.len() as u64;
         file.image.write(offset, bytes);
         let margin = watcher.margin().max(3) as u64;
@@ -226,20 +216,12 @@ impl Replay {
         watcher.window(&file.name, from, &self.window);
         let Some(rows) = rows else { return };
 
-        let stale: Vec<u64> = file
-            .magics
-            .range(offset.saturating_sub(3)..end)
-            .copied()
-            .collect();
+        let stale: Vec<u64> = file.magics.range(offset.saturating_sub(3)..end).copied().collect();
         stale.iter().for_each(|pos| {
             file.magics.remove(pos);
         });
-        file.magics
-            .extend(magics(&self.window).map(|pos| from + pos as u64));
-        for pos in file
-            .magics
-            .range(offset.saturating_sub(ROW_LEN_MAX as u64)..end)
-        {
+        file.magics.extend(magics(&self.window).map(|pos| from + pos as u64));
+        for pos in file.magics.range(offset.saturating_sub(ROW_LEN_MAX as u64)..end) {
             file.image.read(*pos, pos + HEAD_LEN as u64, &mut self.row);
             let Some((kind, len)) = row_at(&self.row) else {
                 continue;
@@ -265,10 +247,7 @@ impl Replay {
         let mut buffer: Vec<u8> = Vec::with_capacity(CHUNK_LEN + keep);
         let mut start = 0u64;
         loop {
-            let got = input
-                .by_ref()
-                .take(CHUNK_LEN as u64)
-                .read_to_end(&mut buffer)?;
+            let got = input.by_ref().take(CHUNK_LEN as u64).read_to_end(&mut buffer)?;
             if got == 0 {
                 return Ok(());
             }
@@ -313,9 +292,7 @@ mod tests {
 
     fn scan(history: &[u8]) -> (Rows, Totals) {
         let (mut rows, mut replay) = (Rows::default(), Replay::default());
-        replay
-            .history(&mut &history[..], Some(&mut rows), &mut Deaf)
-            .unwrap();
+        replay.history(&mut &history[..], Some(&mut rows), &mut Deaf).unwrap();
         (rows, replay.totals)
     }
 
@@ -328,11 +305,7 @@ mod tests {
             let forth = [entry(at, a), entry(at + cut as u64, b)].concat();
             let back = [entry(at + cut as u64, b), entry(at, a)].concat();
             assert_eq!(scan(&forth).0.records.len(), 1, "cut {cut}");
-            assert_eq!(
-                scan(&back).0.records.len(),
-                1,
-                "cut {cut}, second part first"
-            );
+            assert_eq!(scan(&back).0.records.len(), 1, "cut {cut}, second part first");
         }
     }
 
@@ -345,11 +318,7 @@ mod tests {
             entry(5_000, &record(200, 1)),
         ]
         .concat();
-        assert_eq!(
-            scan(&history).0.records.len(),
-            2,
-            "both generations, each once"
-        );
+        assert_eq!(scan(&history).0.records.len(), 2, "both generations, each once");
     }
 
     #[test]
@@ -357,10 +326,7 @@ mod tests {
         let mut history = [entry(0, &record(200, 1)), entry(300, &record(100, 1))].concat();
         history.truncate(history.len() - 1);
         let (rows, totals) = scan(&history);
-        assert_eq!(
-            (rows.records.len(), totals.writes, totals.truncated),
-            (1, 2, 1)
-        );
+        assert_eq!((rows.records.len(), totals.writes, totals.truncated), (1, 2, 1));
     }
 
     #[test]
@@ -370,9 +336,7 @@ mod tests {
         bytes.extend(vec![0; CHUNK_LEN]);
         bytes.extend(record(500, 4));
         let mut rows = Rows::default();
-        Replay::default()
-            .plain("f", &mut &bytes[..], Some(&mut rows), &mut Deaf)
-            .unwrap();
+        Replay::default().plain("f", &mut &bytes[..], Some(&mut rows), &mut Deaf).unwrap();
         assert_eq!(rows.records.len(), 2);
     }
 }

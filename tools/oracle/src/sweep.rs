@@ -69,9 +69,7 @@ impl<'a> Sweep<'a> {
         });
         let targets = wanted.iter().map(|(i, r)| Target::Record(*i, r));
         Sweep {
-            targets: targets
-                .chain(above.map(|(node, _)| Target::Node(node)))
-                .collect(),
+            targets: targets.chain(above.map(|(node, _)| Target::Node(node))).collect(),
             vaults: closure.vaults().to_vec(),
             tried: HashSet::new(),
             hasher: RandomState::new(),
@@ -108,19 +106,13 @@ impl<'a> Sweep<'a> {
     fn attempt(&mut self, source: &str, key: &Key) {
         let derived = crypto::chunk_key(key);
         let (vaults, hits) = (&self.vaults, &mut self.hits);
-        self.targets
-            .retain(|target| match target.open(vaults, key, &derived) {
-                Some(plain) => {
-                    hits.push(Hit {
-                        target: *target,
-                        key: *key,
-                        plain,
-                        source: source.to_owned(),
-                    });
-                    false
-                }
-                None => true,
-            });
+        self.targets.retain(|target| match target.open(vaults, key, &derived) {
+            Some(plain) => {
+                hits.push(Hit { target: *target, key: *key, plain, source: source.to_owned() });
+                false
+            }
+            None => true,
+        });
     }
 
     /// Hands the finds to the closure, which follows them to their end.

@@ -70,16 +70,12 @@ fn read_page<'a>(
     let (deks, rest) = body.as_chunks::<32>();
     let (slots, dead) = aux.unwrap_or_default();
     if usize::from(slots) != deks.len() {
-        out.warnings
-            .push(format!("page says {slots} slots and has {}", deks.len()));
+        out.warnings.push(format!("page says {slots} slots and has {}", deks.len()));
     }
     for (slot, dek) in (0u8..=255).zip(deks) {
-        let bit = dead
-            .get(usize::from(slot / 8))
-            .is_some_and(|byte| byte >> (slot % 8) & 1 == 1);
+        let bit = dead.get(usize::from(slot / 8)).is_some_and(|byte| byte >> (slot % 8) & 1 == 1);
         if bit != (*dek == [0; 32]) {
-            out.warnings
-                .push(format!("slot {slot}: dead bit {bit} does not fit the key"));
+            out.warnings.push(format!("slot {slot}: dead bit {bit} does not fit the key"));
         }
         out.deks.push((path.kid(slot), *dek));
     }
@@ -92,10 +88,7 @@ fn read_leaf<'a>(path: &Path, body: &'a [u8], out: &mut Opened) -> Option<&'a [u
     for _ in 0..c.u16()? {
         let token: [u8; 16] = c.array()?;
         let kid = kid(path.tenant, path.bucket, c.u24()?, c.u8()?);
-        if before
-            .replace((token, kid))
-            .is_some_and(|b| b > (token, kid))
-        {
+        if before.replace((token, kid)).is_some_and(|b| b > (token, kid)) {
             out.warnings.push("index entries are not sorted".into());
         }
         out.index.push((token, kid));
@@ -114,20 +107,14 @@ fn read_directory<'a>(path: &Path, body: &'a [u8], out: &mut Opened) -> Option<&
     let mut before = None;
     for _ in 0..c.u16()? {
         let (level, ord, ver, key) = (c.u8()?, c.u24()?, c.u64()?, c.array()?);
-        if before
-            .replace((level, ord))
-            .is_some_and(|b| b >= (level, ord))
-        {
+        if before.replace((level, ord)).is_some_and(|b| b >= (level, ord)) {
             out.warnings.push("entries are not sorted".into());
         }
         if !placed(path, level, ord) {
-            out.warnings.push(format!(
-                "entry (level {level}, ord {ord}) does not belong here"
-            ));
+            out.warnings.push(format!("entry (level {level}, ord {ord}) does not belong here"));
         }
         // A misplaced entry is still a key that an attacker has.
-        out.children
-            .extend(path.child(level, ord).map(|child| (child, ver, key)));
+        out.children.extend(path.child(level, ord).map(|child| (child, ver, key)));
     }
     Some(c.0)
 }
@@ -135,23 +122,14 @@ fn read_directory<'a>(path: &Path, body: &'a [u8], out: &mut Opened) -> Option<&
 fn read_head(kind: u8, head: &[u8]) -> Option<Head> {
     let mut c = Cursor(head);
     let read = match kind {
-        ROOT => Head::Root {
-            signing_seed: c.array()?,
-        },
-        TENANT => Head::Tenant {
-            k_meta: c.array()?,
-            k_idx: c.array()?,
-            pseudonym: c.array()?,
-        },
+        ROOT => Head::Root { signing_seed: c.array()? },
+        TENANT => Head::Tenant { k_meta: c.array()?, k_idx: c.array()?, pseudonym: c.array()? },
         BUCKET => {
             let (type_, expire_day) = (c.u16()?, c.i32()?);
             c.take(6)?;
             Head::Bucket { type_, expire_day }
         }
-        RUN => Head::Run {
-            bits: c.u8()?,
-            entries: c.u32()?,
-        },
+        RUN => Head::Run { bits: c.u8()?, entries: c.u32()? },
         _ => Head::Empty,
     };
     c.0.is_empty().then_some(read)

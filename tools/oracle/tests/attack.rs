@@ -6,42 +6,23 @@ use common::writer::*;
 use common::*;
 use std::fs;
 
-const EDGES: [u32; 10] = [
-    0, 63, 64, 127, 2_111, 2_112, 6_208, 133_183, 133_184, 16_777_215,
-];
+const EDGES: [u32; 10] = [0, 63, 64, 127, 2_111, 2_112, 6_208, 133_183, 133_184, 16_777_215];
 
 #[test]
 fn everything_opens_at_every_ordinal() {
     let mut v = Vault::new();
     for (i, n) in EDGES.into_iter().enumerate() {
         let i = i as u8 * 3;
-        v.put(
-            (n, 1, 2),
-            0,
-            record(i),
-            &field_map(record(99), &format!("tenant {n}")),
-        );
-        v.put(
-            (5, n, 2),
-            1,
-            record(i + 1),
-            &field_map(record(99), &format!("bucket {n}")),
-        );
-        v.put(
-            (5, 1, n),
-            2,
-            record(i + 2),
-            &field_map(record(99), &format!("page {n}")),
-        );
+        v.put((n, 1, 2), 0, record(i), &field_map(record(99), &format!("tenant {n}")));
+        v.put((5, n, 2), 1, record(i + 1), &field_map(record(99), &format!("bucket {n}")));
+        v.put((5, 1, n), 2, record(i + 2), &field_map(record(99), &format!("page {n}")));
         v.put_index((5, 1, 2), n, 1, 4, &n.to_be_bytes());
         v.put_meta(n, &format!("{{\"ordinal\":{n}}}"));
     }
     v.commit(&[1, 0]);
     let case = Case::new(&v);
     for input in ["--history @history", "--file @store"] {
-        let a = case.run(&format!(
-            "open {input} --kek @wrong-kek --kek @kek --anchor @anchor"
-        ));
+        let a = case.run(&format!("open {input} --kek @wrong-kek --kek @kek --anchor @anchor"));
         assert_eq!(a.code, 0);
         assert_eq!(a.texts().len(), 3 * EDGES.len(), "{input}");
         assert_eq!(a.count("sealed_records"), 0);
@@ -60,10 +41,7 @@ fn a_wrong_kek_opens_nothing() {
     let case = Case::new(&small());
     let a =
         case.run("open --history @history --kek @wrong-kek --anchor @anchor --anchor-from-history");
-    assert_eq!(
-        (a.count("anchors"), a.count("records"), a.count("metadata")),
-        (0, 0, 0)
-    );
+    assert_eq!((a.count("anchors"), a.count("records"), a.count("metadata")), (0, 0, 0));
     assert_eq!(a.count("sealed_records"), 3);
     assert_eq!(a.json["nodes"]["root"]["opened"], 0);
 }
@@ -72,54 +50,33 @@ fn a_wrong_kek_opens_nothing() {
 fn erased_is_shut_after_and_open_before() {
     let mut v = small();
     let case = Case::new(&v);
-    assert_eq!(
-        case.run(PLAIN).texts(),
-        ["bystander-text", "survivor-text", "victim-text"]
-    );
-    fs::copy(
-        case.dir.path().join("anchor"),
-        case.dir.path().join("old-anchor"),
-    )
-    .unwrap();
+    assert_eq!(case.run(PLAIN).texts(), ["bystander-text", "survivor-text", "victim-text"]);
+    fs::copy(case.dir.path().join("anchor"), case.dir.path().join("old-anchor")).unwrap();
     v.erase((0, 0, 0), 0, Mutant::None);
     case.update(&v);
 
     let after = case.run(&format!("{PLAIN} --find survivor-text"));
     assert_eq!(after.texts(), ["bystander-text", "survivor-text"]);
     assert_eq!(after.count("sealed_records"), 1);
-    assert_eq!(
-        after.json["sealed_records"][0]["kid"],
-        "00000000000000000000"
-    );
+    assert_eq!(after.json["sealed_records"][0]["kid"], "00000000000000000000");
     assert_eq!(after.json["format_warnings"], serde_json::json!([]));
     assert_eq!(after.code, 3);
     assert_eq!(after.json["find"][0]["fields"][0]["rec_ver"], 1);
 
     for before in ["--anchor @old-anchor", "--anchor-from-history"] {
         let a = case.run(&format!("{PLAIN} {before}"));
-        assert_eq!(
-            a.texts(),
-            ["bystander-text", "survivor-text", "victim-text"],
-            "{before}"
-        );
+        assert_eq!(a.texts(), ["bystander-text", "survivor-text", "victim-text"], "{before}");
         assert!(a.count("anchors") >= 4);
     }
 }
 
 #[test]
 fn mutants_are_caught() {
-    for mutant in [
-        Mutant::ReusePageKey,
-        Mutant::ReuseRootKey,
-        Mutant::SkipScrub,
-    ] {
+    for mutant in [Mutant::ReusePageKey, Mutant::ReuseRootKey, Mutant::SkipScrub] {
         let mut v = small();
         v.erase((0, 0, 0), 0, mutant);
         let a = Case::new(&v).run(PLAIN);
-        assert_eq!(
-            a.texts(),
-            ["bystander-text", "survivor-text", "victim-text"]
-        );
+        assert_eq!(a.texts(), ["bystander-text", "survivor-text", "victim-text"]);
     }
 }
 
@@ -130,17 +87,8 @@ fn an_index_entry_left_behind_is_found() {
     v.erase((0, 0, 0), 0, Mutant::None);
     let case = Case::new(&v);
     let a = case.run(&format!("{PLAIN} --find victim-text"));
-    assert_eq!(
-        (
-            a.code,
-            a.json["find"][0]["fields"].as_array().unwrap().len()
-        ),
-        (3, 0)
-    );
-    assert_eq!(
-        a.json["find"][0]["index_tokens"][0]["kid"],
-        "00000000000000000000"
-    );
+    assert_eq!((a.code, a.json["find"][0]["fields"].as_array().unwrap().len()), (3, 0));
+    assert_eq!(a.json["find"][0]["index_tokens"][0]["kid"], "00000000000000000000");
     assert_eq!(case.run(&format!("{PLAIN} --find nobody-text")).code, 0);
 }
 
@@ -149,12 +97,7 @@ fn rows_split_across_writes_are_found() {
     for piece in [1, 5, 64, 100] {
         let mut v = Vault::new();
         v.piece = piece;
-        v.put(
-            (0, 0, 0),
-            0,
-            record(1),
-            &field_map(record(9), &"x".repeat(9_000)),
-        );
+        v.put((0, 0, 0), 0, record(1), &field_map(record(9), &"x".repeat(9_000)));
         v.commit(&[1, 0]);
         let a = Case::new(&v).run(PLAIN);
         assert_eq!(a.texts(), ["x".repeat(9_000)], "pieces of {piece}");
@@ -165,9 +108,8 @@ fn rows_split_across_writes_are_found() {
 fn padding_and_chunks() {
     let mut v = Vault::new();
     // 45 bytes go to the length, the fixed part and the field's own head.
-    let totals = [
-        64, 65, 1_024, 1_025, 1_088, 1_089, 7_936, 7_937, 15_872, 16_000, 40_000, 100_000,
-    ];
+    let totals =
+        [64, 65, 1_024, 1_025, 1_088, 1_089, 7_936, 7_937, 15_872, 16_000, 40_000, 100_000];
     for (i, total) in totals.into_iter().enumerate() {
         let map = field_map(record(9), &"y".repeat(total - 45));
         assert!(map.len() >= total && map.len() <= total + total / 8 + 64);
@@ -185,12 +127,7 @@ fn padding_and_chunks() {
     padded.extend([0; 64]);
     v.put((0, 0, 0), 0, record(1), &padded);
     let a = Case::new(&v).run(PLAIN);
-    assert!(
-        a.json["format_warnings"][0]
-            .as_str()
-            .unwrap()
-            .contains("padded to 128")
-    );
+    assert!(a.json["format_warnings"][0].as_str().unwrap().contains("padded to 128"));
 }
 
 #[test]
@@ -209,14 +146,8 @@ fn plaintext_in_clear_is_seen() {
     assert_eq!(a.code, 3, "across two writes, and gone since");
     assert_eq!(a.json["find"][0]["clear"][0]["encoding"], "raw");
     case.save("dump", b"xxcGFzc3BvcnQtNDcxMQ==");
-    let a = case.run(&format!(
-        "open --dir {} --find passport-4711",
-        case.dir.path().display()
-    ));
-    assert_eq!(
-        (a.code, &a.json["find"][0]["clear"][0]["encoding"]),
-        (3, &"base64".into())
-    );
+    let a = case.run(&format!("open --dir {} --find passport-4711", case.dir.path().display()));
+    assert_eq!((a.code, &a.json["find"][0]["clear"][0]["encoding"]), (3, &"base64".into()));
 }
 
 #[test]
@@ -227,16 +158,10 @@ fn a_sweep_finds_a_stray_key() {
     let case = Case::new(&v);
     let line = format!("{PLAIN} --sweep --target 01010101-0101-0101-0101-010101010101");
     let a = case.run(&line);
-    assert_eq!(
-        (a.code, &a.json["sweep"]["aimed_at_records"]),
-        (0, &1.into())
-    );
+    assert_eq!((a.code, &a.json["sweep"]["aimed_at_records"]), (0, &1.into()));
     assert!(a.json["sweep"]["windows_tried"].as_u64().unwrap() > 1_000);
     assert_eq!(a.json["sweep"]["bound_hit"], false);
-    assert_eq!(
-        case.run(&format!("{line} --sweep-max 50")).json["sweep"]["bound_hit"],
-        true
-    );
+    assert_eq!(case.run(&format!("{line} --sweep-max 50")).json["sweep"]["bound_hit"], true);
 
     v.disk.append(9, &[b"junk", &dek[..20]].concat());
     v.disk.append(9, &[&dek[20..], b"junk"].concat());
@@ -255,10 +180,7 @@ fn a_sweep_finds_a_stray_page_key() {
     v.disk.append(9, &key);
     let line = format!("{PLAIN} --sweep --target 01010101-0101-0101-0101-010101010101");
     let a = Case::new(&v).run(&line);
-    assert_eq!(
-        (a.code, &a.json["sweep"]["opened"][0]["node"]),
-        (4, &"page".into())
-    );
+    assert_eq!((a.code, &a.json["sweep"]["opened"][0]["node"]), (4, &"page".into()));
     assert!(a.texts().contains(&"victim-text".to_owned()));
 }
 
@@ -267,24 +189,9 @@ fn a_sweep_finds_a_stray_page_key() {
 fn a_dek_shared_by_two_versions_is_found() {
     let mut v = small();
     let dek = v.pages[&(0, 0, 0)].slots[0];
-    v.put(
-        (0, 0, 1),
-        0,
-        record(50),
-        &field_map(record(9), "makes the page"),
-    );
+    v.put((0, 0, 1), 0, record(50), &field_map(record(9), "makes the page"));
     v.pages.get_mut(&(0, 0, 1)).unwrap().slots[1] = dek;
-    v.put(
-        (0, 0, 1),
-        1,
-        record(1),
-        &field_map(record(9), "second version"),
-    );
+    v.put((0, 0, 1), 1, record(1), &field_map(record(9), "second version"));
     v.erase((0, 0, 0), 0, Mutant::None);
-    assert!(
-        Case::new(&v)
-            .run(PLAIN)
-            .texts()
-            .contains(&"victim-text".to_owned())
-    );
+    assert!(Case::new(&v).run(PLAIN).texts().contains(&"victim-text".to_owned()));
 }

@@ -30,11 +30,7 @@ fn main() -> io::Result<()> {
         }
         "stdio" => {
             let out = File::create(dir.join("stdio"))?;
-            Command::new("/bin/echo")
-                .arg("unseen")
-                .stdout(out)
-                .status()
-                .map(drop)
+            Command::new("/bin/echo").arg("unseen").stdout(out).status().map(drop)
         }
         "mmap" => mapped(dir),
         "failing" => failing(dir),
@@ -51,10 +47,7 @@ fn standard(dir: &Path) -> io::Result<()> {
     file.write_all_at(b"POS", 10)?;
     let mut twin = file.try_clone()?;
     twin.seek(SeekFrom::Start(2))?;
-    assert_eq!(
-        twin.write_vectored(&[IoSlice::new(b"LL"), IoSlice::new(b"OO")])?,
-        4
-    );
+    assert_eq!(twin.write_vectored(&[IoSlice::new(b"LL"), IoSlice::new(b"OO")])?, 4);
     drop(twin);
     file.set_len(6)?;
     file.sync_data()?;
@@ -72,16 +65,9 @@ fn standard(dir: &Path) -> io::Result<()> {
 
 /// What databases do through libc.
 fn raw(dir: &Path) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .open(dir.join("raw"))?;
+    let file = OpenOptions::new().read(true).write(true).create(true).open(dir.join("raw"))?;
     let fd = file.as_raw_fd();
-    let iov = |b: &[u8]| libc::iovec {
-        iov_base: b.as_ptr() as *mut _,
-        iov_len: b.len(),
-    };
+    let iov = |b: &[u8]| libc::iovec { iov_base: b.as_ptr() as *mut _, iov_len: b.len() };
     let list = [iov(b"ab"), iov(b"cd")];
     // SAFETY: the descriptor and the buffers live past each call.
     unsafe {
@@ -163,42 +149,18 @@ fn fork(dir: &Path) -> io::Result<()> {
     file.set_len(0)?;
     let me = std::env::current_exe()?;
     let mut child = Command::new(&me);
-    assert!(
-        child
-            .arg("inherit")
-            .arg(dir)
-            .stdout(file.try_clone()?)
-            .status()?
-            .success()
-    );
-    assert!(
-        Command::new(me)
-            .arg("continue")
-            .arg(dir)
-            .status()?
-            .success()
-    );
+    assert!(child.arg("inherit").arg(dir).stdout(file.try_clone()?).status()?.success());
+    assert!(Command::new(me).arg("continue").arg(dir).status()?.success());
     Ok(())
 }
 
 fn mapped(dir: &Path) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .open(dir.join("map"))?;
+    let file = OpenOptions::new().read(true).write(true).create(true).open(dir.join("map"))?;
     file.set_len(4096)?;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping of an open file, never touched.
     let map = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            4096,
-            access,
-            libc::MAP_SHARED,
-            file.as_raw_fd(),
-            0,
-        )
+        libc::mmap(std::ptr::null_mut(), 4096, access, libc::MAP_SHARED, file.as_raw_fd(), 0)
     };
     assert_ne!(map, libc::MAP_FAILED);
     Ok(())
@@ -233,10 +195,7 @@ fn fault(dir: &Path) -> io::Result<()> {
         show("write", file.write_at(b"0123456789", i * 10));
         show("sync", file.sync_data().map(|()| 0));
     }
-    show(
-        "rename",
-        fs::rename(dir.join("f"), dir.join("g")).map(|()| 0),
-    );
+    show("rename", fs::rename(dir.join("f"), dir.join("g")).map(|()| 0));
     show("outside", fs::write("/dev/null", b"x").map(|()| 0));
     Ok(())
 }

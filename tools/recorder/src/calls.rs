@@ -41,17 +41,9 @@ pub fn write(
     };
     let n = real(limit);
     if session.succeeded(n) && n > 0 {
-        let mode = Mode {
-            dsync: handle.mode.dsync || dsync,
-            ..handle.mode
-        };
+        let mode = Mode { dsync: handle.mode.dsync || dsync, ..handle.mode };
         let data = copy(n.unsigned_abs()).into();
-        session.append(&Event::Write {
-            file: handle.ident,
-            offset,
-            mode,
-            data,
-        });
+        session.append(&Event::Write { file: handle.ident, offset, mode, data });
     }
     n
 }
@@ -151,15 +143,10 @@ fn run_sync(mut session: Session, file: Ident, kind: SyncKind, real: impl Fn() -
     let result = real();
     let errno = match result {
         0.. => 0,
-        _ => std::io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EIO),
+        _ => std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO),
     };
     if let Some(mut session) = Session::enter() {
-        session.append(&Event::SyncEnd {
-            id,
-            errno: errno.unsigned_abs(),
-        });
+        session.append(&Event::SyncEnd { id, errno: errno.unsigned_abs() });
         if result < 0 {
             session.fail(errno);
         }
@@ -177,10 +164,7 @@ pub fn resize(fd: c_int, size: i64, real: impl Fn() -> c_int) -> c_int {
     let result = real();
     if session.succeeded(result as isize) {
         let size = u64::try_from(size).unwrap_or(0);
-        session.append(&Event::Resize {
-            file: handle.ident,
-            size,
-        });
+        session.append(&Event::Resize { file: handle.ident, size });
     }
     result
 }
@@ -202,10 +186,7 @@ pub fn resize_path(path: &Path, size: i64, real: impl Fn() -> c_int) -> c_int {
         && let Ok(meta) = fs::metadata(path)
     {
         let size = u64::try_from(size).unwrap_or(0);
-        session.append(&Event::Resize {
-            file: ident(&meta),
-            size,
-        });
+        session.append(&Event::Resize { file: ident(&meta), size });
     }
     result
 }
@@ -222,10 +203,7 @@ pub fn allocate(fd: c_int, how: c_int, offset: i64, len: i64, real: impl Fn() ->
         return result;
     }
     let file = handle.ident;
-    let (offset, len) = (
-        u64::try_from(offset).unwrap_or(0),
-        u64::try_from(len).unwrap_or(0),
-    );
+    let (offset, len) = (u64::try_from(offset).unwrap_or(0), u64::try_from(len).unwrap_or(0));
     let end = offset.saturating_add(len);
     if how & (libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE) != 0 {
         session.unsupported("fallocate moved a range of a file");
@@ -260,11 +238,7 @@ pub fn mkdir(dirfd: c_int, path: &Path, real: impl Fn() -> c_int) -> c_int {
         let (file, path) = (ident(&meta), place.relative);
         let root = session.roots.contains(&place.absolute);
         // A recorded directory itself counts as there.
-        let event = if root {
-            Event::BaseDir { file, path }
-        } else {
-            Event::Mkdir { file, path }
-        };
+        let event = if root { Event::BaseDir { file, path } } else { Event::Mkdir { file, path } };
         session.append(&event);
     }
     result
@@ -280,11 +254,7 @@ pub fn remove(dirfd: c_int, path: &Path, dir: bool, real: impl Fn() -> c_int) ->
     let result = real();
     if session.succeeded(result as isize) {
         let path = place.relative;
-        session.append(&if dir {
-            Event::Rmdir { path }
-        } else {
-            Event::Unlink { path }
-        });
+        session.append(&if dir { Event::Rmdir { path } } else { Event::Unlink { path } });
     }
     result
 }
@@ -316,9 +286,7 @@ pub fn rename(
             session.append(&Event::Rename { from, to, exchange });
         }
         (Some(from), None) => {
-            session.append(&Event::Unlink {
-                path: from.relative,
-            });
+            session.append(&Event::Unlink { path: from.relative });
             if exchange {
                 session.unsupported("a file was exchanged with one outside the directory");
             }
@@ -372,11 +340,7 @@ pub fn mapped(fd: c_int, offset: i64, len: usize) {
     };
     eprintln!("lethe-recorder: MMAP: a file is mapped for writing; no image can be trusted");
     let offset = u64::try_from(offset).unwrap_or(0);
-    session.append(&Event::Mmap {
-        file: handle.ident,
-        offset,
-        len: len as u64,
-    });
+    session.append(&Event::Mmap { file: handle.ident, offset, len: len as u64 });
 }
 
 /// In-kernel copies would go past the log; refused as by a file system that cannot, callers fall back to writes.

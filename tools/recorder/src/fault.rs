@@ -68,12 +68,7 @@ impl FromStr for Fault {
         if parts.next().is_some() {
             return Err(wrong());
         }
-        Ok(Fault {
-            class,
-            nth: nth.ok_or_else(wrong)?,
-            effect,
-            sticky,
-        })
+        Ok(Fault { class, nth: nth.ok_or_else(wrong)?, effect, sticky })
     }
 }
 
@@ -118,11 +113,7 @@ mod tests {
 
     fn fired(text: &str, calls: &[Class]) -> Vec<u64> {
         let mut injector = Injector::new(text.parse().unwrap());
-        calls
-            .iter()
-            .filter_map(|class| injector.count(*class))
-            .map(|(_, n)| n)
-            .collect()
+        calls.iter().filter_map(|class| injector.count(*class)).map(|(_, n)| n).collect()
     }
 
     #[test]
@@ -155,9 +146,6 @@ mod tests {
     #[test]
     fn short_writes_stay_aligned_for_direct_handles() {
         assert_eq!([1, 2, 9].map(|n| shortened(n, false)), [1, 1, 4]);
-        assert_eq!(
-            [512, 1024, 12288, 16384].map(|n| shortened(n, true)),
-            [512, 512, 4096, 8192]
-        );
+        assert_eq!([512, 1024, 12288, 16384].map(|n| shortened(n, true)), [512, 512, 4096, 8192]);
     }
 }

@@ -180,9 +180,7 @@ fn blocks(offset: u64, data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     let (mut at, mut rest) = (offset, data);
     std::iter::from_fn(move || {
         let room = index(BLOCK - at % BLOCK).min(rest.len());
-        let (piece, tail) = rest
-            .split_at_checked(room)
-            .filter(|(piece, _)| !piece.is_empty())?;
+        let (piece, tail) = rest.split_at_checked(room).filter(|(piece, _)| !piece.is_empty())?;
         let item = (at, piece);
         (at, rest) = (at + room as u64, tail);
         Some(item)
@@ -220,11 +218,7 @@ impl Cuts {
             let whole = rng.below(100) < keep_percent;
             let survive = if whole { writes } else { rng.below(writes) };
             let torn = survive < writes && rng.below(TORN_ONE_IN) == 0;
-            let sectors = if torn {
-                1 + rng.below(BLOCK / SECTOR - 1)
-            } else {
-                0
-            };
+            let sectors = if torn { 1 + rng.below(BLOCK / SECTOR - 1) } else { 0 };
             left.insert(block, (survive, sectors * SECTOR));
         }
         Cuts { keep_percent, left }
@@ -271,10 +265,7 @@ mod tests {
     use super::*;
 
     fn write(offset: u64, byte: u8, len: usize) -> DataOp {
-        DataOp::Write {
-            offset,
-            data: vec![byte; len].into(),
-        }
+        DataOp::Write { offset, data: vec![byte; len].into() }
     }
 
     fn state(ops: &[(DataOp, bool)]) -> FileState {
@@ -311,26 +302,17 @@ mod tests {
         let ops = [(write(0, 1, 8), true), (DataOp::Resize(2), false)];
         assert_eq!(state(&ops).durable().len(), 8);
         assert_eq!(state(&ops).all().as_ref(), [1, 1]);
-        let hole = [
-            (write(0, 1, 4), true),
-            (DataOp::Zero { offset: 1, len: 99 }, false),
-        ];
+        let hole = [(write(0, 1, 4), true), (DataOp::Zero { offset: 1, len: 99 }, false)];
         assert_eq!(state(&hole).all().as_ref(), [1, 0, 0, 0]);
     }
 
     #[test]
     fn random_images_cut_at_blocks_and_tear_at_sectors() {
-        let file = state(&[
-            (write(0, 1, 3 * 4096), true),
-            (write(100, 2, 2 * 4096), false),
-        ]);
+        let file = state(&[(write(0, 1, 3 * 4096), true), (write(100, 2, 2 * 4096), false)]);
         let (mut mixed, mut torn) = (0, 0);
         for seed in 0..2000 {
             let bytes = file.random(&mut Rng::new(seed), None);
-            assert_eq!(
-                (bytes.len(), bytes[99], bytes[2 * 4096 + 100]),
-                (3 * 4096, 1, 1)
-            );
+            assert_eq!((bytes.len(), bytes[99], bytes[2 * 4096 + 100]), (3 * 4096, 1, 1));
             let mut blocks = [0; 3];
             for (i, block) in bytes.chunks(4096).enumerate() {
                 let new: Vec<usize> = (0..4096).filter(|j| block[*j] == 2).collect();
@@ -351,9 +333,7 @@ mod tests {
 
     #[test]
     fn one_blocks_writes_survive_in_order() {
-        let ops: Vec<_> = (0..8)
-            .map(|i| (write(i * 512, i as u8 + 1, 512), false))
-            .collect();
+        let ops: Vec<_> = (0..8).map(|i| (write(i * 512, i as u8 + 1, 512), false)).collect();
         let file = state(&ops);
         let mut lengths = std::collections::BTreeSet::new();
         for seed in 0..500 {
@@ -367,20 +347,12 @@ mod tests {
 
     #[test]
     fn a_lost_truncation_takes_later_writes_along() {
-        let ops = [
-            (write(0, 1, 8192), true),
-            (DataOp::Resize(0), false),
-            (write(0, 2, 9), false),
-        ];
+        let ops = [(write(0, 1, 8192), true), (DataOp::Resize(0), false), (write(0, 2, 9), false)];
         let mut seen = [false; 2];
         for seed in 0..200 {
             let bytes = state(&ops).random(&mut Rng::new(seed), None).into_owned();
             let whole = bytes == [1; 8192];
-            assert!(
-                whole || bytes.is_empty() || bytes == [2; 9],
-                "{} bytes",
-                bytes.len()
-            );
+            assert!(whole || bytes.is_empty() || bytes == [2; 9], "{} bytes", bytes.len());
             seen[usize::from(whole)] = true;
         }
         assert_eq!(seen, [true; 2]);
@@ -390,9 +362,7 @@ mod tests {
     fn a_call_in_flight_may_have_reached_the_disk() {
         let file = state(&[(write(0, 1, 8), true)]);
         let next = write(0, 2, 8);
-        let hits = (0..100)
-            .filter(|s| file.random(&mut Rng::new(*s), Some(&next))[0] == 2)
-            .count();
+        let hits = (0..100).filter(|s| file.random(&mut Rng::new(*s), Some(&next))[0] == 2).count();
         assert!((1..100).contains(&hits));
         assert!((0..100).all(|s| file.random(&mut Rng::new(s), None)[0] == 1));
     }

@@ -32,13 +32,9 @@ impl<'a> Iterator for History<'a> {
 
 fn region(event: &Event) -> Option<Region<'_>> {
     match event {
-        Event::Write {
-            file, offset, data, ..
-        } => Some(Region {
-            file: *file,
-            offset: *offset,
-            bytes: data,
-        }),
+        Event::Write { file, offset, data, .. } => {
+            Some(Region { file: *file, offset: *offset, bytes: data })
+        }
         _ => None,
     }
 }
@@ -67,24 +63,11 @@ mod tests {
     fn a_history_holds_every_write_in_order_and_nothing_else() {
         let file = FileId(258);
         let write = |offset, data: &[u8]| {
-            let mode = Mode {
-                base: offset == 0,
-                ..Mode::default()
-            };
-            Event::Write {
-                file,
-                offset,
-                mode,
-                data: data.into(),
-            }
+            let mode = Mode { base: offset == 0, ..Mode::default() };
+            Event::Write { file, offset, mode, data: data.into() }
         };
         let unlink = Event::Unlink { path: "a".into() };
-        let events = [
-            write(0, b"one"),
-            Event::Resize { file, size: 0 },
-            unlink,
-            write(7, b"x"),
-        ];
+        let events = [write(0, b"one"), Event::Resize { file, size: 0 }, unlink, write(7, b"x")];
         let regions: Vec<_> = History::new(&events).map(|r| (r.offset, r.bytes)).collect();
         assert_eq!(regions, [(0, &b"one"[..]), (7, &b"x"[..])]);
         let mut out = Vec::new();

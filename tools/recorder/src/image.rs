@@ -50,10 +50,9 @@ impl FromStr for Variant {
         match (text, text.split_once(':')) {
             ("all", _) => Ok(Variant::All),
             ("none", _) => Ok(Variant::None),
-            (_, Some(("drop", n))) => n
-                .parse()
-                .map(|n| Variant::DropFile(FileId(n)))
-                .map_err(|_| wrong()),
+            (_, Some(("drop", n))) => {
+                n.parse().map(|n| Variant::DropFile(FileId(n))).map_err(|_| wrong())
+            }
             (_, Some(("random", n))) => n.parse().map(Variant::Random).map_err(|_| wrong()),
             _ => Err(wrong()),
         }
@@ -129,13 +128,7 @@ impl<'a> CrashImages<'a> {
     }
 
     pub fn of_events(events: &'a [Event], rule: MetadataRule) -> CrashImages<'a> {
-        CrashImages {
-            events,
-            rule,
-            model: Model::new(rule),
-            at: 0,
-            targets: BTreeSet::new(),
-        }
+        CrashImages { events, rule, model: Model::new(rule), at: 0, targets: BTreeSet::new() }
     }
 
     /// Goes to the crash point: the first `point` events have happened.
@@ -146,10 +139,7 @@ impl<'a> CrashImages<'a> {
         if point < self.at {
             (self.model, self.at) = (Model::new(self.rule), 0);
         }
-        let events = self
-            .events
-            .get(self.at..point)
-            .ok_or(ImageError::NoSuchPoint)?;
+        let events = self.events.get(self.at..point).ok_or(ImageError::NoSuchPoint)?;
         for event in events {
             self.model.apply(self.at, event)?;
             self.at += 1;
@@ -159,11 +149,7 @@ impl<'a> CrashImages<'a> {
 
     /// Files with writes that no sync covered, at the current point.
     pub fn unsynced_files(&self) -> Vec<FileId> {
-        let unsynced = self
-            .model
-            .files
-            .iter()
-            .filter(|(_, state)| state.unsynced());
+        let unsynced = self.model.files.iter().filter(|(_, state)| state.unsynced());
         unsynced.map(|(id, _)| *id).collect()
     }
 
@@ -178,13 +164,14 @@ impl<'a> CrashImages<'a> {
         match variant {
             Variant::All => self.tree(names.live(), |_, file| file.all()),
             Variant::None => self.tree(names.durable(), |_, file| file.durable()),
-            Variant::DropFile(lost) => self.tree(names.live(), |id, file| {
-                if id == lost {
-                    file.durable()
-                } else {
-                    file.all()
-                }
-            }),
+            Variant::DropFile(lost) => {
+                self.tree(
+                    names.live(),
+                    |id, file| {
+                        if id == lost { file.durable() } else { file.all() }
+                    },
+                )
+            }
             Variant::Random(seed) => {
                 let n = Rng::new(seed).below(names.pending() as u64 + 1);
                 let tree = names.after(usize::try_from(n).unwrap_or(0));
@@ -345,11 +332,7 @@ pub fn crash_points(log: &Log, sample: usize, seed: u64) -> Vec<usize> {
     let mut ranges = BTreeSet::new();
     for (i, event) in log.events.iter().enumerate() {
         let decisive = match event {
-            Event::SyncStart {
-                id,
-                kind: SyncKind::Range,
-                ..
-            } => {
+            Event::SyncStart { id, kind: SyncKind::Range, .. } => {
                 ranges.insert(*id);
                 false
             }

@@ -30,10 +30,7 @@ pub fn stat(fd: c_int) -> Option<Stat> {
         return None;
     }
     Some(Stat {
-        ident: Ident {
-            dev: raw.st_dev,
-            ino: raw.st_ino,
-        },
+        ident: Ident { dev: raw.st_dev, ino: raw.st_ino },
         size: u64::try_from(raw.st_size).unwrap_or(0),
         is_dir: raw.st_mode & libc::S_IFMT == libc::S_IFDIR,
         is_file: raw.st_mode & libc::S_IFMT == libc::S_IFREG,
@@ -158,9 +155,7 @@ unsafe fn path<'a>(text: *const c_char) -> &'a Path {
         return Path::new("");
     }
     // SAFETY: not null; the caller's promise.
-    Path::new(OsStr::from_bytes(
-        unsafe { CStr::from_ptr(text) }.to_bytes(),
-    ))
+    Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(text) }.to_bytes()))
 }
 
 /// # Safety
@@ -186,10 +181,7 @@ fn first(iov: &[iovec], n: usize) -> Vec<iovec> {
     let cut = |v: &iovec| {
         let len = v.iov_len.min(left);
         left -= len;
-        iovec {
-            iov_base: v.iov_base,
-            iov_len: len,
-        }
+        iovec { iov_base: v.iov_base, iov_len: len }
     };
     iov.iter().map(cut).collect()
 }
@@ -203,35 +195,20 @@ unsafe fn write_vectors(
     at: At,
     flags: c_int,
 ) -> ssize_t {
-    let offset = if let At::Offset(offset) = at {
-        offset
-    } else {
-        -1
-    };
+    let offset = if let At::Offset(offset) = at { offset } else { -1 };
     // SAFETY: the caller's promise.
     let all = unsafe { vectors(iov, count) };
-    let total = all
-        .iter()
-        .fold(0, |sum: usize, v| sum.saturating_add(v.iov_len));
+    let total = all.iter().fold(0, |sum: usize, v| sum.saturating_add(v.iov_len));
     let real = |n: usize| {
         let short = first(all, n);
         let list = if n == total { iov } else { short.as_ptr() };
-        let args = [
-            fd.into(),
-            list as c_long,
-            count.into(),
-            offset,
-            0,
-            flags.into(),
-        ];
+        let args = [fd.into(), list as c_long, count.into(), offset, 0, flags.into()];
         // SAFETY: the caller's vectors, or shorter ones over the same memory.
         unsafe { kernel(number, args) as ssize_t }
     };
     let copy = |n: usize| {
         // SAFETY: the kernel has just read these bytes of the caller's vectors.
-        let parts = first(all, n)
-            .into_iter()
-            .map(|v| unsafe { copied(v.iov_base, v.iov_len) });
+        let parts = first(all, n).into_iter().map(|v| unsafe { copied(v.iov_base, v.iov_len) });
         parts.flatten().collect()
     };
     let dsync = flags & (libc::RWF_DSYNC | libc::RWF_SYNC) != 0;

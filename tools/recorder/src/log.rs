@@ -60,11 +60,7 @@ impl Log {
         for event in &mut stream {
             events.push(event?);
         }
-        Ok(Log {
-            roots: stream.roots,
-            events,
-            torn: stream.torn,
-        })
+        Ok(Log { roots: stream.roots, events, torn: stream.torn })
     }
 
     /// Events after which no image can be trusted, as text: shared writable mappings and calls that the recorder
@@ -96,14 +92,7 @@ impl Stream {
         let mut input = BufReader::with_capacity(1 << 18, File::open(path)?);
         let (roots, offset) = read_header(&mut input)?;
         let identities = Identities::new(roots.len());
-        Ok(Stream {
-            input,
-            roots,
-            identities,
-            offset,
-            torn: false,
-            done: false,
-        })
+        Ok(Stream { input, roots, identities, offset, torn: false, done: false })
     }
 
     pub fn roots(&self) -> &[PathBuf] {
@@ -127,9 +116,7 @@ impl Stream {
             return Err(LogError::Damaged(self.offset));
         }
         let mut body = Vec::new();
-        let got = (&mut self.input)
-            .take(u64::from(len))
-            .read_to_end(&mut body)?;
+        let got = (&mut self.input).take(u64::from(len)).read_to_end(&mut body)?;
         if got as u64 != u64::from(len) {
             return Ok(self.cut());
         }
@@ -218,11 +205,7 @@ pub const ROOT: FileId = FileId(0);
 
 impl Identities {
     pub fn new(roots: usize) -> Identities {
-        Identities {
-            known: HashMap::new(),
-            next: 1,
-            single_root: roots <= 1,
-        }
+        Identities { known: HashMap::new(), next: 1, single_root: roots <= 1 }
     }
 
     pub fn resolve(&mut self, event: Event<Ident>) -> Event {
@@ -260,12 +243,7 @@ mod tests {
     const A: Ident = Ident { dev: 1, ino: 10 };
 
     fn open(created: bool) -> Event<Ident> {
-        Event::Open {
-            file: A,
-            path: "a".into(),
-            flags: 0,
-            created,
-        }
+        Event::Open { file: A, path: "a".into(), flags: 0, created }
     }
 
     fn log_bytes(events: &[Event<Ident>]) -> Vec<u8> {
@@ -292,13 +270,7 @@ mod tests {
         let ids: Vec<u32> = log
             .events
             .iter()
-            .filter_map(|e| {
-                if let Event::Open { file, .. } = e {
-                    Some(file.0)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|e| if let Event::Open { file, .. } = e { Some(file.0) } else { None })
             .collect();
         assert_eq!(ids, [1, 1, 2]);
         assert_eq!(log.roots, [PathBuf::from("/data")]);
@@ -321,10 +293,7 @@ mod tests {
         let first = log_bytes(&[]).len();
         bytes[first + 4] = 99;
         assert!(matches!(read("kind", &bytes), Err(LogError::Damaged(at)) if at == first as u64));
-        assert!(matches!(
-            read("magic", b"LETHREC9\0"),
-            Err(LogError::NotALog)
-        ));
+        assert!(matches!(read("magic", b"LETHREC9\0"), Err(LogError::NotALog)));
         assert!(matches!(read("short", b"LETH"), Err(LogError::NotALog)));
     }
 }

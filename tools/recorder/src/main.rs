@@ -35,10 +35,7 @@ type Outcome = Result<ExitCode, Box<dyn Error>>;
 
 fn command(args: &[OsString]) -> Outcome {
     let (name, rest) = args.split_first().ok_or(USAGE)?;
-    let split = rest
-        .iter()
-        .position(|arg| arg == "--")
-        .unwrap_or(rest.len());
+    let split = rest.iter().position(|arg| arg == "--").unwrap_or(rest.len());
     let (own, after) = rest.split_at_checked(split).ok_or(USAGE)?;
     let options = Options::parse(own)?;
     match name.to_str() {
@@ -68,9 +65,7 @@ impl Options {
                 return Err(USAGE.into());
             }
         }
-        let known = [
-            "dir", "log", "fault", "events", "at", "variant", "out", "rule",
-        ];
+        let known = ["dir", "log", "fault", "events", "at", "variant", "out", "rule"];
         if let Some(name) = named.keys().find(|name| !known.contains(&name.as_str())) {
             return Err(format!("--{name}: no such option\n{USAGE}").into());
         }
@@ -107,9 +102,7 @@ fn run(options: &Options, command: &[OsString]) -> Outcome {
     }
     let mut command = Command::new(program);
     command.args(args).env("LD_PRELOAD", library);
-    command
-        .env(setup::DIR, options.value("dir")?)
-        .env(setup::LOG, options.value("log")?);
+    command.env(setup::DIR, options.value("dir")?).env(setup::LOG, options.value("log")?);
     if let Some(fault) = options.named.get("fault") {
         command.env(setup::FAULT, fault);
     }
@@ -131,57 +124,29 @@ fn info(options: &Options) -> Outcome {
     for event in &log.events {
         match event {
             Event::Write { data, .. } => (writes, bytes) = (writes + 1, bytes + data.len() as u64),
-            Event::SyncStart {
-                kind: SyncKind::Range,
-                ..
-            } => ranges += 1,
+            Event::SyncStart { kind: SyncKind::Range, .. } => ranges += 1,
             Event::SyncStart { .. } => syncs += 1,
             _ => {}
         }
     }
-    writeln!(
-        out,
-        "events     {}{}",
-        log.events.len(),
-        if log.torn { " (torn end)" } else { "" }
-    )?;
+    writeln!(out, "events     {}{}", log.events.len(), if log.torn { " (torn end)" } else { "" })?;
     writeln!(out, "writes     {writes}, {bytes} bytes")?;
     writeln!(out, "syncs      {syncs}, and {ranges} sync_file_range")?;
     let mut images = CrashImages::new(&log, options.rule()?);
     images.go_to(log.events.len())?;
-    writeln!(
-        out,
-        "unsynced   {} files at the end",
-        images.unsynced_files().len()
-    )?;
-    writeln!(
-        out,
-        "points     {} decisive",
-        crash_points(&log, 0, 0).len()
-    )?;
+    writeln!(out, "unsynced   {} files at the end", images.unsynced_files().len())?;
+    writeln!(out, "points     {} decisive", crash_points(&log, 0, 0).len())?;
     let blind = log.blind_spots();
     for spot in &blind {
         writeln!(out, "NOT TO BE TRUSTED: {spot}")?;
     }
-    Ok(if blind.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if blind.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn shown(event: &Event) -> String {
     match event {
-        Event::Write {
-            file,
-            offset,
-            mode,
-            data,
-        } => {
-            format!(
-                "Write {{ file: {file:?}, offset: {offset}, len: {}, {mode:?} }}",
-                data.len()
-            )
+        Event::Write { file, offset, mode, data } => {
+            format!("Write {{ file: {file:?}, offset: {offset}, len: {}, {mode:?} }}", data.len())
         }
         other => format!("{other:?}"),
     }
@@ -191,9 +156,7 @@ fn check(options: &Options) -> Outcome {
     let log = Log::read(options.log()?)?;
     let mut images = CrashImages::new(&log, options.rule()?);
     images.go_to(log.events.len())?;
-    let different = images
-        .image(Variant::All)
-        .differences(Path::new(options.value("dir")?))?;
+    let different = images.image(Variant::All).differences(Path::new(options.value("dir")?))?;
     for path in &different {
         println!("differs: {}", path.display());
     }
@@ -201,19 +164,12 @@ fn check(options: &Options) -> Outcome {
         println!("NOT TO BE TRUSTED: {spot}");
     }
     let good = different.is_empty() && log.blind_spots().is_empty();
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn image(options: &Options) -> Outcome {
     let log = Log::read(options.log()?)?;
-    let at = options
-        .text("at")?
-        .parse()
-        .map_err(|_| "--at: expected a number")?;
+    let at = options.text("at")?.parse().map_err(|_| "--at: expected a number")?;
     let variant: Variant = options.text("variant")?.parse()?;
     let out = PathBuf::from(options.value("out")?);
     let made = CrashImages::new(&log, options.rule()?).materialise(at, variant, &out)?;

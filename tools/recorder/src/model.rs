@@ -30,10 +30,7 @@ impl fmt::Display for ModelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ModelError::FileTooLarge { event } => {
-                write!(
-                    f,
-                    "event {event} makes a file larger than {FILE_BYTES_MAX} bytes"
-                )
+                write!(f, "event {event} makes a file larger than {FILE_BYTES_MAX} bytes")
             }
             ModelError::UnknownPath { event } => {
                 write!(f, "event {event} names a path that the log never made")
@@ -54,11 +51,7 @@ pub struct Model {
 
 impl Model {
     pub fn new(rule: MetadataRule) -> Model {
-        Model {
-            names: Names::new(rule),
-            files: BTreeMap::new(),
-            syncs: HashMap::new(),
-        }
+        Model { names: Names::new(rule), files: BTreeMap::new(), syncs: HashMap::new() }
     }
 
     /// Applies event number `at`.
@@ -74,12 +67,7 @@ impl Model {
                 let edit = self.edit(at, path, Some(*file))?;
                 self.names.settle(edit);
             }
-            Event::Open {
-                file,
-                path,
-                created: true,
-                ..
-            } => {
+            Event::Open { file, path, created: true, .. } => {
                 self.files.entry(*file).or_default();
                 if !path.as_os_str().is_empty() {
                     let edit = self.edit(at, path, Some(*file))?;
@@ -162,10 +150,7 @@ impl Model {
         to: &Path,
         exchange: bool,
     ) -> Result<(), ModelError> {
-        let moved = self
-            .names
-            .lookup(from)
-            .ok_or(ModelError::UnknownPath { event: at })?;
+        let moved = self.names.lookup(from).ok_or(ModelError::UnknownPath { event: at })?;
         let replaced = self.names.lookup(to);
         if replaced == Some(moved) {
             return Ok(()); // POSIX: two names of one file, nothing happens.
@@ -177,15 +162,8 @@ impl Model {
     }
 
     fn edit(&self, at: usize, path: &Path, file: Option<FileId>) -> Result<Edit, ModelError> {
-        let (dir, name) = self
-            .names
-            .split(path)
-            .ok_or(ModelError::UnknownPath { event: at })?;
-        Ok(Edit {
-            dir,
-            name: name.to_owned(),
-            file,
-        })
+        let (dir, name) = self.names.split(path).ok_or(ModelError::UnknownPath { event: at })?;
+        Ok(Edit { dir, name: name.to_owned(), file })
     }
 
     fn synced(&mut self, start: usize, file: FileId, kind: SyncKind) {
@@ -210,27 +188,14 @@ impl Model {
 /// What the event does to a file's bytes, and whether it is durable on return.
 pub fn data_op(event: &Event) -> Option<(FileId, DataOp, bool)> {
     match event {
-        Event::Write {
-            file,
-            offset,
-            mode,
-            data,
-        } => {
-            let op = DataOp::Write {
-                offset: *offset,
-                data: data.clone(),
-            };
+        Event::Write { file, offset, mode, data } => {
+            let op = DataOp::Write { offset: *offset, data: data.clone() };
             Some((*file, op, mode.dsync || mode.base))
         }
         Event::Resize { file, size } => Some((*file, DataOp::Resize(*size), false)),
-        Event::Zero { file, offset, len } => Some((
-            *file,
-            DataOp::Zero {
-                offset: *offset,
-                len: *len,
-            },
-            false,
-        )),
+        Event::Zero { file, offset, len } => {
+            Some((*file, DataOp::Zero { offset: *offset, len: *len }, false))
+        }
         _ => None,
     }
 }

@@ -50,12 +50,7 @@ pub struct Names {
 impl Names {
     pub fn new(rule: MetadataRule) -> Names {
         let root = Tree::from([(ROOT, Directory::new())]);
-        Names {
-            rule,
-            live: root.clone(),
-            durable: root,
-            pending: Vec::new(),
-        }
+        Names { rule, live: root.clone(), durable: root, pending: Vec::new() }
     }
 
     pub fn live(&self) -> &Tree {
@@ -82,17 +77,13 @@ impl Names {
 
     /// The file at `path` now; the empty path is the root.
     pub fn lookup(&self, path: &Path) -> Option<FileId> {
-        path.iter()
-            .try_fold(ROOT, |dir, name| self.live.get(&dir)?.get(name).copied())
+        path.iter().try_fold(ROOT, |dir, name| self.live.get(&dir)?.get(name).copied())
     }
 
     /// The directory and the name in it.
     pub fn split<'a>(&self, path: &'a Path) -> Option<(FileId, &'a OsStr)> {
         let dir = self.lookup(path.parent()?)?;
-        self.live
-            .contains_key(&dir)
-            .then_some(dir)
-            .zip(path.file_name())
+        self.live.contains_key(&dir).then_some(dir).zip(path.file_name())
     }
 
     /// Makes room for the entries of a directory.
@@ -113,12 +104,7 @@ impl Names {
         apply(&mut self.live, &edits);
         let mut waits: Vec<FileId> = edits.iter().map(|edit| edit.dir).collect();
         waits.dedup();
-        self.pending.push(Change {
-            at,
-            edits,
-            born,
-            waits,
-        });
+        self.pending.push(Change { at, edits, born, waits });
     }
 
     /// A sync of the file or directory that began at event `before` has succeeded.
@@ -131,11 +117,7 @@ impl Names {
             if own {
                 change.waits.retain(|dir| *dir != file);
             }
-            let enough = if strict {
-                change.waits.is_empty()
-            } else {
-                change.born == Some(file)
-            };
+            let enough = if strict { change.waits.is_empty() } else { change.born == Some(file) };
             chosen.push(covered && (enough || (own && !strict)));
         }
         self.persist(chosen);
@@ -143,11 +125,7 @@ impl Names {
 
     /// A sync of everything that began at event `before` has succeeded.
     pub fn all_synced(&mut self, before: usize) {
-        let chosen = self
-            .pending
-            .iter()
-            .map(|change| change.at < before)
-            .collect();
+        let chosen = self.pending.iter().map(|change| change.at < before).collect();
         self.persist(chosen);
     }
 
@@ -161,10 +139,7 @@ impl Names {
         let mut above: HashSet<FileId> = HashSet::new();
         let (mut settled, mut kept) = (Vec::new(), Vec::new());
         for (change, chosen) in self.pending.drain(..).zip(chosen).rev() {
-            let same_name = change
-                .edits
-                .iter()
-                .any(|e| names.contains(&(e.dir, e.name.clone())));
+            let same_name = change.edits.iter().any(|e| names.contains(&(e.dir, e.name.clone())));
             let parent = ext4 && change.born.is_some_and(|dir| above.contains(&dir));
             if chosen || same_name || parent {
                 above.extend(change.edits.iter().map(|e| e.dir));

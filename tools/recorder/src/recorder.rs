@@ -86,15 +86,11 @@ fn maybe_tracked(fd: c_int) -> bool {
     let Ok(fd) = usize::try_from(fd) else {
         return false;
     };
-    TRACKED
-        .get(fd / 64)
-        .is_none_or(|word| word.load(Ordering::Acquire) & (1 << (fd % 64)) != 0)
+    TRACKED.get(fd / 64).is_none_or(|word| word.load(Ordering::Acquire) & (1 << (fd % 64)) != 0)
 }
 
 pub fn before_fork() {
-    let guard = RECORDER
-        .get()
-        .map(|r| r.lock().unwrap_or_else(PoisonError::into_inner));
+    let guard = RECORDER.get().map(|r| r.lock().unwrap_or_else(PoisonError::into_inner));
     INSIDE.set(true);
     // A thread that is already being torn down lets go of the lock here: it forks unprotected.
     let _ = FORKING.try_with(|held| held.replace(guard));
@@ -142,10 +138,7 @@ impl Session {
         let recorder = RECORDER.get()?;
         INSIDE.set(true);
         let recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Session {
-            recorder,
-            errno: None,
-        })
+        Some(Session { recorder, errno: None })
     }
 
     /// `None`: the descriptor is not a recorded file's.
@@ -195,9 +188,7 @@ impl Recorder {
 
     pub fn unsupported(&mut self, what: &str) {
         eprintln!("lethe-recorder: {what}: no image of this log can be trusted");
-        self.append(&Event::Unsupported {
-            what: what.to_owned(),
-        });
+        self.append(&Event::Unsupported { what: what.to_owned() });
     }
 
     /// Counts the call; an effect means that it must fail or fall short.
@@ -207,11 +198,7 @@ impl Recorder {
             Effect::Errno(errno) => errno.unsigned_abs(),
             Effect::Short => 0,
         };
-        self.append(&Event::Fault {
-            class: class as u8,
-            nth,
-            errno,
-        });
+        self.append(&Event::Fault { class: class as u8, nth, errno });
         if let Some(mut file) = self.fired.as_ref() {
             let _ = file.write_all(format!("{class:?} {nth} {errno}\n").as_bytes());
         }
@@ -249,11 +236,7 @@ impl Recorder {
         self.roots.iter().enumerate().find_map(|(i, root)| {
             let rest = absolute.strip_prefix(root).ok()?;
             let numbered = self.roots.len() > 1;
-            Some(if numbered {
-                Path::new(&i.to_string()).join(rest)
-            } else {
-                rest.to_owned()
-            })
+            Some(if numbered { Path::new(&i.to_string()).join(rest) } else { rest.to_owned() })
         })
     }
 
@@ -262,9 +245,7 @@ impl Recorder {
         let full = match dirfd {
             libc::AT_FDCWD => path.to_owned(),
             _ if path.is_absolute() => path.to_owned(),
-            fd => fs::read_link(format!("/proc/self/fd/{fd}"))
-                .ok()?
-                .join(path),
+            fd => fs::read_link(format!("/proc/self/fd/{fd}")).ok()?.join(path),
         };
         let absolute = match (full.parent(), full.file_name()) {
             (Some(parent), Some(name)) => {
@@ -274,10 +255,7 @@ impl Recorder {
             }
             _ => fs::canonicalize(&full).ok()?,
         };
-        Some(Place {
-            relative: self.relative(&absolute)?,
-            absolute,
-        })
+        Some(Place { relative: self.relative(&absolute)?, absolute })
     }
 
     /// A descriptor was opened; `before` is what the path named until then.
@@ -290,11 +268,7 @@ impl Recorder {
             return;
         };
         let unnamed = flags & libc::O_TMPFILE == libc::O_TMPFILE;
-        let relative = if unnamed {
-            place.map(|_| PathBuf::new())
-        } else {
-            self.relative(&path)
-        };
+        let relative = if unnamed { place.map(|_| PathBuf::new()) } else { self.relative(&path) };
         let Some(path) = relative else { return };
         let before = place.and_then(|(_, before)| before);
         let created =
@@ -305,20 +279,9 @@ impl Recorder {
             append: flags & libc::O_APPEND != 0,
             base: false,
         };
-        self.track(
-            fd,
-            Handle {
-                ident: now.ident,
-                mode,
-            },
-        );
+        self.track(fd, Handle { ident: now.ident, mode });
         let file = now.ident;
-        self.append(&Event::Open {
-            file,
-            path,
-            flags: flags.unsigned_abs(),
-            created,
-        });
+        self.append(&Event::Open { file, path, flags: flags.unsigned_abs(), created });
         if flags & libc::O_TRUNC != 0 && before.is_some_and(|b| b.len() > 0) {
             self.append(&Event::Resize { file, size: 0 });
         }
@@ -329,12 +292,7 @@ impl Recorder {
         match fs::symlink_metadata(&place.absolute) {
             Ok(meta) if meta.is_file() => {
                 let (file, path) = (ident(&meta), place.relative.clone());
-                self.append(&Event::Open {
-                    file,
-                    path,
-                    flags: 0,
-                    created: true,
-                });
+                self.append(&Event::Open { file, path, flags: 0, created: true });
                 self.contents(file, &place.absolute, Mode::default());
             }
             _ => self.unsupported("something that is no plain file was moved into the directory"),
@@ -348,12 +306,7 @@ impl Recorder {
         };
         for (i, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
             let offset = (i * PIECE_BYTES) as u64;
-            self.append(&Event::Write {
-                file,
-                offset,
-                mode,
-                data: piece.into(),
-            });
+            self.append(&Event::Write { file, offset, mode, data: piece.into() });
         }
     }
 
@@ -369,14 +322,10 @@ impl Recorder {
     pub fn same_device(&self, fd: c_int) -> Option<Ident> {
         let device = stat(fd)?.ident.dev;
         let root = self.roots.iter().filter_map(|root| fs::metadata(root).ok());
-        root.map(|meta| ident(&meta))
-            .find(|ident| ident.dev == device)
+        root.map(|meta| ident(&meta)).find(|ident| ident.dev == device)
     }
 }
 
 pub fn ident(meta: &Metadata) -> Ident {
-    Ident {
-        dev: meta.dev(),
-        ino: meta.ino(),
-    }
+    Ident { dev: meta.dev(), ino: meta.ino() }
 }

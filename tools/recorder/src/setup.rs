@@ -25,10 +25,7 @@ pub fn start() -> bool {
     let Some(dirs) = std::env::var_os(DIR) else {
         return false;
     };
-    let split = dirs
-        .as_bytes()
-        .split(|b| *b == b',')
-        .filter(|d| !d.is_empty());
+    let split = dirs.as_bytes().split(|b| *b == b',').filter(|d| !d.is_empty());
     let roots: Vec<PathBuf> = split
         .map(|dir| PathBuf::from(std::ffi::OsStr::from_bytes(dir)))
         .map(|dir| canonical(&dir).unwrap_or_else(|_| die("LETHE_REC_DIR: no such path")))
@@ -37,13 +34,7 @@ pub fn start() -> bool {
         Ok(fault) => Injector::new(fault),
         Err(e) => die(&e),
     });
-    let append = |path: &Path| {
-        OpenOptions::new()
-            .append(true)
-            .read(true)
-            .create(true)
-            .open(path)
-    };
+    let append = |path: &Path| OpenOptions::new().append(true).read(true).create(true).open(path);
     let open = |name: &str| {
         let path = PathBuf::from(std::env::var_os(name)?);
         match (canonical(&path), append(&path)) {
@@ -136,23 +127,10 @@ fn snapshot(recorder: &mut Recorder) {
             } else if !meta.is_file() {
                 recorder.unsupported("something that is no plain file is in the directory");
             } else if seen.insert(file) {
-                recorder.append(&Event::BaseFile {
-                    file,
-                    path: relative,
-                });
-                recorder.contents(
-                    file,
-                    &path,
-                    Mode {
-                        base: true,
-                        ..Mode::default()
-                    },
-                );
+                recorder.append(&Event::BaseFile { file, path: relative });
+                recorder.contents(file, &path, Mode { base: true, ..Mode::default() });
             } else {
-                recorder.append(&Event::Link {
-                    file,
-                    path: relative,
-                });
+                recorder.append(&Event::Link { file, path: relative });
             }
         }
     }
@@ -166,10 +144,7 @@ fn inherit(recorder: &mut Recorder) {
         return;
     };
     for entry in entries.flatten() {
-        let fd = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
+        let fd = entry.file_name().to_str().and_then(|name| name.parse().ok());
         let target = fs::read_link(entry.path()).ok();
         let (Some(fd), Some(target)) = (fd, target) else {
             continue;
@@ -182,21 +157,13 @@ fn inherit(recorder: &mut Recorder) {
         }
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-        let flags = flags
-            .and_then(|f| i32::from_str_radix(f.trim(), 8).ok())
-            .unwrap_or(0);
+        let flags = flags.and_then(|f| i32::from_str_radix(f.trim(), 8).ok()).unwrap_or(0);
         let mode = Mode {
             dsync: flags & libc::O_DSYNC != 0,
             direct: flags & libc::O_DIRECT != 0,
             append: flags & libc::O_APPEND != 0,
             base: false,
         };
-        recorder.track(
-            fd,
-            Handle {
-                ident: ident(&meta),
-                mode,
-            },
-        );
+        recorder.track(fd, Handle { ident: ident(&meta), mode });
     }
 }

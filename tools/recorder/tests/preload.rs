@@ -19,34 +19,20 @@ impl Scene {
         let _ = fs::remove_dir_all(&base);
         fs::create_dir_all(base.join("data")).unwrap();
         let base = fs::canonicalize(&base).unwrap();
-        Scene {
-            dir: base.join("data"),
-            log: base.join("log"),
-            base,
-        }
+        Scene { dir: base.join("data"), log: base.join("log"), base }
     }
 
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command
-            .env("LD_PRELOAD", library())
-            .env("LETHE_REC_DIR", &self.dir);
+        command.env("LD_PRELOAD", library()).env("LETHE_REC_DIR", &self.dir);
         command.env("LETHE_REC_LOG", &self.log);
         command
     }
 
     fn probe(&self, what: &str) -> Output {
-        let out = self
-            .command(&target().join("examples/probe"))
-            .arg(what)
-            .arg(&self.dir)
-            .output();
+        let out = self.command(&target().join("examples/probe")).arg(what).arg(&self.dir).output();
         let out = out.unwrap();
-        assert!(
-            out.status.success(),
-            "{what}: {}",
-            String::from_utf8_lossy(&out.stderr)
-        );
+        assert!(out.status.success(), "{what}: {}", String::from_utf8_lossy(&out.stderr));
         out
     }
 
@@ -60,15 +46,8 @@ impl Scene {
     fn lines(&self) -> Vec<String> {
         let mut syncs = HashMap::new();
         let events = self.log().events;
-        let begin = events
-            .iter()
-            .position(|e| matches!(e, Event::SyncEnd { .. }))
-            .unwrap()
-            + 1;
-        events[begin..]
-            .iter()
-            .map(|event| line(event, &mut syncs))
-            .collect()
+        let begin = events.iter().position(|e| matches!(e, Event::SyncEnd { .. })).unwrap() + 1;
+        events[begin..].iter().map(|event| line(event, &mut syncs)).collect()
     }
 
     /// The rebuilt directory equals the real one.
@@ -91,10 +70,7 @@ impl Drop for Scene {
 }
 
 fn target() -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_lethe-recorder"))
-        .parent()
-        .unwrap()
-        .to_owned()
+    Path::new(env!("CARGO_BIN_EXE_lethe-recorder")).parent().unwrap().to_owned()
 }
 
 fn library() -> PathBuf {
@@ -106,33 +82,16 @@ fn line(event: &Event, syncs: &mut HashMap<u64, usize>) -> String {
     match event {
         Event::BaseDir { path, .. } => format!("basedir {}", path.display()),
         Event::BaseFile { file, path } => format!("base {} {}", file.0, path.display()),
-        Event::Open {
-            file,
-            path,
-            created,
-            ..
-        } => {
-            format!(
-                "{} {} {}",
-                if *created { "create" } else { "open" },
-                file.0,
-                path.display()
-            )
+        Event::Open { file, path, created, .. } => {
+            format!("{} {} {}", if *created { "create" } else { "open" }, file.0, path.display())
         }
         Event::Mkdir { file, path } => format!("mkdir {} {}", file.0, path.display()),
-        Event::Write {
-            file,
-            offset,
-            mode,
-            data,
-        } => {
+        Event::Write { file, offset, mode, data } => {
             let text = String::from_utf8_lossy(&data[..data.len().min(12)]).into_owned();
             let mut out = format!("write {} {offset} {text}", file.0);
-            for (flag, name) in [
-                (mode.dsync, " dsync"),
-                (mode.direct, " direct"),
-                (mode.append, " append"),
-            ] {
+            for (flag, name) in
+                [(mode.dsync, " dsync"), (mode.direct, " direct"), (mode.append, " append")]
+            {
                 out.push_str(if flag { name } else { "" });
             }
             out
@@ -261,20 +220,8 @@ fn threads_are_logged_in_the_order_that_the_file_shows() {
     let scene = Scene::new("threads");
     scene.probe("threads");
     let log = scene.log();
-    let writes = log
-        .events
-        .iter()
-        .filter(|e| matches!(e, Event::Write { .. }))
-        .count();
-    let of = |e: &&Event| {
-        matches!(
-            e,
-            Event::SyncStart {
-                kind: SyncKind::Fdatasync,
-                ..
-            }
-        )
-    };
+    let writes = log.events.iter().filter(|e| matches!(e, Event::Write { .. })).count();
+    let of = |e: &&Event| matches!(e, Event::SyncStart { kind: SyncKind::Fdatasync, .. });
     assert_eq!((writes, log.events.iter().filter(of).count()), (200, 20));
     scene.assert_complete();
 }
@@ -285,14 +232,8 @@ fn forks_and_children_go_on_with_the_same_log() {
     scene.probe("fork");
     scene.assert_complete();
     let lines = scene.lines();
-    assert!(
-        lines.contains(&"write 1 0 inherited\n".to_owned()),
-        "an inherited descriptor"
-    );
-    assert!(
-        lines.contains(&"create 2 second".to_owned()),
-        "a child of the child"
-    );
+    assert!(lines.contains(&"write 1 0 inherited\n".to_owned()), "an inherited descriptor");
+    assert!(lines.contains(&"create 2 second".to_owned()), "a child of the child");
 }
 
 #[test]
@@ -305,11 +246,7 @@ fn what_was_there_before_is_in_the_log_and_durable() {
     scene.probe("continue");
     let log = scene.log();
     let base = |e: &&Event| matches!(e, Event::BaseFile { .. });
-    assert_eq!(
-        log.events.iter().filter(base).count(),
-        1,
-        "only the first process looks around"
-    );
+    assert_eq!(log.events.iter().filter(base).count(), 1, "only the first process looks around");
     let mut images = CrashImages::new(&log, MetadataRule::Strict);
     images.go_to(log.events.len()).unwrap();
     let names: Vec<PathBuf> = images.image(Variant::None).nodes.into_keys().collect();
@@ -328,12 +265,7 @@ fn failed_calls_leave_no_trace() {
 fn files_from_outside_and_descriptors_closed_unseen() {
     let scene = Scene::new("outside");
     scene.probe("outside");
-    let expected = [
-        "create 1 in",
-        "write 1 0 from outside",
-        "unlink in",
-        "create 2 gone",
-    ];
+    let expected = ["create 1 in", "write 1 0 from outside", "unlink in", "create 2 gone"];
     assert_eq!(scene.lines(), expected);
     scene.assert_complete();
 }
@@ -360,17 +292,10 @@ fn a_shared_mapping_is_loud() {
 fn an_executable_that_links_the_reader_is_recorded_once() {
     let scene = Scene::new("linked");
     let mut command = scene.command(&std::env::current_exe().unwrap());
-    command
-        .args(["child_of_the_test_above", "--exact", "--ignored"])
-        .env("PROBE_DIR", &scene.dir);
+    command.args(["child_of_the_test_above", "--exact", "--ignored"]).env("PROBE_DIR", &scene.dir);
     assert!(command.output().unwrap().status.success());
-    let expected = [
-        "create 1 linked",
-        "write 1 0 x",
-        "Fsync 1 begins 0",
-        "sync 0 ends 0",
-        "close 1",
-    ];
+    let expected =
+        ["create 1 linked", "write 1 0 x", "Fsync 1 begins 0", "sync 0 ends 0", "close 1"];
     assert_eq!(scene.lines(), expected);
 }
 
@@ -388,22 +313,11 @@ fn child_of_the_test_above() {
 
 #[test]
 fn faults_hit_the_nth_call_and_only_files_below_the_directory() {
-    let ok = [
-        "write 10",
-        "sync 0",
-        "write 10",
-        "sync 0",
-        "write 10",
-        "sync 0",
-        "rename 0",
-        "outside 0",
-    ];
+    let ok =
+        ["write 10", "sync 0", "write 10", "sync 0", "write 10", "sync 0", "rename 0", "outside 0"];
     let cases: &[(&str, &[(usize, &str)])] = &[
         ("write:2:ENOSPC", &[(2, "write errno 28")]),
-        (
-            "write:2:EIO:sticky",
-            &[(2, "write errno 5"), (4, "write errno 5")],
-        ),
+        ("write:2:EIO:sticky", &[(2, "write errno 5"), (4, "write errno 5")]),
         ("write:1:short", &[(0, "write 5")]),
         ("sync:3:EIO", &[(5, "sync errno 5")]),
         ("any:8:EIO", &[(6, "rename errno 5")]),
@@ -418,28 +332,17 @@ fn faults_hit_the_nth_call_and_only_files_below_the_directory() {
             let scene = Scene::new("fault");
             let fired = scene.base.join("fired");
             let mut command = scene.command(&target().join("examples/probe"));
-            command
-                .arg("fault")
-                .arg(&scene.dir)
-                .env("LETHE_FAULT", fault);
+            command.arg("fault").arg(&scene.dir).env("LETHE_FAULT", fault);
             command.env("LETHE_FAULT_FIRED", &fired);
             if !logged {
                 command.env_remove("LETHE_REC_LOG");
             }
             let out = String::from_utf8(command.output().unwrap().stdout).unwrap();
-            assert_eq!(
-                out.lines().collect::<Vec<_>>(),
-                expected,
-                "{fault}, logged: {logged}"
-            );
+            assert_eq!(out.lines().collect::<Vec<_>>(), expected, "{fault}, logged: {logged}");
             let lines = fs::read_to_string(&fired).unwrap().lines().count();
             assert_eq!(lines, changes.len(), "{fault}");
             if logged {
-                let faults = scene
-                    .lines()
-                    .iter()
-                    .filter(|l| l.starts_with("fault "))
-                    .count();
+                let faults = scene.lines().iter().filter(|l| l.starts_with("fault ")).count();
                 assert_eq!(faults, changes.len());
                 scene.assert_complete();
             } else {
@@ -449,10 +352,7 @@ fn faults_hit_the_nth_call_and_only_files_below_the_directory() {
     }
     let scene = Scene::new("fault-open");
     let mut command = scene.command(&target().join("examples/probe"));
-    command
-        .arg("fault")
-        .arg(&scene.dir)
-        .env("LETHE_FAULT", "open:1:EMFILE");
+    command.arg("fault").arg(&scene.dir).env("LETHE_FAULT", "open:1:EMFILE");
     assert_eq!(command.output().unwrap().stdout, b"open errno 24\n");
     assert!(!scene.dir.join("f").exists());
 }
@@ -461,18 +361,10 @@ fn faults_hit_the_nth_call_and_only_files_below_the_directory() {
 fn wrong_settings_stop_the_process() {
     let scene = Scene::new("settings");
     let inside = scene.dir.join("log");
-    let cases = [
-        ("LETHE_FAULT", Path::new("write:0:EIO")),
-        ("LETHE_REC_LOG", &inside),
-    ];
+    let cases = [("LETHE_FAULT", Path::new("write:0:EIO")), ("LETHE_REC_LOG", &inside)];
     for (name, value) in cases {
         let mut command = scene.command(&target().join("examples/probe"));
-        let out = command
-            .arg("continue")
-            .arg(&scene.dir)
-            .env(name, value)
-            .output()
-            .unwrap();
+        let out = command.arg("continue").arg(&scene.dir).env(name, value).output().unwrap();
         assert!(!out.status.success(), "{name}");
         assert!(!scene.dir.join("second").exists(), "{name}");
         let _ = fs::remove_file(&inside);
@@ -500,38 +392,16 @@ fn the_command_line_records_rebuilds_and_exports() {
     assert!(cli(&image).status.success());
     let read = |dir: &Path| -> BTreeMap<PathBuf, Vec<u8>> {
         let files = fs::read_dir(dir).unwrap().map(|e| e.unwrap());
-        files
-            .map(|e| (e.file_name().into(), fs::read(e.path()).unwrap()))
-            .collect()
+        files.map(|e| (e.file_name().into(), fs::read(e.path()).unwrap())).collect()
     };
     assert_eq!(read(&out), read(&scene.dir));
-    assert!(
-        !cli(&image).status.success(),
-        "a directory that is not empty is left alone"
-    );
-    assert!(
-        cli(&["check".as_ref(), &scene.log, "--dir".as_ref(), &out])
-            .status
-            .success()
-    );
+    assert!(!cli(&image).status.success(), "a directory that is not empty is left alone");
+    assert!(cli(&["check".as_ref(), &scene.log, "--dir".as_ref(), &out]).status.success());
     fs::write(out.join("twin"), b"9").unwrap();
-    assert!(
-        !cli(&["check".as_ref(), &scene.log, "--dir".as_ref(), &out])
-            .status
-            .success()
-    );
+    assert!(!cli(&["check".as_ref(), &scene.log, "--dir".as_ref(), &out]).status.success());
     let history = scene.base.join("history");
-    let export = [
-        "history".as_ref(),
-        scene.log.as_path(),
-        "--out".as_ref(),
-        &history,
-    ];
+    let export = ["history".as_ref(), scene.log.as_path(), "--out".as_ref(), &history];
     assert!(cli(&export).status.success());
-    assert_eq!(
-        fs::read(&history).unwrap().len(),
-        3 * 17,
-        "three writes of one byte"
-    );
+    assert_eq!(fs::read(&history).unwrap().len(), 3 * 17, "three writes of one byte");
     assert!(cli(&["info".as_ref(), &scene.log]).status.success());
 }

@@ -7,10 +7,7 @@ use super::super::super::value::Value;
 use super::*;
 
 fn given<const N: usize>(fields: [(&str, Value); N]) -> BTreeMap<String, Value> {
-    fields
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn text(s: &str) -> Value {
@@ -33,10 +30,7 @@ fn a_sound_record_is_stored_by_number() {
     assert!(stored[&FieldOrd(3)] == Value::Date(Day(1)));
     let index = created().index_values(&stored);
     assert_eq!(index.len(), 1);
-    assert_eq!(
-        (index[0].0, &**index[0].1),
-        (FieldOrd(2), b"+8613812345678".as_slice())
-    );
+    assert_eq!((index[0].0, &**index[0].1), (FieldOrd(2), b"+8613812345678".as_slice()));
 }
 
 #[test]
@@ -54,19 +48,10 @@ fn all_violations_of_a_record_come_at_once_and_without_values() {
         found(result),
         [
             ("fields.full_name".to_owned(), FieldProblem::Required),
-            (
-                "(a name that no schema can have)".to_owned(),
-                FieldProblem::Unknown
-            ),
+            ("(a name that no schema can have)".to_owned(), FieldProblem::Unknown),
             ("fields.nickname".to_owned(), FieldProblem::Unknown),
-            (
-                "fields.phone".to_owned(),
-                FieldProblem::Value(ValueError::Phone)
-            ),
-            (
-                "fields.points".to_owned(),
-                FieldProblem::Value(ValueError::NotInteger)
-            ),
+            ("fields.phone".to_owned(), FieldProblem::Value(ValueError::Phone)),
+            ("fields.points".to_owned(), FieldProblem::Value(ValueError::NotInteger)),
         ]
     );
     let empty = created().check(given([("full_name", text(""))]));
@@ -90,29 +75,15 @@ fn a_record_s_size_is_bounded() {
     let rest = limits::RECORD_BYTES_MAX - limits::VALUE_BYTES_MAX - 3;
     let record = |right: usize| {
         let left = blob(limits::VALUE_BYTES_MAX);
-        given([
-            ("full_name", text("abc")),
-            ("left", left),
-            ("right", blob(right)),
-        ])
+        given([("full_name", text("abc")), ("left", left), ("right", blob(right))])
     };
     let mut stored = roomy().check(record(rest)).unwrap();
     let want = [("fields".to_owned(), FieldProblem::RecordTooLarge)];
     assert_eq!(found(roomy().check(record(rest + 1))), want);
-    let grow = roomy()
-        .check_patch(given([("full_name", text("abcd"))]), &[])
-        .unwrap();
-    assert_eq!(
-        grow.apply(&mut stored).unwrap_err().problem,
-        FieldProblem::RecordTooLarge
-    );
-    assert!(
-        stored[&FieldOrd(1)] == text("abc"),
-        "a refused patch changes nothing"
-    );
-    let swap = roomy()
-        .check_patch(given([("left", blob(5))]), &["right".to_owned()])
-        .unwrap();
+    let grow = roomy().check_patch(given([("full_name", text("abcd"))]), &[]).unwrap();
+    assert_eq!(grow.apply(&mut stored).unwrap_err().problem, FieldProblem::RecordTooLarge);
+    assert!(stored[&FieldOrd(1)] == text("abc"), "a refused patch changes nothing");
+    let swap = roomy().check_patch(given([("left", blob(5))]), &["right".to_owned()]).unwrap();
     assert_eq!(swap.apply(&mut stored), Ok(()));
     assert_eq!(stored.keys().map(|o| o.0).collect::<Vec<_>>(), [1, 5]);
     assert!(stored[&FieldOrd(5)] == blob(5));
@@ -123,10 +94,7 @@ fn a_record_s_size_is_bounded() {
     );
     let names: Vec<String> = (0..1_000).map(|n| format!("f{n}")).collect();
     let many = created().check_patch(BTreeMap::new(), &names);
-    assert_eq!(
-        found(many),
-        [("fields".to_owned(), FieldProblem::TooManyFields)]
-    );
+    assert_eq!(found(many), [("fields".to_owned(), FieldProblem::TooManyFields)]);
 }
 
 #[test]
@@ -145,21 +113,12 @@ fn a_patch_is_a_subset_and_keeps_what_is_required() {
         [
             ("fields.phone".to_owned(), FieldProblem::SetAndRemoved),
             ("fields.nickname".to_owned(), FieldProblem::Unknown),
-            (
-                "(a name that no schema can have)".to_owned(),
-                FieldProblem::Unknown
-            ),
-            (
-                "fields.full_name".to_owned(),
-                FieldProblem::Value(ValueError::Empty)
-            ),
+            ("(a name that no schema can have)".to_owned(), FieldProblem::Unknown),
+            ("fields.full_name".to_owned(), FieldProblem::Value(ValueError::Empty)),
         ]
     );
     let required = created().check_patch(BTreeMap::new(), &names(&["full_name"]));
-    assert_eq!(
-        found(required),
-        [("fields.full_name".to_owned(), FieldProblem::RequiredRemoved)]
-    );
+    assert_eq!(found(required), [("fields.full_name".to_owned(), FieldProblem::RequiredRemoved)]);
 }
 
 #[test]
@@ -168,13 +127,7 @@ fn only_indexed_fields_are_searched() {
     let (def, value) = schema.check_query("phone", text("+8613812345678")).unwrap();
     assert!(def.ord == FieldOrd(2) && value == text("+8613812345678"));
     let problem = |name: &str, value| schema.check_query(name, value).unwrap_err().problem;
-    assert_eq!(
-        problem("born", text("1970-01-02")),
-        FieldProblem::NotIndexed
-    );
+    assert_eq!(problem("born", text("1970-01-02")), FieldProblem::NotIndexed);
     assert_eq!(problem("nickname", text("x")), FieldProblem::Unknown);
-    assert_eq!(
-        problem("phone", text("x")),
-        FieldProblem::Value(ValueError::Phone)
-    );
+    assert_eq!(problem("phone", text("x")), FieldProblem::Value(ValueError::Phone));
 }

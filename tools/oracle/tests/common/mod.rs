@@ -42,9 +42,7 @@ impl Answer {
 
 impl Case {
     pub fn new(vault: &Vault) -> Self {
-        let case = Case {
-            dir: tempfile::tempdir().unwrap(),
-        };
+        let case = Case { dir: tempfile::tempdir().unwrap() };
         case.save("kek", writer_hex(&KEK).as_bytes());
         case.save("wrong-kek", "11".repeat(32).as_bytes());
         case.update(vault);
@@ -76,10 +74,7 @@ impl Case {
         }
         let out = command.output().unwrap();
         let json = serde_json::from_slice(&out.stdout).unwrap_or(Value::Null);
-        Answer {
-            code: out.status.code().unwrap(),
-            json,
-        }
+        Answer { code: out.status.code().unwrap(), json }
     }
 }
 
@@ -94,24 +89,9 @@ pub fn record(n: u8) -> [u8; 16] {
 /// Two records in one page, one in another tenant.
 pub fn small() -> Vault {
     let mut v = Vault::new();
-    v.put(
-        (0, 0, 0),
-        0,
-        record(1),
-        &field_map(record(9), "victim-text"),
-    );
-    v.put(
-        (0, 0, 0),
-        1,
-        record(2),
-        &field_map(record(9), "survivor-text"),
-    );
-    v.put(
-        (1, 0, 0),
-        0,
-        record(3),
-        &field_map(record(8), "bystander-text"),
-    );
+    v.put((0, 0, 0), 0, record(1), &field_map(record(9), "victim-text"));
+    v.put((0, 0, 0), 1, record(2), &field_map(record(9), "survivor-text"));
+    v.put((1, 0, 0), 0, record(3), &field_map(record(8), "bystander-text"));
     v.put_index((0, 0, 0), 3, 0, 4, b"victim-text");
     v.put_index((0, 0, 0), 3, 1, 4, b"survivor-text");
     v.put_meta(0, "{\"name\":\"tenant zero\"}");

@@ -22,28 +22,16 @@ pub fn be24(n: u32) -> [u8; 3] {
 }
 
 pub fn path(kind: u8, tenant: u32, bucket: u32, run: u32, level: u8, ord: u32) -> Path {
-    let parts = [
-        &[kind][..],
-        &be24(tenant),
-        &be24(bucket),
-        &be24(run),
-        &[level],
-        &be24(ord),
-    ];
+    let parts = [&[kind][..], &be24(tenant), &be24(bucket), &be24(run), &[level], &be24(ord)];
     parts.concat().try_into().unwrap()
 }
 
 pub fn kid(tenant: u32, bucket: u32, page: u32, slot: u8) -> [u8; 10] {
-    [&be24(tenant)[..], &be24(bucket), &be24(page), &[slot]]
-        .concat()
-        .try_into()
-        .unwrap()
+    [&be24(tenant)[..], &be24(bucket), &be24(page), &[slot]].concat().try_into().unwrap()
 }
 
 fn hkdf(salt: &[u8], ikm: &[u8], info: &str, out: &mut [u8]) {
-    Hkdf::<Sha256>::new(Some(salt), ikm)
-        .expand(info.as_bytes(), out)
-        .unwrap();
+    Hkdf::<Sha256>::new(Some(salt), ikm).expand(info.as_bytes(), out).unwrap();
 }
 
 pub struct Page {
@@ -113,13 +101,8 @@ impl Vault {
     pub fn seal(&mut self, key: &Key, label: &str, clear: &[u8], plain: &[u8]) -> Vec<u8> {
         let nonce = &self.random()[..12];
         let aad = [label.as_bytes(), &self.id, clear].concat();
-        let payload = Payload {
-            msg: plain,
-            aad: &aad,
-        };
-        let sealed = Aes256Gcm::new(key.into())
-            .encrypt(nonce.into(), payload)
-            .unwrap();
+        let payload = Payload { msg: plain, aad: &aad };
+        let sealed = Aes256Gcm::new(key.into()).encrypt(nonce.into(), payload).unwrap();
         [clear, nonce, &sealed].concat()
     }
 
@@ -127,13 +110,7 @@ impl Vault {
     pub fn put(&mut self, at: (u32, u32, u32), slot: u8, record: [u8; 16], map: &[u8]) -> Key {
         if !self.pages.contains_key(&at) {
             let slots = (0..8).map(|_| self.random()).collect();
-            self.pages.insert(
-                at,
-                Page {
-                    slots,
-                    dead: [0; 16],
-                },
-            );
+            self.pages.insert(at, Page { slots, dead: [0; 16] });
         }
         let dek = self.pages[&at].slots[slot as usize];
         let mut derived = [0; 32];
@@ -160,20 +137,10 @@ impl Vault {
     pub fn put_meta(&mut self, tenant: u32, json: &str) {
         let key = self.head(tenant)[0];
         let len = (32 + json.len() + 16) as u32;
-        let clear = [
-            b"LTM1",
-            &len.to_be_bytes()[..],
-            &be24(tenant),
-            &[1],
-            &[0; 4],
-            &[0, 0, 0, 1],
-        ]
-        .concat();
+        let clear =
+            [b"LTM1", &len.to_be_bytes()[..], &be24(tenant), &[1], &[0; 4], &[0, 0, 0, 1]].concat();
         let value = self.seal(&key, "VM1", &clear, json.as_bytes());
-        self.row(
-            &[b"m", &be24(tenant)[..], &[1, 0, 0, 0, 0]].concat(),
-            &value,
-        );
+        self.row(&[b"m", &be24(tenant)[..], &[1, 0, 0, 0, 0]].concat(), &value);
     }
 
     /// K_meta and K_idx of a tenant.
@@ -228,11 +195,7 @@ impl Vault {
         }
         self.gen_ += 1;
         self.add_leaf(&[1; 32]);
-        let slots: &[u8] = if mutant == Mutant::SkipScrub {
-            &[1]
-        } else {
-            &[1, 0]
-        };
+        let slots: &[u8] = if mutant == Mutant::SkipScrub { &[1] } else { &[1, 0] };
         self.commit(slots);
     }
 
@@ -246,10 +209,7 @@ impl Vault {
         leaf.extend(Sha256::digest(self.gen_.to_be_bytes())); // new_rows
         leaf.extend([0; 6]);
         let leaf: [u8; 208] = leaf.try_into().unwrap();
-        self.row(
-            &[b"l", &(self.ledger.len() as u64).to_be_bytes()[..]].concat(),
-            &leaf,
-        );
+        self.row(&[b"l", &(self.ledger.len() as u64).to_be_bytes()[..]].concat(), &leaf);
         self.ledger.push(leaf);
     }
 
@@ -274,13 +234,7 @@ impl Vault {
         let ledger_root = self.ledger_root();
         let new_rows: [u8; 32] = Sha256::digest(self.gen_.to_be_bytes()).into();
         let batch = Sha256::digest(
-            [
-                b"VH1",
-                &self.gen_.to_be_bytes()[..],
-                &new_rows,
-                &ledger_root,
-            ]
-            .concat(),
+            [b"VH1", &self.gen_.to_be_bytes()[..], &new_rows, &ledger_root].concat(),
         );
         let mut payload = [self.gen_.to_be_bytes(), [0; 8], root_ver.to_be_bytes()].concat();
         payload.extend(root_key);
@@ -300,23 +254,9 @@ impl Vault {
         let nonce = &self.random()[..12];
         let aad = [b"VA1", &self.id[..], &[slot, 0, 1], &kek_id].concat();
         let sealed = Aes256Gcm::new((&key).into())
-            .encrypt(
-                nonce.into(),
-                Payload {
-                    msg: payload,
-                    aad: &aad,
-                },
-            )
+            .encrypt(nonce.into(), Payload { msg: payload, aad: &aad })
             .unwrap();
-        let mut image = [
-            b"LTA1\0\x01",
-            &[slot, 0][..],
-            &self.id,
-            &kek_id,
-            &salt,
-            nonce,
-        ]
-        .concat();
+        let mut image = [b"LTA1\0\x01", &[slot, 0][..], &self.id, &kek_id, &salt, nonce].concat();
         image.extend((sealed.len() as u32).to_be_bytes());
         image.extend(sealed);
         image.resize(4_096, 0);
@@ -325,10 +265,7 @@ impl Vault {
 
     /// Seals a node under its key (made now if it has none) and writes its row. Returns version and key.
     fn node(&mut self, path: Path, aux: &[u8], body: &[u8]) -> (u64, Key) {
-        let fresh = (
-            self.random(),
-            u64::from_be_bytes(self.random()[..8].try_into().unwrap()),
-        );
+        let fresh = (self.random(), u64::from_be_bytes(self.random()[..8].try_into().unwrap()));
         let (key, ver) = *self.keys.entry(path).or_insert(fresh);
         let len = (39 + aux.len() + 12 + body.len() + 16) as u32;
         let mut clear = [b"LTN1", &len.to_be_bytes()[..], &path].concat();
@@ -343,11 +280,8 @@ impl Vault {
 
     fn write_tree(&mut self) -> (u64, Key) {
         let mut buckets: BTreeMap<(u32, u32), BTreeMap<u32, (u64, Key)>> = BTreeMap::new();
-        let pages: Vec<_> = self
-            .pages
-            .iter()
-            .map(|(at, p)| (*at, p.slots.concat(), p.dead))
-            .collect();
+        let pages: Vec<_> =
+            self.pages.iter().map(|(at, p)| (*at, p.slots.concat(), p.dead)).collect();
         for ((t, b, p), body, dead) in pages {
             let aux = [&[(body.len() / 32) as u8][..], &dead].concat();
             let sealed = self.node(path(7, t, b, 0, 0, p), &aux, &body);
@@ -367,10 +301,7 @@ impl Vault {
         for (t, buckets) in tenants {
             let entries = self.directory(&|l, o| path(4, t, 0, 0, l, o), &buckets);
             let head = [&self.head(t).concat()[..], &[9; 16]].concat();
-            top.insert(
-                t,
-                self.node(path(3, t, 0, 0, 0, 0), &[], &body(&head, &entries)),
-            );
+            top.insert(t, self.node(path(3, t, 0, 0, 0, 0), &[], &body(&head, &entries)));
         }
         let entries = self.directory(&|l, o| path(2, 0, 0, 0, l, o), &top);
         let seed = self.signing_seed;
@@ -392,11 +323,7 @@ impl Vault {
             return None;
         }
         let entries = self.directory(&|l, o| path(11, t, b, 0, l, o), &leaves);
-        let run = self.node(
-            path(10, t, b, 0, 0, 0),
-            &[],
-            &body(&[20, 0, 0, 0, 1], &entries),
-        );
+        let run = self.node(path(10, t, b, 0, 0, 0), &[], &body(&[20, 0, 0, 0, 1], &entries));
         let entries = vec![(0, 0, run.0, run.1)];
         Some(self.node(path(8, t, b, 0, 0, 0), &[], &body(&[], &entries)))
     }

@@ -1,0 +1,138 @@
+//! What operators and auditors see: state, keys, buckets.
+
+use super::core::Vault;
+use super::error::VaultError;
+use super::slug::Slug;
+use crate::authz::{Permit, ReadBuckets, ReadKeyStatus, ReadStatus};
+use crate::class::{ErasureLevel, Medium};
+use crate::clock::UnixMillis;
+use crate::id::{Day, Gen, TypeOrd, VaultId};
+
+/// The vault's state.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub vault: VaultId,
+    pub engine: &'static str,
+    pub generation: Gen,
+    pub ledger_size: u64,
+    pub ledger_root: [u8; 32],
+    pub level: ErasureLevel,
+    pub warnings: Vec<String>,
+    pub started: UnixMillis,
+    pub tenants: u64,
+    pub pending_erasures: u64,
+    pub public_key: [u8; 32],
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+/// One kind of key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyInfo {
+    pub kind: &'static str,
+    pub key_id: String,
+    pub wrapped_by: &'static str,
+    pub count: u64,
+    pub since: Option<UnixMillis>,
+}
+
+/// A retention bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketInfo {
+    /// `None`: the built-in type of subjects.
+    pub rtype: Option<Slug>,
+    pub expires: Day,
+}
+
+impl Vault {
+    pub fn status(&self, _: &Permit<ReadStatus>) -> Result<Status, VaultError> {
+        let core = &*self.core;
+        let (medium, _) = core.tree.medium();
+        let (ledger_size, ledger_root) = core.tree.ledger();
+        let mut warnings = core.warnings.clone();
+        if core.tree.check_running().is_err() || core.tree.store().stopped() {
+            warnings.push("the vault stopped after a failed write; restart it".to_owned());
+        }
+        Ok(Status {
+            vault: core.vault(),
+            engine: core.tree.store().engine_name(),
+            generation: core.tree.generation(),
+            ledger_size,
+            ledger_root,
+            level: match medium {
+                Medium::InPlaceFile => ErasureLevel::LocalAnchor,
+                Medium::MayKeepOldBlocks => ErasureLevel::Tombstoned,
+            },
+            warnings,
+            started: core.started,
+            tenants: core.registry.all().len() as u64,
+            pending_erasures: core.superseded.len() as u64,
+            public_key: core.tree.read().signer()?.public_key(),
+            counters: core.metrics.snapshot(),
+        })
+    }
+
+    pub fn key_status(&self, _: &Permit<ReadKeyStatus>) -> Vec<KeyInfo> {
+        let core = &*self.core;
+        let (kek_id, since) = core.tree.kek();
+        let tenants = core.registry.all();
+        let buckets: usize = tenants.iter().map(|t| t.state().buckets.len()).sum();
+        let info = |kind, wrapped_by, count| KeyInfo {
+            kind,
+            key_id: String::new(),
+            wrapped_by,
+            count,
+            since: None,
+        };
+        vec![
+            KeyInfo {
+                key_id: crate::keys::anchor::hex(&kek_id),
+                since: Some(since),
+                ..info("kek", "", 1)
+            },
+            KeyInfo {
+                key_id: format!("generation {}", core.tree.generation().0),
+                ..info("root", "kek (in the anchor)", 1)
+            },
+            info("tenant", "root", tenants.len() as u64),
+            info("bucket", "tenant", buckets as u64),
+            info("page", "bucket", core.count_pages()),
+        ]
+    }
+
+    /// Buckets of a tenant in the order of type and day, after `after`.
+    pub fn list_buckets(
+        &self,
+        permit: &Permit<ReadBuckets>,
+        tenant: &str,
+        after: Option<(TypeOrd, Day)>,
+        page_size: usize,
+    ) -> Result<(Vec<BucketInfo>, Option<(TypeOrd, Day)>), VaultError> {
+        let tenant = self.core.tenant(permit, tenant)?;
+        let keys: Vec<(TypeOrd, Day)> = {
+            let state = tenant.state();
+            let later = state.buckets.keys().filter(|k| after.is_none_or(|a| **k > a));
+            later.copied().take(page_size + 1).collect()
+        };
+        let more = keys.len() > page_size;
+        let page = keys.get(..page_size.min(keys.len())).unwrap_or_default();
+        let next = page.last().copied().filter(|_| more);
+        let infos = page.iter().map(|(rtype, expires)| BucketInfo {
+            rtype: tenant.schema_of(*rtype).map(|s| s.type_name().clone()),
+            expires: *expires,
+        });
+        Ok((infos.collect(), next))
+    }
+}
+
+impl super::core::Core {
+    /// Key pages of all buckets.
+    fn count_pages(&self) -> u64 {
+        let reader = self.tree.read();
+        let buckets = self.registry.all().into_iter().flat_map(|t| t.buckets(None));
+        let pages = |(t, b)| {
+            let path = crate::keys::path::Path::bucket(t, b);
+            reader.children(&path).map_or(0, |c| c.len() as u64)
+        };
+        buckets.map(pages).sum()
+    }
+}

@@ -1,0 +1,191 @@
+//! The open vault: what its calls share.
+//!
+//! Invariants: a record that is being erased is refused from the moment its erasure is accepted; of one record only one
+//! change is under way at a time; a subject's erasure waits for puts about it and refuses later ones.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::erase::Eraser;
+use super::error::VaultError;
+use super::index::{Index, Token};
+use super::open::DirLock;
+use super::pending::Superseded;
+use super::registry::{Registry, Tenant};
+use crate::authz::{ActionKind, Permit};
+use crate::clock::{Clock, UnixMillis};
+use crate::crypto::LockedKey;
+use crate::id::{RecordId, VaultId};
+use crate::keys::Tree;
+use crate::keys::kek::KekSource;
+use crate::metrics::Metrics;
+
+const STRIPES: usize = 1024;
+
+/// Locks, one for many names: two names may share one, a name always has the same.
+pub struct Stripes<T>(Vec<T>);
+
+impl<T: Default> Default for Stripes<T> {
+    fn default() -> Self {
+        Self((0..STRIPES).map(|_| T::default()).collect())
+    }
+}
+
+impl<T> Stripes<T> {
+    /// Which stripe a random name has.
+    pub fn of(name: &[u8; 16]) -> usize {
+        let [a, b, ..] = *name;
+        usize::from(u16::from_be_bytes([a, b])) % STRIPES
+    }
+
+    pub fn at(&self, stripe: usize) -> &T {
+        // STRIPES is not zero, so there is a first.
+        self.0.get(stripe % STRIPES).unwrap_or(&self.0[0])
+    }
+}
+
+/// What the vault's calls and its eraser share.
+pub struct Core {
+    pub tree: Tree,
+    pub registry: Registry,
+    pub index: Index,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    pub superseded: Superseded,
+    pub kek: KekSource,
+    pub started: UnixMillis,
+    pub warnings: Vec<String>,
+    /// Seals page tokens; lives in memory only.
+    pub page_key: LockedKey,
+    pub record_locks: Stripes<tokio::sync::Mutex<()>>,
+    pub subject_locks: Stripes<tokio::sync::RwLock<()>>,
+    pub unique_locks: Stripes<tokio::sync::Mutex<()>>,
+    erasing: Mutex<HashSet<RecordId>>,
+    /// One process holds the directory.
+    _held: DirLock,
+}
+
+/// Marks records as being erased for as long as it lives.
+pub struct Erasing<'a> {
+    core: &'a Core,
+    records: Vec<RecordId>,
+}
+
+impl Drop for Erasing<'_> {
+    fn drop(&mut self) {
+        let mut erasing = self.core.erasing();
+        self.records.iter().for_each(|r| {
+            erasing.remove(r);
+        });
+    }
+}
+
+/// The parts of a [`Core`] that `open` brings.
+pub struct CoreParts {
+    pub tree: Tree,
+    pub registry: Registry,
+    pub index: Index,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    pub superseded: Superseded,
+    pub kek: KekSource,
+    pub warnings: Vec<String>,
+    pub page_key: LockedKey,
+    pub held: DirLock,
+}
+
+impl Core {
+    pub fn new(parts: CoreParts) -> Self {
+        let started = parts.clock.now();
+        Self {
+            tree: parts.tree,
+            registry: parts.registry,
+            index: parts.index,
+            clock: parts.clock,
+            metrics: parts.metrics,
+            superseded: parts.superseded,
+            kek: parts.kek,
+            started,
+            warnings: parts.warnings,
+            page_key: parts.page_key,
+            record_locks: Stripes::default(),
+            subject_locks: Stripes::default(),
+            unique_locks: Stripes::default(),
+            erasing: Mutex::default(),
+            _held: parts.held,
+        }
+    }
+
+    fn erasing(&self) -> MutexGuard<'_, HashSet<RecordId>> {
+        self.erasing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses reads of these records from now on.
+    pub fn mark_erasing(&self, records: Vec<RecordId>) -> Erasing<'_> {
+        self.erasing().extend(records.iter().copied());
+        Erasing { core: self, records }
+    }
+
+    pub fn is_erasing(&self, record: RecordId) -> bool {
+        self.erasing().contains(&record)
+    }
+
+    pub fn vault(&self) -> VaultId {
+        self.tree.vault()
+    }
+
+    /// The tenant that a permit is for. The permit is checked here, at the store's side, whatever the call's surface did.
+    pub fn tenant<A: ActionKind>(
+        &self,
+        permit: &Permit<A>,
+        tenant: &str,
+    ) -> Result<Arc<Tenant>, VaultError> {
+        if permit.covers(tenant) { self.registry.find(tenant) } else { Err(VaultError::Forbidden) }
+    }
+
+    /// Locks the stripes of these tokens, in an order that cannot deadlock.
+    pub async fn lock_unique(&self, tokens: &[Token]) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+        let mut stripes: Vec<usize> =
+            tokens.iter().map(|t| Stripes::<tokio::sync::Mutex<()>>::of(&t.0)).collect();
+        stripes.sort_unstable();
+        stripes.dedup();
+        let mut held = Vec::with_capacity(stripes.len());
+        for stripe in stripes {
+            held.push(self.unique_locks.at(stripe).lock().await);
+        }
+        held
+    }
+
+    /// Locks the stripes of these records, in an order that cannot deadlock.
+    pub async fn lock_records(&self, records: &[RecordId]) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+        let mut stripes: Vec<usize> =
+            records.iter().map(|r| Stripes::<tokio::sync::Mutex<()>>::of(&r.0)).collect();
+        stripes.sort_unstable();
+        stripes.dedup();
+        let mut held = Vec::with_capacity(stripes.len());
+        for stripe in stripes {
+            held.push(self.record_locks.at(stripe).lock().await);
+        }
+        held
+    }
+}
+
+/// A vault that is open. Dropping it without [`Vault::close`] is like a crash: safe, but the next start recovers.
+pub struct Vault {
+    pub(super) core: Arc<Core>,
+    pub(super) eraser: Eraser,
+}
+
+impl Vault {
+    /// Finishes what is under way, writes what makes the next start quick, and marks the anchor clean.
+    pub fn close(&self) -> Result<(), VaultError> {
+        self.eraser.stop()?;
+        self.core.tree.refresh(self.core.clock.now(), true)?;
+        self.core.tree.store().close();
+        Ok(())
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.core.metrics
+    }
+}

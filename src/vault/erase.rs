@@ -1,0 +1,354 @@
+//! Erasure: of records, subjects, old versions and whole buckets (ERASURE §2.5, §2.6).
+//!
+//! Invariants: an erasure that was accepted goes on whatever becomes of its caller; its answer is a receipt made from a
+//! completed batch; asking again for what is erased gives the same receipt; one thread alone removes keys.
+
+mod worker;
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+pub use self::worker::Start;
+use self::worker::Worker;
+use super::core::{Core, Stripes, Vault};
+use super::error::VaultError;
+use super::index::{Token, subject_token};
+use super::ledger::{Receipt, leaf_key};
+use super::records::{SUBJECT, tokens_of};
+use super::registry::Tenant;
+use super::rows::{Intent, Pointer, Tombstone};
+use super::sealed;
+use super::slug::Slug;
+use crate::authz::{EraseBucket, EraseRecord, EraseSubject, Permit, RotateKey};
+use crate::class::ErasureReason;
+use crate::clock::UnixMillis;
+use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd};
+use crate::keys::KeyError;
+use crate::keys::slots::BucketId;
+use crate::limits;
+
+/// A record version whose key is to be destroyed.
+pub struct Doomed {
+    pub kid: Kid,
+    pub record: RecordId,
+    pub rec_ver: RecVer,
+    /// How many rows its ciphertext has.
+    pub rows: u16,
+    /// `None`: it no longer opens, so every leaf is searched.
+    pub tokens: Option<Vec<Token>>,
+    pub reason: ErasureReason,
+    pub requested: UnixMillis,
+    /// The record as such goes: a tombstone takes its pointer's place.
+    pub whole: bool,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, VaultError>>;
+
+/// What the eraser's thread is asked to do.
+pub enum Job {
+    Units(Vec<Doomed>, Answer<Vec<Receipt>>),
+    Bucket {
+        tenant: Arc<Tenant>,
+        bucket: BucketId,
+        reason: ErasureReason,
+        done: Answer<Receipt>,
+    },
+    Rotate(Answer<Gen>),
+    /// Look whether something is to be done.
+    Wake,
+    Stop(std::sync::mpsc::Sender<Result<(), VaultError>>),
+}
+
+/// The handle of the eraser's thread.
+pub struct Eraser {
+    jobs: SyncSender<Job>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Eraser {
+    pub fn start(core: Arc<Core>, start: Start) -> Result<Self, VaultError> {
+        let (jobs, queue) = sync_channel(limits::ERASURE_QUEUE_MAX);
+        let thread = std::thread::Builder::new()
+            .name("eraser".into())
+            .spawn(move || Worker::new(core, start, queue).run())
+            .map_err(|_| VaultError::Exhausted("no thread for the eraser"))?;
+        Ok(Self { jobs, thread: Mutex::new(Some(thread)) })
+    }
+
+    fn send(&self, job: Job) -> Result<(), VaultError> {
+        self.jobs.try_send(job).map_err(|e| match e {
+            TrySendError::Full(_) => VaultError::Exhausted("too many erasures wait"),
+            TrySendError::Disconnected(_) => VaultError::Stopping,
+        })
+    }
+
+    /// Finishes what waits and ends the thread.
+    pub fn stop(&self) -> Result<(), VaultError> {
+        let (done, finished) = std::sync::mpsc::channel();
+        let asked = self.jobs.send(Job::Stop(done)).map_err(|_| VaultError::Stopping);
+        let outcome = asked.and_then(|()| finished.recv().map_err(|_| VaultError::Stopping)?);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|t| t.join().is_err()) {
+            return Err(VaultError::Stopping);
+        }
+        outcome
+    }
+}
+
+impl Vault {
+    /// Erases records of one tenant as a unit; answers in the order of `records`.
+    pub async fn erase_records(
+        &self,
+        permit: &Permit<EraseRecord>,
+        tenant: &str,
+        records: &[RecordId],
+        reason: ErasureReason,
+        etag: Option<RecVer>,
+    ) -> Result<Vec<Receipt>, VaultError> {
+        let tenant = self.core.tenant(permit, tenant)?;
+        if records.is_empty() || records.len() > limits::BATCH_ERASE_MAX {
+            return Err(VaultError::Argument { field: "names", reason: "must be 1 to 1000 names" });
+        }
+        let distinct: BTreeSet<RecordId> = records.iter().copied().collect();
+        if distinct.len() != records.len() {
+            return Err(VaultError::Argument { field: "names", reason: "a name is given twice" });
+        }
+        self.erase_all(&tenant, records, "record", reason, etag).await
+    }
+
+    /// Erases a subject and every record about it. The subject's receipt comes first.
+    pub async fn erase_subject(
+        &self,
+        permit: &Permit<EraseSubject>,
+        tenant: &str,
+        subject: RecordId,
+        reason: ErasureReason,
+    ) -> Result<Vec<(RecordId, Receipt)>, VaultError> {
+        let core = &*self.core;
+        let tenant = core.tenant(permit, tenant)?;
+        let stripe = Stripes::<tokio::sync::RwLock<()>>::of(&subject.0);
+        // Puts about the subject are over, and later ones will not find it.
+        let _no_puts = core.subject_locks.at(stripe).write().await;
+        let mut records = vec![subject];
+        match core.check_subject(&tenant, subject) {
+            Ok(()) => records.extend(core.records_about(&tenant, subject)?),
+            Err(VaultError::Erased(_)) => {}
+            Err(e) => return Err(e),
+        }
+        if records.len() > limits::SUBJECT_RECORDS_MAX {
+            return Err(VaultError::Exhausted("the subject has too many records for one call"));
+        }
+        let receipts = self.erase_all(&tenant, &records, "subject", reason, None).await?;
+        Ok(records.into_iter().zip(receipts).collect())
+    }
+
+    async fn erase_all(
+        &self,
+        tenant: &Arc<Tenant>,
+        records: &[RecordId],
+        what: &'static str,
+        reason: ErasureReason,
+        etag: Option<RecVer>,
+    ) -> Result<Vec<Receipt>, VaultError> {
+        let core = &*self.core;
+        let _held = core.lock_records(records).await;
+        let requested = core.clock.now();
+        let mut doomed = Vec::new();
+        let mut done = Vec::with_capacity(records.len());
+        for record in records {
+            match core.find_erased(tenant, *record)? {
+                Some(receipt) => done.push(Some(receipt)),
+                None => {
+                    core.condemn(tenant, *record, what, reason, requested, etag, &mut doomed)?;
+                    done.push(None);
+                }
+            }
+        }
+        if !doomed.is_empty() {
+            let marked: BTreeSet<RecordId> = doomed.iter().map(|d| d.record).collect();
+            let _erasing = core.mark_erasing(marked.into_iter().collect());
+            let (answer, answered) = oneshot::channel();
+            self.eraser.send(Job::Units(doomed, answer))?;
+            let receipts = answered.await.map_err(|_| VaultError::Stopping)??;
+            let mut fresh = receipts.into_iter();
+            for slot in done.iter_mut().filter(|s| s.is_none()) {
+                *slot = fresh.next();
+            }
+        }
+        done.into_iter().map(|r| r.ok_or(VaultError::Stopping)).collect()
+    }
+
+    /// Erases a superseded version at once, by the schema's policy.
+    pub(super) async fn erase_superseded(
+        &self,
+        tenant: &Arc<Tenant>,
+        kid: Kid,
+    ) -> Result<(), VaultError> {
+        let Some(intent) = self.core.superseded.take_kid(kid) else { return Ok(()) };
+        let doomed = self.core.doom_superseded(Some(tenant), &intent);
+        let (answer, answered) = oneshot::channel();
+        if let Err(e) = self.eraser.send(Job::Units(vec![doomed], answer)) {
+            self.core.superseded.add(intent);
+            return Err(e);
+        }
+        answered.await.map_err(|_| VaultError::Stopping)?.map(drop)
+    }
+
+    /// Erases every record of a type that expires on a day, by removing one entry.
+    pub async fn erase_bucket(
+        &self,
+        permit: &Permit<EraseBucket>,
+        tenant: &str,
+        rtype: &Slug,
+        expires: Day,
+        reason: ErasureReason,
+    ) -> Result<Receipt, VaultError> {
+        let tenant = self.core.tenant(permit, tenant)?;
+        let rtype = tenant.schema(rtype)?.ord();
+        let bucket = tenant.state().buckets.get(&(rtype, expires)).copied();
+        let bucket = (tenant.ord, bucket.ok_or(VaultError::NotFound("bucket"))?);
+        let (done, answered) = oneshot::channel();
+        self.eraser.send(Job::Bucket { tenant, bucket, reason, done })?;
+        answered.await.map_err(|_| VaultError::Stopping)?
+    }
+
+    /// A new KEK and a new root key, by a batch that removes nothing else.
+    pub async fn rotate_key(&self, permit: &Permit<RotateKey>) -> Result<Gen, VaultError> {
+        if permit.tenant().is_some() {
+            return Err(VaultError::Forbidden);
+        }
+        let (done, answered) = oneshot::channel();
+        self.eraser.send(Job::Rotate(done))?;
+        answered.await.map_err(|_| VaultError::Stopping)?
+    }
+}
+
+impl Core {
+    /// The receipt of what was erased before.
+    fn find_erased(
+        &self,
+        tenant: &Tenant,
+        record: RecordId,
+    ) -> Result<Option<Receipt>, VaultError> {
+        let row = self.tree.store().get(&Tombstone::key(tenant.ord, record))?;
+        let Some(tombstone) = row.as_deref().and_then(Tombstone::decode) else { return Ok(None) };
+        let Some(erased) = self.tree.completed(tombstone.generation)? else { return Ok(None) };
+        let leaf = self.tree.store().get(&leaf_key(tombstone.leaf_seq))?;
+        let signer = self.tree.read().signer()?;
+        let receipt = leaf.and_then(|l| Receipt::sign(self.vault(), &l, &erased, &signer));
+        receipt.map(Some).ok_or(VaultError::Damaged("ledger"))
+    }
+
+    /// Everything of a record that has a key: its current version and the superseded ones.
+    #[allow(clippy::too_many_arguments, reason = "one caller; a struct would only rename them")]
+    fn condemn(
+        &self,
+        tenant: &Arc<Tenant>,
+        record: RecordId,
+        what: &'static str,
+        reason: ErasureReason,
+        requested: UnixMillis,
+        etag: Option<RecVer>,
+        doomed: &mut Vec<Doomed>,
+    ) -> Result<(), VaultError> {
+        let row = self.tree.store().get(&Pointer::key(tenant.ord, record))?;
+        let row = row.ok_or(VaultError::NotFound(what))?;
+        let pointer = Pointer::decode(&row).ok_or(VaultError::Damaged(what))?;
+        if what == "record" && pointer.rtype == SUBJECT {
+            return Err(VaultError::NotFound(what));
+        }
+        if etag.is_some_and(|e| e != pointer.rec_ver) {
+            return Err(VaultError::Stale);
+        }
+        let current = Intent {
+            kid: pointer.kid,
+            record,
+            rec_ver: pointer.rec_ver,
+            rtype: pointer.rtype,
+            reason,
+            requested,
+        };
+        let unit = self.doom(Some(tenant), &current, true);
+        if let Err(KeyError::Gone) = self.tree.read().dek(pointer.kid) {
+            return Err(VaultError::Erased(what));
+        }
+        doomed.push(unit);
+        for old in self.superseded.take_record(record) {
+            doomed.push(self.doom(Some(tenant), &Intent { reason, ..old }, false));
+        }
+        Ok(())
+    }
+
+    pub(super) fn doom_superseded(&self, tenant: Option<&Arc<Tenant>>, old: &Intent) -> Doomed {
+        self.doom(tenant, old, false)
+    }
+
+    /// Opens a version one last time, to know where it is listed and how many rows it has.
+    fn doom(&self, tenant: Option<&Arc<Tenant>>, unit: &Intent, whole: bool) -> Doomed {
+        let open = self.open_at(unit.kid, Some((unit.record, unit.rec_ver))).ok();
+        let secrets = self.tree.read().tenant(unit.kid.tenant).ok();
+        let tokens = match (&open, &secrets, tenant) {
+            (Some(open), Some(secrets), Some(tenant)) => {
+                let schema = tenant.schema_of(unit.rtype);
+                let schema = schema.as_deref();
+                Some(tokens_of(&secrets.index, unit.rtype, schema, &open.fields))
+            }
+            _ => None,
+        };
+        // A version that does not open: every row that its key could have is deleted.
+        let rows = match &open {
+            Some(open) => open.rows,
+            None => self.count_rows(unit.kid),
+        };
+        Doomed {
+            kid: unit.kid,
+            record: unit.record,
+            rec_ver: unit.rec_ver,
+            rows,
+            tokens,
+            reason: unit.reason,
+            requested: unit.requested,
+            whole,
+        }
+    }
+
+    fn count_rows(&self, kid: Kid) -> u16 {
+        let prefix = [b"r".as_slice(), &kid.bytes()].concat();
+        let rows = self.tree.store().prefix(&prefix).filter_map(Result::ok);
+        let chunks = rows.filter_map(|r| sealed::parse_key(&r.key).map(|(_, chunk)| chunk));
+        chunks.max().map_or(0, |last| last.saturating_add(1))
+    }
+
+    /// Live records about a subject, without the subject itself.
+    fn records_about(
+        &self,
+        tenant: &Tenant,
+        subject: RecordId,
+    ) -> Result<Vec<RecordId>, VaultError> {
+        let secrets = self.tree.read().tenant(tenant.ord)?;
+        let token = subject_token(&secrets.index, subject);
+        let mut records = BTreeSet::new();
+        for kid in self.index.find(&self.tree, &tenant.buckets(None), &token)? {
+            let value = self.tree.store().get(&sealed::row_key(kid, 0))?;
+            let Some(version) = value.as_deref().and_then(sealed::peek) else { continue };
+            match self.find_any(tenant, version.record, "record") {
+                Ok(f) if f.open.fields.subject == subject => records.insert(version.record),
+                // A record that does not open cannot prove that it is about someone else: the index says it is.
+                Err(VaultError::Damaged(_)) => records.insert(version.record),
+                Ok(_) | Err(VaultError::Erased(_) | VaultError::NotFound(_)) => false,
+                Err(e) => return Err(e),
+            };
+        }
+        records.remove(&subject);
+        Ok(records.into_iter().collect())
+    }
+
+    /// The tenant of an ordinal.
+    pub(super) fn tenant_of(&self, ord: TenantOrd) -> Option<Arc<Tenant>> {
+        self.registry.all().into_iter().find(|t| t.ord == ord)
+    }
+}

@@ -1,0 +1,77 @@
+//! Why a vault call did not do what was asked. Each variant says who erred; none holds a value.
+
+use super::fieldmap::FieldMapError;
+use super::schema::{FieldViolation, SchemaViolation};
+use crate::id::RecordId;
+use crate::keys::KeyError;
+use crate::store::StoreError;
+
+/// The error of a vault call.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The permit is for another tenant than the call: a defect of the caller inside this program, answered as a denial.
+    #[error("the permit does not cover this tenant")]
+    Forbidden,
+    /// Never there, or not under this name.
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// It was there; its keys are destroyed.
+    #[error("{0} was erased")]
+    Erased(&'static str),
+    /// An argument is wrong.
+    #[error("{field}: {reason}")]
+    Argument { field: &'static str, reason: &'static str },
+    /// A record does not fit its schema.
+    #[error("{} fields do not fit the schema", .0.len())]
+    Fields(Vec<FieldViolation>),
+    /// A draft of a schema is wrong.
+    #[error("the schema has {} violations", .0.len())]
+    Schema(Vec<SchemaViolation>),
+    /// A resource with this id exists.
+    #[error("{0} exists already")]
+    Exists(&'static str),
+    /// Another live record has this value in a unique field.
+    #[error("another record has this value of {field}")]
+    Duplicate { field: String, record: RecordId },
+    /// The etag is not the current one.
+    #[error("the record changed since this etag was given")]
+    Stale,
+    /// The state does not allow it.
+    #[error("{0}")]
+    Precondition(&'static str),
+    /// A bound of limits.rs.
+    #[error("{0}")]
+    Exhausted(&'static str),
+    /// A page token that is not ours, not for this query and caller, or too old.
+    #[error("page_token: is not a token for this query, or has expired")]
+    PageToken,
+    /// A row that does not authenticate.
+    #[error("{0} is damaged: its row does not authenticate; others are served")]
+    Damaged(&'static str),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The eraser is gone: the vault is stopping.
+    #[error("the vault is stopping")]
+    Stopping,
+}
+
+impl From<FieldMapError> for VaultError {
+    fn from(_: FieldMapError) -> Self {
+        // Checked records always encode; what does not decode was not made by this vault.
+        Self::Damaged("record")
+    }
+}
+
+impl From<Vec<FieldViolation>> for VaultError {
+    fn from(violations: Vec<FieldViolation>) -> Self {
+        Self::Fields(violations)
+    }
+}
+
+impl From<FieldViolation> for VaultError {
+    fn from(violation: FieldViolation) -> Self {
+        Self::Fields(vec![violation])
+    }
+}

@@ -1,0 +1,394 @@
+//! The blind index (ERASURE §2.9): which live record versions have this value, without storing the value.
+//!
+//! A token is an HMAC under a key of the tenant's node. Tokens of recent versions are in memory (the tail, rebuilt from
+//! record rows at open); older ones are in sealed runs that hang under the bucket's node and die with it.
+//! Invariants: a listing is in the tail or in exactly one run; an erased version's listings leave the tail, their leaf and
+//! every filter; a token is never written anywhere but into a sealed leaf.
+
+mod filter;
+mod tail;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use zeroize::Zeroize;
+
+use self::filter::RunFilter;
+use self::tail::Tail;
+use super::error::VaultError;
+use crate::crypto::{IndexKey, hmac_sha256, labels};
+use crate::id::{FieldOrd, Kid, PageOrd, RecordId, RunOrd, TypeOrd};
+use crate::keys::node::Listing;
+use crate::keys::path::Path;
+use crate::keys::slots::BucketId;
+use crate::keys::tree::{RunHead, leaf_path};
+use crate::keys::{RunDraft, Tree};
+
+/// Listings that the tail of a bucket holds before they are written as a run.
+const TAIL_MAX: usize = 16_384;
+/// Wanted listings per leaf.
+const LEAF_TARGET: usize = 48;
+/// Greatest number of listings in a leaf.
+const LEAF_MAX: usize = 256;
+/// Runs of one size class before they are merged into one.
+const MERGE_FAN_IN: usize = 8;
+/// A merge makes no run with more listings than this.
+const MERGED_MAX: usize = 1 << 18;
+
+/// A blind-index token; zeroized when dropped.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub [u8; 16]);
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// The token of a normalised value.
+pub fn token(key: &IndexKey, rtype: TypeOrd, field: FieldOrd, value: &[u8]) -> Token {
+    let (rtype, field) = (rtype.0.to_be_bytes(), field.0.to_be_bytes());
+    let mut full = hmac_sha256(key.expose(), &[labels::INDEX_TOKEN, &rtype, &field, value]);
+    let mut token = [0; 16];
+    token.copy_from_slice(full.first_chunk::<16>().unwrap_or(&[0; 16]));
+    full.zeroize();
+    Token(token)
+}
+
+/// The token by which every record of a subject is found.
+pub fn subject_token(key: &IndexKey, subject: RecordId) -> Token {
+    token(key, TypeOrd(0), FieldOrd(0), &subject.0)
+}
+
+struct Run {
+    path: Path,
+    head: RunHead,
+    filter: RunFilter,
+}
+
+#[derive(Default)]
+struct BucketIndex {
+    tail: Tail,
+    runs: Vec<Run>,
+    next_run: u32,
+    indexed_below: u32,
+}
+
+/// The index of all buckets.
+#[derive(Default)]
+pub struct Index {
+    buckets: Mutex<HashMap<BucketId, BucketIndex>>,
+}
+
+/// What a merge will do; applied to memory once the batch that carries it is complete.
+pub struct Merge {
+    pub bucket: BucketId,
+    pub old: Vec<RunOrd>,
+    new: Option<(RunOrd, RunHead)>,
+}
+
+impl Index {
+    fn lock(&self) -> MutexGuard<'_, HashMap<BucketId, BucketIndex>> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a bucket known, with the runs that the tree has for it.
+    pub fn register(&self, tree: &Tree, bucket: BucketId) -> Result<(), VaultError> {
+        let reader = tree.read();
+        let head = reader.bucket(bucket.0, bucket.1)?;
+        let mut runs = Vec::new();
+        for path in reader.runs(bucket.0, bucket.1)? {
+            let head = reader.run(&path)?;
+            runs.push(Run { path, head, filter: RunFilter::default() });
+        }
+        let known = BucketIndex {
+            tail: Tail::default(),
+            runs,
+            next_run: head.next_run,
+            indexed_below: head.indexed_below.value(),
+        };
+        self.lock().insert(bucket, known);
+        Ok(())
+    }
+
+    pub fn forget(&self, bucket: BucketId) {
+        self.lock().remove(&bucket);
+    }
+
+    /// Lists a version in the tail.
+    pub fn list(&self, kid: Kid, tokens: &[Token]) {
+        if let Some(bucket) = self.lock().get_mut(&(kid.tenant, kid.bucket)) {
+            bucket.tail.add(kid, tokens);
+        }
+    }
+
+    /// Takes a version whose put failed out of the tail again.
+    pub fn unlist_tail(&self, kid: Kid) {
+        if let Some(bucket) = self.lock().get_mut(&(kid.tenant, kid.bucket)) {
+            bucket.tail.remove(kid);
+        }
+    }
+
+    /// Versions in these buckets that may have the token: candidates, to be opened and compared.
+    pub fn find(
+        &self,
+        tree: &Tree,
+        buckets: &[BucketId],
+        token: &Token,
+    ) -> Result<Vec<Kid>, VaultError> {
+        let reader = tree.read();
+        let mut known = self.lock();
+        let mut found = Vec::new();
+        for id in buckets {
+            let Some(bucket) = known.get_mut(id) else { continue };
+            found.extend(bucket.tail.find(*id, token));
+            for run in &mut bucket.runs {
+                for leaf in run.head.leaves(&token.0) {
+                    if !run.filter.may_have(&reader, &run.path, leaf, token)? {
+                        continue;
+                    }
+                    let content = reader.leaf(&leaf_path(&run.path, leaf))?;
+                    let hits = content.listings.iter().filter(|l| l.token == token.0);
+                    found.extend(hits.filter_map(|l| kid_of(*id, l)));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes an erased version's listings out of the tail and the filters, and says which leaves still have them.
+    /// `tokens` is `None` where the record no longer opens: every leaf of the bucket is searched.
+    pub fn unlist(
+        &self,
+        tree: &Tree,
+        kid: Kid,
+        tokens: Option<&[Token]>,
+        leaves: &mut BTreeMap<Path, Vec<Listing>>,
+    ) -> Result<(), VaultError> {
+        let reader = tree.read();
+        let mut known = self.lock();
+        let Some(bucket) = known.get_mut(&(kid.tenant, kid.bucket)) else { return Ok(()) };
+        if bucket.tail.remove(kid) {
+            return Ok(());
+        }
+        for run in &mut bucket.runs {
+            let Some(tokens) = tokens else {
+                for leaf in 0..u32::from(run.head.parts) << run.head.bits {
+                    let path = leaf_path(&run.path, leaf);
+                    let content = reader.leaf(&path)?;
+                    let mine = |l: &&Listing| l.page == kid.page.value() && l.slot == kid.slot;
+                    for l in content.listings.iter().filter(mine) {
+                        run.filter.remove(leaf, &Token(l.token));
+                        leaves.entry(path).or_default().push(*l);
+                    }
+                }
+                continue;
+            };
+            for token in tokens {
+                let listing = Listing { token: token.0, page: kid.page.value(), slot: kid.slot };
+                for leaf in run.head.leaves(&token.0) {
+                    let path = leaf_path(&run.path, leaf);
+                    if run.filter.may_have(&reader, &run.path, leaf, token)?
+                        && reader.lists(&path, &listing)?
+                    {
+                        run.filter.remove(leaf, token);
+                        leaves.entry(path).or_default().push(listing);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Buckets whose tail is long enough to be written as a run (all with a tail of at least `least`).
+    pub fn flushable(&self, least: usize) -> Vec<BucketId> {
+        let known = self.lock();
+        known.iter().filter(|(_, b)| b.tail.len() >= least).map(|(id, _)| *id).collect()
+    }
+
+    /// Writes the settled part of a bucket's tail as a run. Only the eraser's thread calls this.
+    pub fn flush(&self, tree: &Tree, id: BucketId) -> Result<(), VaultError> {
+        let settled = tree.slots().settled_below(id);
+        let (draft, run) = {
+            let mut known = self.lock();
+            let Some(bucket) = known.get_mut(&id) else { return Ok(()) };
+            if settled <= bucket.indexed_below {
+                return Ok(());
+            }
+            let listings = bucket.tail.below(settled);
+            let run = RunOrd::new(bucket.next_run).ok_or(VaultError::Exhausted("index runs"))?;
+            (draft(run, listings), run)
+        };
+        let head = draft.as_ref().map(|d| d.head);
+        let filter = draft.as_ref().map(|d| RunFilter::of(&d.leaves));
+        let below = PageOrd::new(settled).ok_or(VaultError::Exhausted("key pages"))?;
+        tree.add_run(id, draft, below)?;
+        let mut known = self.lock();
+        if let Some(bucket) = known.get_mut(&id) {
+            bucket.tail.drop_below(settled);
+            bucket.indexed_below = settled;
+            if let (Some(head), Some(filter)) = (head, filter) {
+                bucket.next_run = run.value() + 1;
+                bucket.runs.push(Run { path: Path::run(id.0, id.1, run), head, filter });
+            }
+        }
+        Ok(())
+    }
+
+    /// Buckets with enough runs of one size class to merge.
+    pub fn mergeable(&self) -> Vec<BucketId> {
+        let known = self.lock();
+        known.iter().filter(|(_, b)| to_merge(&b.runs).is_some()).map(|(id, _)| *id).collect()
+    }
+
+    /// Builds the merged run of a bucket's smallest full size class.
+    pub fn merge(
+        &self,
+        tree: &Tree,
+        id: BucketId,
+    ) -> Result<Option<(Merge, Option<RunDraft>)>, VaultError> {
+        let (old, run) = {
+            let known = self.lock();
+            let Some(bucket) = known.get(&id) else { return Ok(None) };
+            let Some(chosen) = to_merge(&bucket.runs) else { return Ok(None) };
+            let old: Vec<(Path, RunHead)> = chosen
+                .iter()
+                .filter_map(|n| bucket.runs.get(*n))
+                .map(|r| (r.path, r.head))
+                .collect();
+            let run = RunOrd::new(bucket.next_run).ok_or(VaultError::Exhausted("index runs"))?;
+            (old, run)
+        };
+        let reader = tree.read();
+        let mut listings = Vec::new();
+        for (path, head) in &old {
+            for leaf in 0..u32::from(head.parts) << head.bits {
+                listings.extend_from_slice(&reader.leaf(&leaf_path(path, leaf))?.listings);
+            }
+        }
+        let draft = draft(run, listings);
+        let new = draft.as_ref().map(|d| (run, d.head));
+        let old = old.iter().map(|(p, _)| p.run).collect();
+        Ok(Some((Merge { bucket: id, old, new }, draft)))
+    }
+
+    /// The batch that carried the merge is complete.
+    pub fn merged(&self, merge: &Merge) {
+        if let Some(bucket) = self.lock().get_mut(&merge.bucket) {
+            bucket.runs.retain(|r| !merge.old.contains(&r.path.run));
+            if let Some((run, head)) = merge.new {
+                bucket.next_run = bucket.next_run.max(run.value() + 1);
+                let path = Path::run(merge.bucket.0, merge.bucket.1, run);
+                bucket.runs.push(Run { path, head, filter: RunFilter::default() });
+            }
+        }
+    }
+}
+
+fn kid_of(bucket: BucketId, listing: &Listing) -> Option<Kid> {
+    let page = PageOrd::new(listing.page)?;
+    Some(Kid { tenant: bucket.0, bucket: bucket.1, page, slot: listing.slot })
+}
+
+/// Size class of a run: each is eight times the one before.
+fn class(entries: u32) -> u32 {
+    (entries / 512).checked_ilog(MERGE_FAN_IN as u32).map_or(0, |n| n + 1)
+}
+
+/// Which runs to merge: the smallest class with enough of them, if the result is not too large.
+fn to_merge(runs: &[Run]) -> Option<Vec<usize>> {
+    let mut classes = BTreeMap::<u32, Vec<usize>>::new();
+    for (n, run) in runs.iter().enumerate() {
+        classes.entry(class(run.head.entries)).or_default().push(n);
+    }
+    let small = |chosen: &[usize]| {
+        let total: u64 =
+            chosen.iter().filter_map(|n| runs.get(*n)).map(|r| u64::from(r.head.entries)).sum();
+        total <= MERGED_MAX as u64
+    };
+    classes.into_values().find(|c| c.len() >= MERGE_FAN_IN && small(c))
+}
+
+/// Spreads listings over leaves by the first bits of their tokens. `None` for no listings.
+fn draft(run: RunOrd, mut listings: Vec<Listing>) -> Option<RunDraft> {
+    if listings.is_empty() {
+        return None;
+    }
+    listings.sort_unstable();
+    let wanted = listings.len().div_ceil(LEAF_TARGET).next_power_of_two();
+    let bits = wanted.trailing_zeros().min(12) as u8;
+    let entries = u32::try_from(listings.len()).unwrap_or(u32::MAX);
+    let mut head = RunHead { bits, parts: 1, entries };
+    let mut leaves = BTreeMap::<u32, Vec<Listing>>::new();
+    for listing in &listings {
+        let first = head.leaves(&listing.token).next().unwrap_or_default();
+        leaves.entry(first).or_default().push(*listing);
+    }
+    // A value that very many records share fills more than one leaf.
+    let longest = leaves.values().map(Vec::len).max().unwrap_or_default();
+    head.parts = u16::try_from(longest.div_ceil(LEAF_MAX)).unwrap_or(u16::MAX);
+    let mut spread = BTreeMap::new();
+    for (first, mut all) in std::mem::take(&mut leaves) {
+        for (part, some) in (0u32..).zip(all.chunks(LEAF_MAX)) {
+            spread.insert(first + (part << bits), some.to_vec());
+        }
+        all.zeroize();
+    }
+    listings.zeroize();
+    Some(RunDraft { run, head, leaves: spread })
+}
+
+/// Whether a tail this long should be written.
+pub const FLUSH_AT: usize = TAIL_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(token: u8, n: u32) -> Listing {
+        Listing { token: [token; 16], page: n, slot: 1 }
+    }
+
+    #[test]
+    fn a_draft_keeps_every_listing_where_its_token_leads() {
+        let mut all: Vec<Listing> = (0..5000u32)
+            .map(|n| {
+                let hash = crate::crypto::sha256(&n.to_be_bytes());
+                Listing { token: *hash.first_chunk().unwrap(), page: n, slot: 3 }
+            })
+            .collect();
+        // A value that a thousand records share.
+        all.extend((0..1000).map(|n| listing(7, n)));
+        let made = draft(RunOrd::of(1), all.clone()).unwrap();
+        assert!(made.head.parts > 1 && made.leaves.values().all(|l| l.len() <= LEAF_MAX));
+        for l in &all {
+            let mut leaves = made.head.leaves(&l.token);
+            assert!(leaves.any(|n| made.leaves.get(&n).is_some_and(|v| v.contains(l))));
+        }
+        assert_eq!(made.leaves.values().map(Vec::len).sum::<usize>(), all.len());
+        assert!(draft(RunOrd::of(1), vec![]).is_none());
+        let one = draft(RunOrd::of(1), vec![listing(200, 1)]).unwrap();
+        assert_eq!((one.head.bits, one.head.leaves(&[200; 16]).collect::<Vec<_>>()), (0, vec![0]));
+    }
+
+    #[test]
+    fn size_classes_grow_eightfold_and_a_merge_stays_bounded() {
+        assert_eq!([1, 511, 512, 4095, 4096, 40_000].map(class), [0, 0, 1, 1, 2, 3]);
+        let run = |n: u16, entries| Run {
+            path: Path::run(
+                crate::id::TenantOrd::of(0),
+                crate::id::BucketOrd::of(0),
+                RunOrd::of(n),
+            ),
+            head: RunHead { bits: 0, parts: 1, entries },
+            filter: RunFilter::default(),
+        };
+        let runs: Vec<Run> = (0..7).map(|n| run(n, 600)).collect();
+        assert!(to_merge(&runs).is_none());
+        let runs: Vec<Run> = (0..9).map(|n| run(n, if n == 4 { 60_000 } else { 600 })).collect();
+        assert_eq!(to_merge(&runs).unwrap(), [0, 1, 2, 3, 5, 6, 7, 8]);
+        let huge: Vec<Run> = (0..8).map(|n| run(n, 60_000)).collect();
+        assert!(to_merge(&huge).is_none());
+    }
+}

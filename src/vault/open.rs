@@ -1,0 +1,372 @@
+//! Opening a vault: from a data directory to calls.
+//!
+//! Order: lock the directory, read the anchor (it names the vault), open the node journal and the engine, recover the
+//! tree, then rebuild what lives in memory: tenants, schemas, buckets, the index's tail, what waits for erasure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::core::{Core, CoreParts, Vault};
+use super::erase::{Eraser, Start};
+use super::error::VaultError;
+use super::index::Index;
+use super::ledger::{decode_frontier, frontier_key, leaf_key};
+use super::pending::Superseded;
+use super::records::tokens_of;
+use super::registry::{Meta, Registry, Tenant, TenantInfo, TenantState};
+use super::rows::Intent;
+use super::schema::Schema;
+use super::sealed;
+use crate::class::Medium;
+use crate::clock::Clock;
+use crate::crypto::merkle::{Frontier, leaf_hash};
+use crate::crypto::{LockedKey, random};
+use crate::id::{Day, Kid, PageOrd, RecVer, TypeOrd, VaultId};
+use crate::keys::anchor::{AnchorError, select};
+use crate::keys::file_anchor::FileAnchor;
+use crate::keys::kek::KekSource;
+use crate::keys::rows::journaled;
+use crate::keys::slots::BucketId;
+use crate::keys::{self, KeyError, Parts, Recovered, Sabotage, Tree, anchor::Anchor};
+use crate::metrics::Metrics;
+use crate::store::{DiskGuard, Engine, Journal, NodeSink, Redb, Sled, Store, StoreError};
+
+/// Which engine keeps the rows.
+#[derive(Clone)]
+pub enum EngineChoice {
+    Sled,
+    Redb,
+    /// An engine that is open already: in memory, or what a test brings.
+    Given(Arc<dyn Engine>),
+}
+
+impl std::fmt::Debug for EngineChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            EngineChoice::Sled => "sled",
+            EngineChoice::Redb => "redb",
+            EngineChoice::Given(engine) => engine.name(),
+        })
+    }
+}
+
+/// What a vault is opened with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub data: PathBuf,
+    pub anchor: PathBuf,
+    pub engine: EngineChoice,
+    pub kek: KekSource,
+    /// Refuse to start where the anchor's medium cannot claim E1.
+    pub require_e1: bool,
+    /// Memory for key nodes.
+    pub node_cache_bytes: usize,
+    /// Memory for the engine.
+    pub engine_cache_bytes: u64,
+    #[doc(hidden)]
+    pub sabotage: Sabotage,
+}
+
+impl Setup {
+    /// The usual sizes.
+    pub fn new(data: PathBuf, anchor: PathBuf, engine: EngineChoice, kek: KekSource) -> Self {
+        Self {
+            data,
+            anchor,
+            engine,
+            kek,
+            require_e1: false,
+            node_cache_bytes: 128 << 20,
+            engine_cache_bytes: 256 << 20,
+            sabotage: Sabotage::None,
+        }
+    }
+}
+
+/// Holds the directory; released when dropped.
+#[derive(Debug)]
+pub struct DirLock(#[allow(dead_code, reason = "held for its lock")] File);
+
+fn io_error(e: std::io::Error) -> StoreError {
+    StoreError::Io(e.to_string())
+}
+
+fn lock(data: &Path) -> Result<DirLock, StoreError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(data.join("lock"))
+        .map_err(io_error)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| StoreError::InUse)?;
+    Ok(DirLock(file))
+}
+
+fn open_store(setup: &Setup, vault: VaultId) -> Result<Store, StoreError> {
+    let wants = match setup.sabotage {
+        Sabotage::SkipJournal => |_: &[u8]| false,
+        _ => journaled as fn(&[u8]) -> bool,
+    };
+    let journal = Journal::open(&setup.data, vault, wants)?;
+    let dir = setup.data.join("store");
+    let engine: Arc<dyn Engine> = match &setup.engine {
+        EngineChoice::Sled => Arc::new(Sled::open(&dir, setup.engine_cache_bytes)?),
+        EngineChoice::Redb => Arc::new(Redb::open(&dir, setup.engine_cache_bytes)?),
+        EngineChoice::Given(engine) => engine.clone(),
+    };
+    let guard = DiskGuard::open(&setup.data)?;
+    Store::open(engine, Some(Box::new(journal) as Box<dyn NodeSink>), Some(guard))
+}
+
+fn parts(setup: &Setup, store: Store, anchor: FileAnchor, metrics: &Arc<Metrics>) -> Parts {
+    Parts {
+        store,
+        anchor: Box::new(anchor),
+        kek: setup.kek.clone(),
+        journal_dir: Some(setup.data.clone()),
+        cache_bytes: setup.node_cache_bytes,
+        metrics: metrics.clone(),
+        sabotage: setup.sabotage,
+    }
+}
+
+impl Vault {
+    /// Makes a new vault in a directory that has none.
+    pub fn create(setup: &Setup, clock: Arc<dyn Clock>) -> Result<Self, VaultError> {
+        std::fs::create_dir_all(&setup.data).map_err(io_error)?;
+        let held = lock(&setup.data)?;
+        if setup.anchor.exists() {
+            return Err(VaultError::Exists("vault"));
+        }
+        let vault = VaultId(random());
+        let store = open_store(setup, vault)?;
+        if store.get(keys::rows::VAULT_HEADER)?.is_some() {
+            return Err(VaultError::Precondition(
+                "the directory has rows of a vault but no anchor",
+            ));
+        }
+        let anchor = FileAnchor::create(&setup.anchor).map_err(KeyError::from)?;
+        require_medium(setup, &anchor)?;
+        let metrics = Arc::<Metrics>::default();
+        let opened = keys::create(parts(setup, store, anchor, &metrics), vault, clock.now())?;
+        assemble(setup, clock, metrics, opened.tree, opened.recovered, held)
+    }
+
+    /// Opens a vault and recovers it.
+    pub fn open(setup: &Setup, clock: Arc<dyn Clock>) -> Result<Self, VaultError> {
+        if !setup.data.is_dir() {
+            return Err(VaultError::NotFound("data directory"));
+        }
+        let held = lock(&setup.data)?;
+        let keks = setup.kek.candidates().map_err(KeyError::from)?;
+        let mut anchor = FileAnchor::open(&setup.anchor).map_err(KeyError::from)?;
+        require_medium(setup, &anchor)?;
+        let images = anchor.load().map_err(KeyError::from)?;
+        let vault = select(&images, &keks).map_err(KeyError::from)?.open.vault;
+        let store = open_store(setup, vault)?;
+        let metrics = Arc::<Metrics>::default();
+        let opened = keys::open(parts(setup, store, anchor, &metrics), clock.now())?;
+        assemble(setup, clock, metrics, opened.tree, opened.recovered, held)
+    }
+}
+
+fn require_medium(setup: &Setup, anchor: &FileAnchor) -> Result<(), KeyError> {
+    if setup.require_e1 && anchor.medium() != Medium::InPlaceFile {
+        return Err(AnchorError::Medium(anchor.describe()).into());
+    }
+    Ok(())
+}
+
+fn assemble(
+    setup: &Setup,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    tree: Tree,
+    recovered: Recovered,
+    held: DirLock,
+) -> Result<Vault, VaultError> {
+    let mut warnings = Vec::new();
+    let (medium, place) = tree.medium();
+    if medium != Medium::InPlaceFile {
+        warnings.push(format!(
+            "receipts claim only E0: the anchor is a {place}, which may keep old blocks; \
+             move it to ext4 or XFS without reflinks, and out of every snapshot"
+        ));
+    }
+    if recovered.storage_lied {
+        warnings.push(
+            "a sync was lost by the storage before the last start: check the disk and its cache"
+                .to_owned(),
+        );
+    }
+    let frontier = load_frontier(&tree)?;
+    let (registry, index) = (Registry::default(), Index::default());
+    let superseded = Superseded::default();
+    load_tenants(&tree, &registry, &index)?;
+    let mut unacknowledged = BTreeSet::new();
+    for tenant in registry.all() {
+        for bucket in tenant.buckets(None) {
+            let unnamed = rebuild_tail(&tree, &index, &tenant, bucket, &metrics)?;
+            if recovered.unclean {
+                unacknowledged.extend(unnamed);
+            }
+        }
+    }
+    for row in tree.store().prefix(b"q") {
+        if let Some(intent) = Intent::decode(&row?.value) {
+            superseded.add(intent);
+        }
+    }
+    let core = Arc::new(Core::new(CoreParts {
+        tree,
+        registry,
+        index,
+        clock,
+        metrics,
+        superseded,
+        kek: setup.kek.clone(),
+        warnings,
+        page_key: LockedKey::generate().map_err(KeyError::from)?,
+        held,
+    }));
+    let start = Start { frontier, unacknowledged, to_collect: recovered.to_collect };
+    let eraser = Eraser::start(core.clone(), start)?;
+    Ok(Vault { core, eraser })
+}
+
+/// The ledger as the anchor names it; from its frontier row, else from its leaves.
+fn load_frontier(tree: &Tree) -> Result<Frontier, VaultError> {
+    let (size, root) = tree.ledger();
+    let right = |f: &Frontier| f.size() == size && f.root() == root;
+    let row = tree.store().get(&frontier_key(tree.generation()))?;
+    if let Some(frontier) = row.as_deref().and_then(decode_frontier).filter(right) {
+        return Ok(frontier);
+    }
+    let mut rebuilt = Frontier::default();
+    for seq in 0..size {
+        let leaf = tree.store().get(&leaf_key(seq))?.ok_or(VaultError::Damaged("ledger"))?;
+        rebuilt.push(leaf_hash(&leaf));
+    }
+    Some(rebuilt).filter(right).ok_or(VaultError::Damaged("ledger"))
+}
+
+fn load_tenants(tree: &Tree, registry: &Registry, index: &Index) -> Result<(), VaultError> {
+    let paths = tree.read().children(&keys::path::Path::ROOT)?;
+    for path in paths {
+        let ord = path.tenant;
+        let secrets = tree.read().tenant(ord)?;
+        let mut info = None;
+        let mut schemas = BTreeMap::new();
+        let prefix = [b"m".as_slice(), &ord.bytes()].concat();
+        for row in tree.store().prefix(&prefix) {
+            let row = row?;
+            let Some(meta) = Meta::of_key(&row.key) else { continue };
+            let json = meta.open(tree.vault(), ord, &secrets.meta, &row.value)?;
+            let damaged = || VaultError::Damaged("metadata");
+            match meta {
+                Meta::Tenant => {
+                    let read: TenantInfo = serde_json::from_slice(&json).map_err(|_| damaged())?;
+                    info = Some(read);
+                }
+                Meta::Schema(_) => {
+                    let schema = Schema::from_json(&json).map_err(|_| damaged())?;
+                    schemas.insert(schema.type_name().clone(), Arc::new(schema));
+                }
+            }
+        }
+        let info = info.ok_or(VaultError::Damaged("metadata"))?;
+        let (buckets, next_bucket) = load_buckets(tree, index, ord)?;
+        registry.insert(Tenant::new(ord, info, TenantState { schemas, buckets, next_bucket }));
+    }
+    Ok(())
+}
+
+type Buckets = BTreeMap<(TypeOrd, Day), crate::id::BucketOrd>;
+
+fn load_buckets(
+    tree: &Tree,
+    index: &Index,
+    tenant: crate::id::TenantOrd,
+) -> Result<(Buckets, u32), VaultError> {
+    let mut next = tree.read().next_bucket(tenant)?;
+    let mut buckets = Buckets::new();
+    let paths = tree.read().children(&keys::path::Path::tenant(tenant))?;
+    for path in paths {
+        let bucket = path.bucket;
+        next = next.max(bucket.value() + 1);
+        let (head, last) = {
+            let reader = tree.read();
+            (reader.bucket(tenant, bucket)?, reader.children(&path)?.last().map(|p| p.ord + 1))
+        };
+        buckets.insert((head.rtype, head.expire_day), bucket);
+        let next_page = last.unwrap_or(0).max(head.indexed_below.value());
+        tree.slots().register((tenant, bucket), next_page);
+        index.register(tree, (tenant, bucket))?;
+    }
+    Ok((buckets, next))
+}
+
+/// Lists again the versions that no run covers. Returns the slots of their pages that no row names.
+fn rebuild_tail(
+    tree: &Tree,
+    index: &Index,
+    tenant: &Tenant,
+    bucket: BucketId,
+    metrics: &Metrics,
+) -> Result<Vec<Kid>, VaultError> {
+    let (key, pages) = {
+        let reader = tree.read();
+        let below = reader.bucket(bucket.0, bucket.1)?.indexed_below.value();
+        let mut pages = Vec::new();
+        for path in reader.children(&keys::path::Path::bucket(bucket.0, bucket.1))? {
+            if path.ord >= below {
+                pages.extend(reader.page_state(&path)?.map(|state| (path, state)));
+            }
+        }
+        (reader.tenant(bucket.0)?.index, pages)
+    };
+    let mut unnamed = Vec::new();
+    for (path, (slots, dead)) in pages {
+        for slot in 0..slots {
+            let is_dead =
+                dead.get(usize::from(slot / 8)).is_some_and(|b| b & (1 << (slot % 8)) != 0);
+            let page = PageOrd::new(path.ord).unwrap_or_default();
+            let kid = Kid { tenant: bucket.0, bucket: bucket.1, page, slot };
+            let row = tree.store().get(&sealed::row_key(kid, 0))?;
+            let Some(row) = row.filter(|_| !is_dead) else {
+                if !is_dead {
+                    unnamed.push(kid);
+                }
+                continue;
+            };
+            let reader = tree.read();
+            let opened = reader
+                .dek(kid)
+                .map_err(VaultError::from)
+                .and_then(|dek| sealed::open(tree.store(), tree.vault(), kid, &dek, named(&row)));
+            match opened {
+                Ok(open) => {
+                    let schema = tenant.schema_of(open.version.rtype);
+                    let rtype = open.version.rtype;
+                    index.list(kid, &tokens_of(&key, rtype, schema.as_deref(), &open.fields));
+                }
+                Err(VaultError::Damaged(_)) => {
+                    metrics.damaged_rows.one();
+                    tracing::error!("a record row is damaged; it cannot be found by value");
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Ok(unnamed)
+}
+
+fn named(row: &[u8]) -> Option<(crate::id::RecordId, RecVer)> {
+    sealed::peek(row).map(|v| (v.record, v.rec_ver))
+}

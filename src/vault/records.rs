@@ -1,0 +1,540 @@
+//! Records: create, read, update, list, find.
+//!
+//! Invariants: a create or update is answered after its rows are durable; a new version, its pointer and the old
+//! version's erasure intent commit in one batch; a unique value is checked and stored under one lock; what a caller may
+//! not see in clear leaves here masked or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::core::{Core, Stripes, Vault};
+use super::error::VaultError;
+use super::fieldmap::FieldMap;
+use super::index::{Token, subject_token, token};
+use super::mask::masked;
+use super::registry::Tenant;
+use super::rows::{Intent, Pointer, Tombstone};
+use super::schema::Schema;
+use super::sealed::{self, OpenVersion, Version};
+use super::slug::Slug;
+use super::value::Value;
+use crate::authz::{ClassSet, CreateRecord, Permit, ReadRecord, UpdateRecord};
+use crate::class::ErasureReason;
+use crate::clock::UnixMillis;
+use crate::crypto::{IndexKey, random};
+use crate::id::{Day, FieldOrd, Kid, RecVer, RecordId, TypeOrd};
+use crate::keys::slots::{BucketId, Slot};
+use crate::keys::{KeyError, NewBucket};
+use crate::limits;
+use crate::store::Batch;
+
+/// The built-in record type of subjects.
+pub const SUBJECT: TypeOrd = TypeOrd(0);
+
+/// A record to create.
+pub struct NewRecord {
+    pub rtype: Slug,
+    /// `None`: the vault issues a new subject.
+    pub subject: Option<RecordId>,
+    pub fields: BTreeMap<String, Value>,
+}
+
+/// A change of a record.
+pub struct RecordChange {
+    pub record: RecordId,
+    /// The version that the caller knows.
+    pub etag: Option<RecVer>,
+    pub set: BTreeMap<String, Value>,
+    pub remove: Vec<String>,
+}
+
+/// What a reader asks for.
+#[derive(Clone, Debug, Default)]
+pub struct ReadSpec {
+    /// Names of the fields to return; `None` = all.
+    pub fields: Option<BTreeSet<String>>,
+    /// What for. Fields that name purposes are returned for those only.
+    pub purpose: Option<String>,
+}
+
+/// A record as its reader may see it.
+pub struct RecordView {
+    pub id: RecordId,
+    pub rtype: Slug,
+    pub subject: RecordId,
+    pub fields: BTreeMap<String, Value>,
+    pub version: RecVer,
+    pub created: UnixMillis,
+    pub updated: UnixMillis,
+    pub expires: Day,
+}
+
+/// A version as it is, before anyone's rights are applied.
+pub(super) struct Found {
+    pub pointer: Pointer,
+    pub open: OpenVersion,
+}
+
+impl Vault {
+    pub async fn create_record(
+        &self,
+        permit: &Permit<CreateRecord>,
+        tenant: &str,
+        new: NewRecord,
+    ) -> Result<RecordView, VaultError> {
+        let core = &*self.core;
+        let tenant = core.tenant(permit, tenant)?;
+        let schema = tenant.schema(&new.rtype)?;
+        let fields = schema.check(new.fields)?;
+        let now = core.clock.now();
+        let id = new_id();
+        let mut batch = Batch::default();
+        let subject = new.subject.unwrap_or_else(new_id);
+        let stripe = Stripes::<tokio::sync::RwLock<()>>::of(&subject.0);
+        let _subject_stays = core.subject_locks.at(stripe).read().await;
+        let mut tickets = Vec::new();
+        if new.subject.is_some() {
+            core.check_subject(&tenant, subject)?;
+        } else {
+            let map = subject_map(subject, now);
+            let version = (SUBJECT, subject, RecVer(1), 1);
+            let open = Day::OPEN_ENDED;
+            tickets.push(core.put_version(&tenant, version, open, &map, &mut batch).await?);
+        }
+        let map = FieldMap { subject, created: now, updated: now, fields };
+        let uniques = core.unique_tokens(&tenant, &schema, &map.fields)?;
+        let unique_tokens: Vec<Token> = uniques.iter().map(|(_, t)| t.clone()).collect();
+        let _unique = core.lock_unique(&unique_tokens).await;
+        core.check_unique(&tenant, &schema, &uniques, &map, None)?;
+        let expires = schema.retention().expiry_day(now);
+        let version = (schema.ord(), id, RecVer(1), schema.revision());
+        tickets.push(core.put_version(&tenant, version, expires, &map, &mut batch).await?);
+        core.commit_put(batch, &tickets).await?;
+        core.metrics.creates.one();
+        let spec = ReadSpec::default();
+        Ok(view(&schema, id, RecVer(1), expires, map, permit.clear(), &spec))
+    }
+
+    pub fn get_record(
+        &self,
+        permit: &Permit<ReadRecord>,
+        tenant: &str,
+        record: RecordId,
+        spec: &ReadSpec,
+    ) -> Result<RecordView, VaultError> {
+        let tenant = self.core.tenant(permit, tenant)?;
+        let found = self.core.find_record(&tenant, record)?;
+        self.core.metrics.reads.one();
+        self.core.view_of(&tenant, record, found, permit.clear(), spec)
+    }
+
+    pub async fn update_record(
+        &self,
+        permit: &Permit<UpdateRecord>,
+        tenant: &str,
+        change: RecordChange,
+    ) -> Result<RecordView, VaultError> {
+        let core = &*self.core;
+        let tenant = core.tenant(permit, tenant)?;
+        let held = core.lock_records(&[change.record]).await;
+        let Found { pointer, open } = core.find_record(&tenant, change.record)?;
+        if change.etag.is_some_and(|etag| etag != pointer.rec_ver) {
+            return Err(VaultError::Stale);
+        }
+        let schema = tenant.schema_of(pointer.rtype).ok_or(VaultError::NotFound("schema"))?;
+        let patch = schema.check_patch(change.set, &change.remove)?;
+        let now = core.clock.now();
+        let mut map = open.fields;
+        patch.apply(&mut map.fields)?;
+        map.updated = now;
+        let uniques = core.unique_tokens(&tenant, &schema, &map.fields)?;
+        let unique_tokens: Vec<Token> = uniques.iter().map(|(_, t)| t.clone()).collect();
+        let _unique = core.lock_unique(&unique_tokens).await;
+        core.check_unique(&tenant, &schema, &uniques, &map, Some(change.record))?;
+        let expires = schema.retention().expiry_day(map.created);
+        let rec_ver = RecVer(pointer.rec_ver.0 + 1);
+        let version = (schema.ord(), change.record, rec_ver, schema.revision());
+        let mut batch = Batch::default();
+        batch.expect(Pointer::key(tenant.ord, change.record), Some(pointer.encode()));
+        let ticket = core.put_version(&tenant, version, expires, &map, &mut batch).await?;
+        let intent = Intent {
+            kid: pointer.kid,
+            record: change.record,
+            rec_ver: pointer.rec_ver,
+            rtype: pointer.rtype,
+            reason: ErasureReason::Superseded,
+            requested: now,
+        };
+        batch.put(intent.key(), intent.encode());
+        core.commit_put(batch, &[ticket]).await?;
+        core.superseded.add(intent);
+        drop(held);
+        core.metrics.updates.one();
+        if schema.erases_old_versions_synchronously() {
+            self.erase_superseded(&tenant, pointer.kid).await?;
+        }
+        let spec = ReadSpec::default();
+        Ok(view(&schema, change.record, rec_ver, expires, map, permit.clear(), &spec))
+    }
+
+    /// Records of a tenant in the order of their ids, after `after`; with the last id that was looked at, if more follow.
+    pub fn list_records(
+        &self,
+        permit: &Permit<ReadRecord>,
+        tenant: &str,
+        rtype: Option<&Slug>,
+        after: Option<RecordId>,
+        page_size: usize,
+        spec: &ReadSpec,
+    ) -> Result<(Vec<RecordView>, Option<RecordId>), VaultError> {
+        let core = &*self.core;
+        let tenant = core.tenant(permit, tenant)?;
+        let wanted = rtype.map(|t| tenant.schema(t)).transpose()?.map(|s| s.ord());
+        let end = crate::keys::rows::prefix_end(&Pointer::prefix(tenant.ord));
+        let mut from = match after {
+            Some(after) => [Pointer::key(tenant.ord, after).as_slice(), &[0]].concat(),
+            None => Pointer::prefix(tenant.ord),
+        };
+        let (mut views, mut bytes) = (Vec::new(), 0);
+        loop {
+            let rows = core.tree.store().scan(&from, &end, limits::SCAN_PAGE_ROWS)?;
+            let more = rows.len() == limits::SCAN_PAGE_ROWS;
+            for row in rows {
+                let Some(id) = super::rows::record_in(&row.key) else { continue };
+                from = [row.key.as_slice(), &[0]].concat();
+                let pointer = Pointer::decode(&row.value);
+                let rtype = pointer.map_or(SUBJECT, |p| p.rtype);
+                if rtype == SUBJECT || wanted.is_some_and(|w| w != rtype) {
+                    continue;
+                }
+                match core.find_record(&tenant, id) {
+                    Ok(found) => {
+                        let fields = &found.open.fields.fields;
+                        bytes += fields.values().map(Value::encoded_len).sum::<usize>() + 200;
+                        views.push(core.view_of(&tenant, id, found, permit.clear(), spec)?);
+                    }
+                    // Erased meanwhile, or damaged: the others are served.
+                    Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
+                    Err(VaultError::Damaged(_)) => core.metrics.damaged_rows.one(),
+                    Err(e) => return Err(e),
+                }
+                if views.len() >= page_size || bytes >= limits::PAGE_BYTES {
+                    core.metrics.reads.add(views.len() as u64);
+                    return Ok((views, Some(id)));
+                }
+            }
+            if !more {
+                core.metrics.reads.add(views.len() as u64);
+                return Ok((views, None));
+            }
+        }
+    }
+
+    /// Records whose indexed field has exactly this value.
+    pub fn find_records(
+        &self,
+        permit: &Permit<ReadRecord>,
+        tenant: &str,
+        rtype: &Slug,
+        field: &str,
+        value: Value,
+        spec: &ReadSpec,
+    ) -> Result<Vec<RecordView>, VaultError> {
+        let core = &*self.core;
+        let tenant = core.tenant(permit, tenant)?;
+        let schema = tenant.schema(rtype)?;
+        let (def, value) = schema.check_query(field, value)?;
+        let may_compare = permit.clear().contains(def.class);
+        if !may_compare {
+            // Finding by a value would tell whom it belongs to.
+            return Err(VaultError::Forbidden);
+        }
+        let secrets = core.tree.read().tenant(tenant.ord)?;
+        let normal = value.normalised(def.kind);
+        let token = token(&secrets.index, schema.ord(), def.ord, &normal);
+        let found = core.lookup(&tenant, schema.ord(), &token, |map| {
+            map.fields.get(&def.ord).is_some_and(|v| v.matches(&value, def.kind))
+        })?;
+        core.metrics.reads.add(found.len() as u64);
+        found
+            .into_iter()
+            .take(limits::PAGE_SIZE_MAX)
+            .map(|f| core.view_of(&tenant, f.open.version.record, f, permit.clear(), spec))
+            .collect()
+    }
+}
+
+fn new_id() -> RecordId {
+    RecordId(uuid::Builder::from_random_bytes(random()).into_uuid().into_bytes())
+}
+
+/// What a subject's own record holds.
+pub(super) fn subject_map(subject: RecordId, now: UnixMillis) -> FieldMap {
+    FieldMap { subject, created: now, updated: now, fields: BTreeMap::new() }
+}
+
+impl Core {
+    /// A record's current version, or why there is none.
+    pub(super) fn find_record(
+        &self,
+        tenant: &Tenant,
+        record: RecordId,
+    ) -> Result<Found, VaultError> {
+        let found = self.find_any(tenant, record, "record")?;
+        if found.pointer.rtype == SUBJECT {
+            return Err(VaultError::NotFound("record"));
+        }
+        Ok(found)
+    }
+
+    /// A record's or subject's current version.
+    pub(super) fn find_any(
+        &self,
+        tenant: &Tenant,
+        record: RecordId,
+        what: &'static str,
+    ) -> Result<Found, VaultError> {
+        let store = self.tree.store();
+        let mut seen = None;
+        loop {
+            if self.is_erasing(record) {
+                return Err(VaultError::Erased(what));
+            }
+            let Some(row) = store.get(&Pointer::key(tenant.ord, record))? else {
+                let erased = store.get(&Tombstone::key(tenant.ord, record))?.is_some();
+                return Err(if erased {
+                    VaultError::Erased(what)
+                } else {
+                    VaultError::NotFound(what)
+                });
+            };
+            let pointer = Pointer::decode(&row).ok_or(VaultError::Damaged(what))?;
+            match self.open_at(pointer.kid, Some((record, pointer.rec_ver))) {
+                Ok(open) if open.version.rtype == pointer.rtype => {
+                    return Ok(Found { pointer, open });
+                }
+                // An update or erasure came between the pointer and the version: look again, once per new pointer.
+                _ if seen != Some(pointer) => seen = Some(pointer),
+                Ok(_) => return Err(VaultError::Damaged(what)),
+                Err(VaultError::Keys(KeyError::Gone)) => return Err(VaultError::Erased(what)),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Opens the version at a kid, key and rows under one view of the tree.
+    pub(super) fn open_at(
+        &self,
+        kid: Kid,
+        expected: Option<(RecordId, RecVer)>,
+    ) -> Result<OpenVersion, VaultError> {
+        let reader = self.tree.read();
+        let dek = reader.dek(kid)?;
+        sealed::open(self.tree.store(), self.vault(), kid, &dek, expected)
+    }
+
+    /// Fails unless the subject is there and not being erased.
+    pub(super) fn check_subject(
+        &self,
+        tenant: &Tenant,
+        subject: RecordId,
+    ) -> Result<(), VaultError> {
+        let found = self.find_any(tenant, subject, "subject")?;
+        if found.pointer.rtype == SUBJECT { Ok(()) } else { Err(VaultError::NotFound("subject")) }
+    }
+
+    /// The bucket of a record type and expiry day, made if there is none.
+    async fn bucket(
+        &self,
+        tenant: &Arc<Tenant>,
+        rtype: TypeOrd,
+        expires: Day,
+    ) -> Result<BucketId, VaultError> {
+        let present = |t: &Tenant| t.state().buckets.get(&(rtype, expires)).copied();
+        if let Some(bucket) = present(tenant) {
+            return Ok((tenant.ord, bucket));
+        }
+        let _held = tenant.making.lock().await;
+        if let Some(bucket) = present(tenant) {
+            return Ok((tenant.ord, bucket));
+        }
+        let next = tenant.state().next_bucket;
+        let bucket = crate::id::BucketOrd::new(next)
+            .ok_or(VaultError::Exhausted("no more retention buckets"))?;
+        let new = NewBucket { tenant: tenant.ord, bucket, rtype, expire_day: expires };
+        self.tree.add_bucket(new).await?;
+        self.index.register(&self.tree, (tenant.ord, bucket))?;
+        let mut state = tenant.state_mut();
+        state.next_bucket = next + 1;
+        state.buckets.insert((rtype, expires), bucket);
+        Ok((tenant.ord, bucket))
+    }
+
+    /// Takes a slot, seals a version under it, lists it in the index, and adds its rows to the batch.
+    pub(super) async fn put_version(
+        &self,
+        tenant: &Arc<Tenant>,
+        (rtype, record, rec_ver, schema_rev): (TypeOrd, RecordId, RecVer, u32),
+        expires: Day,
+        map: &FieldMap,
+        batch: &mut Batch,
+    ) -> Result<Slot, VaultError> {
+        let slot = loop {
+            let bucket = self.bucket(tenant, rtype, expires).await?;
+            match self.tree.take_slot(bucket).await {
+                // The bucket was killed meanwhile: a new one takes its place.
+                Err(KeyError::Closed) => tokio::task::yield_now().await,
+                other => break other?,
+            }
+        };
+        let version = Version { kid: slot.kid, record, rec_ver, rtype, schema_rev };
+        for (key, value) in sealed::seal(self.vault(), &version, &slot.dek, map)? {
+            batch.put(key, value);
+        }
+        let pointer = Pointer { kid: slot.kid, rec_ver, rtype };
+        batch.put(Pointer::key(tenant.ord, record), pointer.encode());
+        let secrets = self.tree.read().tenant(tenant.ord)?;
+        let schema = tenant.schema_of(rtype);
+        let tokens = tokens_of(&secrets.index, rtype, schema.as_deref(), map);
+        self.index.list(slot.kid, &tokens);
+        Ok(slot)
+    }
+
+    /// Commits a put. If it fails, its listings go again.
+    pub(super) async fn commit_put(&self, batch: Batch, slots: &[Slot]) -> Result<(), VaultError> {
+        let done = match self.tree.store().submit(batch) {
+            Ok(pending) => pending.await,
+            Err(e) => Err(e),
+        };
+        done.map(drop).map_err(|e| {
+            slots.iter().for_each(|s| self.index.unlist_tail(s.kid));
+            e.into()
+        })
+    }
+
+    /// Tokens of the unique fields that a record has.
+    pub(super) fn unique_tokens(
+        &self,
+        tenant: &Tenant,
+        schema: &Schema,
+        fields: &BTreeMap<FieldOrd, Value>,
+    ) -> Result<Vec<(FieldOrd, Token)>, VaultError> {
+        let unique = |ord: &FieldOrd| schema.field_by_ord(*ord).is_some_and(|d| d.unique);
+        if !fields.keys().any(unique) {
+            return Ok(Vec::new());
+        }
+        let secrets = self.tree.read().tenant(tenant.ord)?;
+        let values = schema.index_values(fields).into_iter().filter(|(ord, _)| unique(ord));
+        Ok(values.map(|(ord, v)| (ord, token(&secrets.index, schema.ord(), ord, &v))).collect())
+    }
+
+    /// Refuses a value that another live record has in a unique field. The caller holds the tokens' locks.
+    pub(super) fn check_unique(
+        &self,
+        tenant: &Tenant,
+        schema: &Schema,
+        uniques: &[(FieldOrd, Token)],
+        map: &FieldMap,
+        own: Option<RecordId>,
+    ) -> Result<(), VaultError> {
+        for (ord, token) in uniques {
+            let (Some(def), Some(value)) = (schema.field_by_ord(*ord), map.fields.get(ord)) else {
+                continue;
+            };
+            let found = self.lookup(tenant, schema.ord(), token, |other| {
+                other.fields.get(ord).is_some_and(|v| v.matches(value, def.kind))
+            })?;
+            let other = found.iter().map(|f| f.open.version.record).find(|r| Some(*r) != own);
+            if let Some(record) = other {
+                let field = def.name.as_str().to_owned();
+                return Err(VaultError::Duplicate { field, record });
+            }
+        }
+        Ok(())
+    }
+
+    /// Current versions that have a token and pass the comparison.
+    pub(super) fn lookup(
+        &self,
+        tenant: &Tenant,
+        rtype: TypeOrd,
+        token: &Token,
+        matches: impl Fn(&FieldMap) -> bool,
+    ) -> Result<Vec<Found>, VaultError> {
+        let candidates = self.index.find(&self.tree, &tenant.buckets(Some(rtype)), token)?;
+        let mut found = Vec::new();
+        for kid in candidates {
+            let Ok(Some(value)) = self.tree.store().get(&sealed::row_key(kid, 0)) else { continue };
+            let Some(version) = sealed::peek(&value) else { continue };
+            match self.find_any(tenant, version.record, "record") {
+                Ok(f) if f.pointer.kid == kid && matches(&f.open.fields) => found.push(f),
+                // Superseded, erased, or of another value: not what was looked for.
+                Ok(_) | Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
+                Err(VaultError::Damaged(_)) => self.metrics.damaged_rows.one(),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
+    }
+
+    fn view_of(
+        &self,
+        tenant: &Tenant,
+        record: RecordId,
+        found: Found,
+        clear: ClassSet,
+        spec: &ReadSpec,
+    ) -> Result<RecordView, VaultError> {
+        let rtype = found.pointer.rtype;
+        let schema = tenant.schema_of(rtype).ok_or(VaultError::NotFound("schema"))?;
+        let expires = schema.retention().expiry_day(found.open.fields.created);
+        let map = found.open.fields;
+        Ok(view(&schema, record, found.pointer.rec_ver, expires, map, clear, spec))
+    }
+}
+
+/// Tokens under which a version is listed: its subject's and those of its indexed fields.
+pub(super) fn tokens_of(
+    key: &IndexKey,
+    rtype: TypeOrd,
+    schema: Option<&Schema>,
+    map: &FieldMap,
+) -> Vec<Token> {
+    let mut tokens = vec![subject_token(key, map.subject)];
+    let values = schema.map(|s| s.index_values(&map.fields)).unwrap_or_default();
+    tokens.extend(values.iter().map(|(ord, v)| token(key, rtype, *ord, v)));
+    tokens
+}
+
+/// Applies a reader's rights and wishes to a version.
+fn view(
+    schema: &Schema,
+    id: RecordId,
+    version: RecVer,
+    expires: Day,
+    map: FieldMap,
+    clear: ClassSet,
+    spec: &ReadSpec,
+) -> RecordView {
+    let mut fields = BTreeMap::new();
+    for (ord, value) in map.fields {
+        let Some(def) = schema.field_by_ord(ord) else { continue };
+        let wanted = spec.fields.as_ref().is_none_or(|w| w.contains(def.name.as_str()));
+        let serves = spec.purpose.as_deref().map_or(def.purposes.is_empty(), |p| def.serves(p));
+        if !wanted || !serves {
+            continue;
+        }
+        let shown = if clear.contains(def.class) { Some(value) } else { masked(&value, def.mask) };
+        fields.extend(shown.map(|v| (def.name.as_str().to_owned(), v)));
+    }
+    RecordView {
+        id,
+        rtype: schema.type_name().clone(),
+        subject: map.subject,
+        fields,
+        version,
+        created: map.created,
+        updated: map.updated,
+        expires,
+    }
+}

@@ -1,0 +1,215 @@
+//! Tenants, schemas and buckets in memory, as their rows and nodes say.
+//!
+//! Invariants: what is registered is durable or in the committer's queue before anything that relies on it; a tenant's or
+//! schema's row is sealed under the tenant's K_meta and dies with the tenant.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::VaultError;
+use super::schema::Schema;
+use super::slug::Slug;
+use crate::clock::UnixMillis;
+use crate::crypto::{MetaKey, labels, open_in_place, seal_append};
+use crate::id::{BucketOrd, Day, TenantOrd, TypeOrd, VaultId};
+use crate::limits::ROW_BYTES_MAX;
+
+/// A tenant as its metadata row has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantInfo {
+    pub id: Slug,
+    pub display_name: String,
+    created_ms: i64,
+}
+
+impl TenantInfo {
+    pub fn new(id: Slug, display_name: String, created: UnixMillis) -> Self {
+        Self { id, display_name, created_ms: created.0 }
+    }
+
+    pub fn created(&self) -> UnixMillis {
+        UnixMillis(self.created_ms)
+    }
+}
+
+/// What changes of a tenant.
+#[derive(Default)]
+pub struct TenantState {
+    pub schemas: BTreeMap<Slug, Arc<Schema>>,
+    pub buckets: BTreeMap<(TypeOrd, Day), BucketOrd>,
+    pub next_bucket: u32,
+}
+
+/// A tenant.
+pub struct Tenant {
+    pub ord: TenantOrd,
+    pub info: TenantInfo,
+    state: RwLock<TenantState>,
+    /// Held while a bucket or schema of the tenant is made.
+    pub making: tokio::sync::Mutex<()>,
+}
+
+impl Tenant {
+    pub fn new(ord: TenantOrd, info: TenantInfo, state: TenantState) -> Self {
+        Self { ord, info, state: RwLock::new(state), making: tokio::sync::Mutex::new(()) }
+    }
+
+    pub fn state(&self) -> RwLockReadGuard<'_, TenantState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn state_mut(&self) -> RwLockWriteGuard<'_, TenantState> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn schema(&self, id: &Slug) -> Result<Arc<Schema>, VaultError> {
+        self.state().schemas.get(id).cloned().ok_or(VaultError::NotFound("schema"))
+    }
+
+    pub fn schema_of(&self, rtype: TypeOrd) -> Option<Arc<Schema>> {
+        self.state().schemas.values().find(|s| s.ord() == rtype).cloned()
+    }
+
+    /// The live buckets of a record type; of all types if none is given.
+    pub fn buckets(&self, rtype: Option<TypeOrd>) -> Vec<(TenantOrd, BucketOrd)> {
+        let state = self.state();
+        let wanted = state.buckets.iter().filter(|((t, _), _)| rtype.is_none_or(|r| r == *t));
+        wanted.map(|(_, b)| (self.ord, *b)).collect()
+    }
+}
+
+/// All tenants.
+#[derive(Default)]
+pub struct Registry {
+    tenants: RwLock<BTreeMap<Slug, Arc<Tenant>>>,
+    /// Held while a tenant is made.
+    pub making: tokio::sync::Mutex<()>,
+}
+
+impl Registry {
+    pub fn find(&self, id: &str) -> Result<Arc<Tenant>, VaultError> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.get(id).cloned().ok_or(VaultError::NotFound("tenant"))
+    }
+
+    pub fn all(&self) -> Vec<Arc<Tenant>> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.values().cloned().collect()
+    }
+
+    pub fn insert(&self, tenant: Tenant) -> Arc<Tenant> {
+        let tenant = Arc::new(tenant);
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        tenants.insert(tenant.info.id.clone(), tenant.clone());
+        tenant
+    }
+}
+
+/// A metadata row (docs/FORMAT.md §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meta {
+    Tenant,
+    Schema(TypeOrd),
+}
+
+const MAGIC: &[u8; 4] = b"LTM1";
+const HEADER: usize = 20;
+
+impl Meta {
+    fn parts(self) -> (u8, u32) {
+        match self {
+            Meta::Tenant => (1, 0),
+            Meta::Schema(rtype) => (2, u32::from(rtype.0)),
+        }
+    }
+
+    pub fn key(self, tenant: TenantOrd) -> Vec<u8> {
+        let (kind, id) = self.parts();
+        [b"m".as_slice(), &tenant.bytes(), &[kind], &id.to_be_bytes()].concat()
+    }
+
+    pub fn seal(
+        self,
+        vault: VaultId,
+        tenant: TenantOrd,
+        rev: u32,
+        key: &MetaKey,
+        json: &[u8],
+    ) -> Result<Vec<u8>, VaultError> {
+        let (kind, id) = self.parts();
+        let length = HEADER + 12 + json.len() + 16;
+        if length > ROW_BYTES_MAX {
+            return Err(VaultError::Exhausted("the metadata is too large"));
+        }
+        let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&(length as u32).to_be_bytes());
+        out.extend_from_slice(&tenant.bytes());
+        out.push(kind);
+        out.extend_from_slice(&id.to_be_bytes());
+        out.extend_from_slice(&rev.to_be_bytes());
+        let aad = labels::meta_aad(vault, &out);
+        seal_append(key.expose(), &aad, json, &mut out)
+            .map_err(|_| VaultError::Damaged("metadata"))?;
+        Ok(out)
+    }
+
+    /// Opens the row at this key.
+    pub fn open(
+        self,
+        vault: VaultId,
+        tenant: TenantOrd,
+        key: &MetaKey,
+        value: &[u8],
+    ) -> Result<Vec<u8>, VaultError> {
+        let damaged = || VaultError::Damaged("metadata");
+        let (kind, id) = self.parts();
+        let (header, sealed) = value.split_at_checked(HEADER).ok_or_else(damaged)?;
+        let length = u32::try_from(value.len()).map_err(|_| damaged())?.to_be_bytes();
+        let tenant = tenant.bytes();
+        let expected = [MAGIC.as_slice(), &length, &tenant, &[kind], &id.to_be_bytes()].concat();
+        if !header.starts_with(&expected) {
+            return Err(damaged());
+        }
+        let aad = labels::meta_aad(vault, header);
+        let mut sealed = sealed.to_vec();
+        let json = open_in_place(key.expose(), &aad, &mut sealed).map_err(|_| damaged())?;
+        Ok(json.to_vec())
+    }
+
+    /// Which metadata a key names.
+    pub fn of_key(key: &[u8]) -> Option<Self> {
+        match key.get(4..)? {
+            [1, 0, 0, 0, 0] => Some(Meta::Tenant),
+            [2, 0, 0, a, b] => Some(Meta::Schema(TypeOrd(u16::from_be_bytes([*a, *b])))),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_opens_only_as_itself() {
+        let (vault, tenant) = (VaultId([1; 16]), TenantOrd::of(2));
+        let key = MetaKey::generate();
+        let meta = Meta::Schema(TypeOrd(3));
+        let row = meta.seal(vault, tenant, 1, &key, b"{}").unwrap();
+        assert_eq!(meta.open(vault, tenant, &key, &row).unwrap(), b"{}");
+        assert_eq!(Meta::of_key(&meta.key(tenant)), Some(meta));
+        assert_eq!(Meta::of_key(&Meta::Tenant.key(tenant)), Some(Meta::Tenant));
+        assert!(Meta::Schema(TypeOrd(4)).open(vault, tenant, &key, &row).is_err());
+        assert!(meta.open(vault, TenantOrd::of(3), &key, &row).is_err());
+        assert!(meta.open(VaultId([2; 16]), tenant, &key, &row).is_err());
+        assert!(meta.open(vault, tenant, &MetaKey::generate(), &row).is_err());
+        for bit in 0..row.len() * 8 {
+            let mut bad = row.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(meta.open(vault, tenant, &key, &bad).is_err());
+        }
+        assert!(meta.seal(vault, tenant, 1, &key, &[b' '; 9000]).is_err());
+    }
+}

@@ -1,0 +1,177 @@
+//! Tenants and their schemas.
+//!
+//! Invariant: a schema that was answered is durable, and a record is never checked against one that is not.
+
+use std::sync::Arc;
+
+use super::core::Vault;
+use super::error::VaultError;
+use super::registry::{Meta, Tenant, TenantInfo, TenantState};
+use super::schema::{Schema, SchemaDraft};
+use super::slug::Slug;
+use crate::authz::{CreateTenant, Permit, ReadSchema, ReadTenants, WriteSchema};
+use crate::id::{TenantOrd, TypeOrd};
+use crate::keys::KeyError;
+use crate::limits;
+use crate::store::Batch;
+
+/// Bytes of a display name.
+const DISPLAY_NAME_MAX: usize = 200;
+
+impl Vault {
+    pub async fn create_tenant(
+        &self,
+        permit: &Permit<CreateTenant>,
+        id: Slug,
+        display_name: String,
+    ) -> Result<TenantInfo, VaultError> {
+        if permit.tenant().is_some() {
+            return Err(VaultError::Forbidden);
+        }
+        if display_name.len() > DISPLAY_NAME_MAX || display_name.chars().any(char::is_control) {
+            return Err(VaultError::Argument {
+                field: "tenant.display_name",
+                reason: "must be at most 200 bytes without control characters",
+            });
+        }
+        let core = &*self.core;
+        let _held = core.registry.making.lock().await;
+        let all = core.registry.all();
+        if all.iter().any(|t| t.info.id == id) {
+            return Err(VaultError::Exists("tenant"));
+        }
+        if all.len() >= limits::TENANTS_MAX {
+            return Err(VaultError::Exhausted("the vault has too many tenants"));
+        }
+        let next = all.iter().map(|t| t.ord.value() + 1).max().unwrap_or(0);
+        let ord = TenantOrd::new(next).ok_or(VaultError::Exhausted("no more tenants"))?;
+        let info = TenantInfo::new(id, display_name, core.clock.now());
+        let json = serde_json::to_vec(&info).map_err(|_| VaultError::Damaged("metadata"))?;
+        let added = core.tree.add_tenant(ord, |new| {
+            let row = Meta::Tenant.seal(core.vault(), ord, 1, &new.meta, &json);
+            let mut batch = Batch::default();
+            let row = row.map_err(|_| KeyError::Full("metadata"))?;
+            batch.put(Meta::Tenant.key(ord), row);
+            Ok(batch)
+        });
+        let (_, pending) = added.await?;
+        pending.await?;
+        core.registry.insert(Tenant::new(ord, info.clone(), TenantState::default()));
+        Ok(info)
+    }
+
+    pub fn get_tenant(
+        &self,
+        permit: &Permit<ReadTenants>,
+        tenant: &str,
+    ) -> Result<TenantInfo, VaultError> {
+        Ok(self.core.tenant(permit, tenant)?.info.clone())
+    }
+
+    /// The tenants that the permit's identity is bound to, by id, after `after`.
+    pub fn list_tenants(
+        &self,
+        permit: &Permit<ReadTenants>,
+        after: Option<&str>,
+        page_size: usize,
+    ) -> Vec<TenantInfo> {
+        let all = self.core.registry.all();
+        let wanted = all
+            .iter()
+            .map(|t| &t.info)
+            .filter(|i| permit.covers(i.id.as_str()) && after.is_none_or(|a| i.id.as_str() > a));
+        wanted.take(page_size).cloned().collect()
+    }
+
+    pub async fn create_schema(
+        &self,
+        permit: &Permit<WriteSchema>,
+        tenant: &str,
+        draft: SchemaDraft,
+    ) -> Result<Arc<Schema>, VaultError> {
+        let tenant = self.core.tenant(permit, tenant)?;
+        let _held = tenant.making.lock().await;
+        let (count, next) = {
+            let state = tenant.state();
+            if state.schemas.contains_key(draft.type_name.as_str()) {
+                return Err(VaultError::Exists("schema"));
+            }
+            let last = state.schemas.values().map(|s| s.ord().0).max().unwrap_or(0);
+            (state.schemas.len(), last.checked_add(1))
+        };
+        if count >= limits::SCHEMAS_MAX {
+            return Err(VaultError::Exhausted("the tenant has too many schemas"));
+        }
+        let ord = TypeOrd(next.ok_or(VaultError::Exhausted("no more record types"))?);
+        let schema =
+            Schema::create(draft, ord, self.core.clock.now()).map_err(VaultError::Schema)?;
+        self.store_schema(&tenant, schema).await
+    }
+
+    pub async fn update_schema(
+        &self,
+        permit: &Permit<WriteSchema>,
+        tenant: &str,
+        draft: SchemaDraft,
+    ) -> Result<Arc<Schema>, VaultError> {
+        let tenant = self.core.tenant(permit, tenant)?;
+        let _held = tenant.making.lock().await;
+        let present = {
+            let state = tenant.state();
+            state.schemas.get(draft.type_name.as_str()).cloned()
+        };
+        let present = present.ok_or(VaultError::NotFound("schema"))?;
+        let next = present.evolve(draft, self.core.clock.now()).map_err(VaultError::Schema)?;
+        if next == *present {
+            return Ok(present);
+        }
+        self.store_schema(&tenant, next).await
+    }
+
+    async fn store_schema(
+        &self,
+        tenant: &Tenant,
+        schema: Schema,
+    ) -> Result<Arc<Schema>, VaultError> {
+        let core = &*self.core;
+        let secrets = core.tree.read().tenant(tenant.ord)?;
+        let meta = Meta::Schema(schema.ord());
+        let json = schema.to_json();
+        let rev = schema.revision();
+        let row = meta.seal(core.vault(), tenant.ord, rev, &secrets.meta, &json)?;
+        drop(secrets);
+        let mut batch = Batch::default();
+        batch.put(meta.key(tenant.ord), row);
+        core.tree.store().submit(batch)?.await?;
+        let schema = Arc::new(schema);
+        tenant.state_mut().schemas.insert(schema.type_name().clone(), schema.clone());
+        Ok(schema)
+    }
+
+    pub fn get_schema(
+        &self,
+        permit: &Permit<ReadSchema>,
+        tenant: &str,
+        id: &Slug,
+    ) -> Result<Arc<Schema>, VaultError> {
+        self.core.tenant(permit, tenant)?.schema(id)
+    }
+
+    /// Schemas of a tenant by type, after `after`.
+    pub fn list_schemas(
+        &self,
+        permit: &Permit<ReadSchema>,
+        tenant: &str,
+        after: Option<&str>,
+        page_size: usize,
+    ) -> Result<Vec<Arc<Schema>>, VaultError> {
+        let tenant = self.core.tenant(permit, tenant)?;
+        let state = tenant.state();
+        let wanted = state
+            .schemas
+            .iter()
+            .filter(|(id, _)| after.is_none_or(|a| id.as_str() > a))
+            .map(|(_, s)| s.clone());
+        Ok(wanted.take(page_size).collect())
+    }
+}
