@@ -1,6 +1,8 @@
 //! Damaged files of the embedded engines: a precise refusal or the right rows, never a panic that escapes.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use lethe::store::StoreError;
@@ -137,4 +139,22 @@ fn flipped_bits_and_cuts_of_any_file_never_panic_outward() {
             "{name}: nothing was noticed: {tally:?}"
         );
     }
+}
+
+/// sled unwraps the names of its blob files while it opens: a name that is no text makes it panic, whatever the rest.
+#[test]
+fn a_panic_inside_sled_is_a_refusal() {
+    quiet_here();
+    let dir = tempfile::tempdir().unwrap();
+    filled(super::sled, dir.path());
+    let stray = dir
+        .path()
+        .join("blobs")
+        .join(OsStr::from_bytes(&[0xff, 0xfe]));
+    std::fs::write(&stray, b"").unwrap();
+    let refused = super::sled(dir.path()).err();
+    assert_eq!(
+        refused,
+        Some(StoreError::Damaged("sled panicked on its own files".into()))
+    );
 }

@@ -314,5 +314,10 @@ fn a_fault_at_each_step_of_a_rewrite_harms_neither_the_journal_nor_the_store() {
         }
         expected.remove(b"m1".as_slice());
         assert_eq!(copy, expected);
+        assert_eq!(
+            names(dir.path()),
+            ["0000000000000001.journal"],
+            "nothing is left behind"
+        );
     }
 }
