@@ -1,5 +1,5 @@
-//! Known input and output for `tests/preload.rs`, run under the preload library. Links nothing of the recorder.
-//! Arguments: what to do, the directory.
+//! Known input and output for `tests/preload.rs`, run under the preload library. Links nothing of
+//! the recorder. Arguments: what to do, the directory.
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -75,7 +75,7 @@ fn raw(dir: &Path) -> io::Result<()> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
-        .create(true)
+        .create_new(true)
         .open(dir.join("raw"))?;
     let fd = file.as_raw_fd();
     let iov = |b: &[u8]| libc::iovec {
@@ -120,7 +120,7 @@ fn names(dir: &Path) -> io::Result<()> {
 fn direct(dir: &Path) -> io::Result<()> {
     let file = OpenOptions::new()
         .write(true)
-        .create(true)
+        .create_new(true)
         .custom_flags(libc::O_DIRECT | libc::O_DSYNC)
         .open(dir.join("anchor"))?;
     let memory = vec![7u8; 12288];
@@ -185,7 +185,7 @@ fn mapped(dir: &Path) -> io::Result<()> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
-        .create(true)
+        .create_new(true)
         .open(dir.join("map"))?;
     file.set_len(4096)?;
     let access = libc::PROT_READ | libc::PROT_WRITE;

@@ -379,7 +379,8 @@ pub fn mapped(fd: c_int, offset: i64, len: usize) {
     });
 }
 
-/// In-kernel copies would go past the log; refused as by a file system that cannot, callers fall back to writes.
+/// In-kernel copies would go past the log; refused as by a file system that cannot, callers fall
+/// back to writes.
 pub fn refuses_copy(fd: c_int) -> bool {
     match Session::tracked(fd) {
         Some((mut session, _, _)) => session.fail(libc::EINVAL) < 0,
