@@ -131,7 +131,7 @@ fn a_saved_file_reads_back() {
         generation: 9,
         leaf_index: 77,
         signed_bytes: made.clone(),
-        signature: sign_for_test(SEED, &made).1,
+        signature: sign_for_test(SEED, &made).1.to_vec(),
         ..ErasureReceipt::default()
     };
     let text = json!({ "receipts": [receipt_json(&wire)] }).to_string();
