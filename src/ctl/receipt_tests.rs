@@ -14,9 +14,13 @@ fn key_of(seed: [u8; 32]) -> PublicKey {
 
 /// Kind 1 = record version 2, kind 4 = bucket 5; both of tenant 1, generation 9, leaf 77, level E1.
 fn bytes(kind: u8) -> Vec<u8> {
+    receipt_bytes(kind, RECORD)
+}
+
+pub(in crate::ctl) fn receipt_bytes(kind: u8, record: [u8; 16]) -> Vec<u8> {
     let unit = match kind {
         4 => sha256(&[b"VB1", &VAULT, &[0, 0, 1], &[0, 0, 5]]),
-        _ => sha256(&[b"VU1", &VAULT, &[0, 0, 1], &RECORD, &2_u64.to_be_bytes()]),
+        _ => sha256(&[b"VU1", &VAULT, &[0, 0, 1], &record, &2_u64.to_be_bytes()]),
     };
     let mut b = b"VE1".to_vec();
     b.extend(VAULT);
