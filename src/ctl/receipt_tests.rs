@@ -111,7 +111,8 @@ fn every_spoilt_byte_is_noticed() {
 
 #[test]
 fn what_stands_beside_the_signature_must_agree_with_it() {
-    let spoil: [(&str, fn(&mut Saved)); 5] = [
+    type Spoil = fn(&mut Saved);
+    let spoil: [(&str, Spoil); 5] = [
         ("level", |r| r.level = "E2_ALL_ANCHORS_SCRUBBED".into()),
         ("reason", |r| r.reason = "RETENTION".into()),
         ("generation", |r| r.generation = 10),
