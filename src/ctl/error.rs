@@ -134,6 +134,11 @@ impl CtlError {
             Self::Declined => ("DECLINED", self.to_string()),
             _ => ("FAILED", self.to_string()),
         };
+        // An error of the connection carries its next step in its text.
+        let (message, next) = match message.split_once("\n  next: ") {
+            Some((message, next)) => (message.to_owned(), Some(next.to_owned())),
+            None => (message, self.next().map(str::to_owned)),
+        };
         let violations: Vec<_> = self
             .violations()
             .into_iter()
@@ -144,7 +149,7 @@ impl CtlError {
             "message": message,
             "violations": violations,
             "resource": self.resource(),
-            "next": self.next(),
+            "next": next,
         }})
     }
 
@@ -341,6 +346,21 @@ mod tests {
         assert_eq!(
             json["error"]["next"],
             "correct the fields named above and try again"
+        );
+    }
+
+    #[test]
+    fn programs_get_the_next_step_of_a_connection_apart() {
+        let json = CtlError::from(ClientError::NoConfig).json();
+        assert_eq!(
+            json["error"]["message"],
+            "no client configuration was named"
+        );
+        assert!(
+            json["error"]["next"]
+                .as_str()
+                .unwrap()
+                .starts_with("pass --config FILE")
         );
     }
 
