@@ -185,15 +185,12 @@ pub(super) const ALERT_NEXT: &str = "the vault refused this client's certificate
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertificateParams, Issuer, KeyPair};
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use crate::client::testing::{Authority, SERVER_NAME, client, closed_port, serve, write};
+    use rcgen::KeyPair;
     use std::path::Path;
-    use tokio::net::TcpListener;
 
-    struct Made {
-        cert: String,
-        key: KeyPair,
+    async fn connect(folder: &Path, ours: &Authority, port: u16) -> Result<Channel, ClientError> {
+        channel(&ClientConfig::load(&client(folder, ours, ours, port))?).await
     }
 
     fn authority(name: &str) -> (Made, CertificateParams) {
@@ -291,8 +288,8 @@ mod tests {
     #[tokio::test]
     async fn files_that_hold_something_else_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        let (ca, params) = authority("ca");
-        let config = client(folder.path(), &ca, &params, 1);
+        let ca = Authority::new("ca");
+        let config = ClientConfig::load(&client(folder.path(), &ca, &ca, 1)).unwrap();
 
         write(folder.path(), "ca.pem", "not pem");
         let error = channel(&config).await.unwrap_err().to_string();
@@ -303,7 +300,7 @@ mod tests {
         let error = channel(&config).await.unwrap_err().to_string();
         assert!(error.contains("belong together"), "{error}");
 
-        fs::remove_file(folder.path().join("key.pem")).unwrap();
+        std::fs::remove_file(folder.path().join("key.pem")).unwrap();
         let error = channel(&config).await.unwrap_err().to_string();
         assert!(error.contains("private key") && error.contains("key.pem"), "{error}");
     }
