@@ -369,12 +369,9 @@ async fn a_stop_lets_calls_end_and_cuts_off_those_that_do_not() {
         let since = Instant::now();
         door.stop.take().unwrap().send(()).unwrap();
         in_time(&mut door.server).await.unwrap().unwrap();
-        assert_eq!(
-            since.elapsed() < shutdown,
-            ends_by_itself,
-            "{:?}",
-            since.elapsed()
-        );
+        let took = since.elapsed();
+        assert_eq!(took < shutdown, ends_by_itself, "{took:?}");
+        assert!(took < 10 * shutdown, "{took:?}");
         assert!(
             TcpStream::connect(door.addr).await.is_err(),
             "the socket is closed"
