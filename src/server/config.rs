@@ -468,6 +468,11 @@ tenants = ["*"]
                 "[limits]\ndeadline_secs = 61\n[store]",
                 "limits.deadline_secs: must be ",
             ),
+            (
+                "[store]",
+                "[limits]\ndeadline_secs = \"SECRET\"\n[store]",
+                "line 6, `deadline_secs`: expected u64",
+            ),
             ("[store]", "[stroe]", "unknown field `stroe`"),
         ];
         for (from, to, expected) in cases {
