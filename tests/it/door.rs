@@ -231,6 +231,15 @@ async fn older_tls_and_no_tls_are_refused_with_an_alert() {
         alert(50),
         "decode_error"
     );
+    // Also a peer that goes on talking gets the alert and an orderly end, not a reset that swallows the reason.
+    let mut talker = TcpStream::connect(door.addr).await.unwrap();
+    talker
+        .write_all(&[plain.as_slice(), &[0; 32 * 1024]].concat())
+        .await
+        .unwrap();
+    let mut heard = Vec::new();
+    in_time(talker.read_to_end(&mut heard)).await.unwrap();
+    assert_eq!(heard, alert(50));
     // The control: with TLS 1.3 offered, the same hello is answered by a handshake message.
     assert_eq!(answer(door.addr, &client_hello(&[3, 4]), 1).await, [22]);
 }
