@@ -1,47 +1,15 @@
 //! The daemon: arguments in, exit code out.
 
 use std::alloc::System;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
-use lethe::clock::{Clock, SystemClock};
-use lethe::server::{self, Config, DevDir, LogFormat, ServerError};
+use clap::Parser;
+use lethe::server;
 use zeroizing_alloc::ZeroAlloc;
 
 /// What is freed is wiped.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
-
-/// The Lethe daemon: an encrypted customer-data vault that can prove it forgot.
-#[derive(Parser)]
-#[command(version)]
-struct Args {
-    /// How log lines on standard error look.
-    #[arg(long, value_enum, global = true, default_value = "text")]
-    log_format: LogFormat,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Serve a vault.
-    Serve {
-        #[arg(long)]
-        config: PathBuf,
-    },
-    /// Make a vault for development, or reuse it, and serve it. Not for production.
-    Dev {
-        #[arg(long, default_value = "lethe-dev")]
-        dir: PathBuf,
-        /// A loopback address [default: 127.0.0.1:7443].
-        #[arg(long)]
-        listen: Option<SocketAddr>,
-    },
-}
 
 fn main() -> ExitCode {
     server::exit_code(server::harden().and_then(|()| start(Args::parse())))

@@ -1,0 +1,52 @@
+//! What `lethed` is told on its command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use super::{Config, DevDir, LogFormat, ServerError};
+use super::{block_on, health_only, log_to_stderr, say};
+use crate::clock::{Clock, SystemClock};
+
+/// The Lethe daemon: an encrypted customer-data vault that can prove it forgot.
+#[derive(Parser)]
+#[command(version)]
+pub struct Args {
+    /// How log lines on standard error look.
+    #[arg(long, value_enum, global = true, default_value = "text")]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Serve a vault.
+    Serve {
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Make a vault for development, or reuse it, and serve it. Not for production.
+    Dev {
+        #[arg(long, default_value = "lethe-dev")]
+        dir: PathBuf,
+        /// A loopback address [default: 127.0.0.1:7443].
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+    },
+}
+
+/// Runs the command and returns when the daemon has stopped.
+pub fn start(args: Args) -> Result<(), ServerError> {
+    log_to_stderr(args.log_format);
+    let (config, banner) = match args.command {
+        Command::Serve { config } => (Config::load(&config)?, String::new()),
+        Command::Dev { dir, listen } => {
+            let dev = DevDir::prepare(&dir, listen, SystemClock.now())?;
+            (dev.config.clone(), dev.banner())
+        }
+    };
+    block_on(config, Arc::new(SystemClock), health_only, |_| say(&banner))
+}
