@@ -22,10 +22,7 @@ const GETS: u64 = 10_000;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
-    let args: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|a| a != "--bench")
-        .collect();
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         ["load", engine, dir, rows] => load(engine, Path::new(dir), rows.parse()?),
@@ -85,11 +82,7 @@ fn load(engine: &str, dir: &Path, rows: u64) -> Outcome<()> {
 fn read(engine: &str, dir: &Path, rows: u64) -> Outcome<()> {
     let start = Instant::now();
     let store = Store::open(open(engine, dir)?, None, None)?;
-    println!(
-        "{engine}: opened in {:.1?}, resident {} MiB",
-        start.elapsed(),
-        resident_mib()?
-    );
+    println!("{engine}: opened in {:.1?}, resident {} MiB", start.elapsed(), resident_mib()?);
     let mut took: Vec<Duration> = Vec::new();
     for n in 0..GETS {
         let key = record_key(mix(n) % rows);
@@ -101,16 +94,8 @@ fn read(engine: &str, dir: &Path, rows: u64) -> Outcome<()> {
         }
     }
     took.sort();
-    let at = |percent: usize| {
-        took.get(took.len() * percent / 100)
-            .copied()
-            .unwrap_or_default()
-    };
-    println!(
-        "{engine}: random get p50 {:.1?}, p99 {:.1?}",
-        at(50),
-        at(99)
-    );
+    let at = |percent: usize| took.get(took.len() * percent / 100).copied().unwrap_or_default();
+    println!("{engine}: random get p50 {:.1?}, p99 {:.1?}", at(50), at(99));
     println!("{engine}: resident after the gets {} MiB", resident_mib()?);
     Ok(())
 }
@@ -118,13 +103,7 @@ fn read(engine: &str, dir: &Path, rows: u64) -> Outcome<()> {
 fn kid(n: u64) -> [u8; 10] {
     let page = PageOrd::new((n / 128) as u32).unwrap_or_default();
     let (tenant, bucket) = (TenantOrd::of(1), BucketOrd::of(1));
-    Kid {
-        tenant,
-        bucket,
-        page,
-        slot: (n % 128) as u8,
-    }
-    .bytes()
+    Kid { tenant, bucket, page, slot: (n % 128) as u8 }.bytes()
 }
 
 fn record_key(n: u64) -> Vec<u8> {
@@ -155,9 +134,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 fn resident_mib() -> Outcome<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line
-        .and_then(|l| l.split_whitespace().next())
-        .ok_or("no VmRSS")?;
+    let kib = line.and_then(|l| l.split_whitespace().next()).ok_or("no VmRSS")?;
     Ok(kib.parse::<u64>()? >> 10)
 }
 
@@ -165,11 +142,7 @@ fn bytes_under(dir: &Path) -> Outcome<u64> {
     let mut total = 0;
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        total += if path.is_dir() {
-            bytes_under(&path)?
-        } else {
-            path.metadata()?.len()
-        };
+        total += if path.is_dir() { bytes_under(&path)? } else { path.metadata()?.len() };
     }
     Ok(total)
 }

@@ -12,17 +12,6 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
-    server::exit_code(server::harden().and_then(|()| start(Args::parse())))
-}
-
-fn start(args: Args) -> Result<(), ServerError> {
-    server::log_to_stderr(args.log_format);
-    let (config, banner) = match args.command {
-        Command::Serve { config } => (Config::load(&config)?, String::new()),
-        Command::Dev { dir, listen } => {
-            let dev = DevDir::prepare(&dir, listen, SystemClock.now())?;
-            (dev.config.clone(), dev.banner())
-        }
-    };
-    server::block_on(config, Arc::new(SystemClock), server::health_only, |_| server::say(&banner))
+    // Before arguments are read: nothing of this process may ever be in a core file.
+    server::exit_code(server::harden().and_then(|()| server::start(server::Args::parse())))
 }

@@ -17,7 +17,12 @@ where
     C: FnMut() -> F,
     F: Future<Output = Result<Response<T>, Status>>,
 {
-    retry(call, |code| matches!(code, Code::Unavailable | Code::ResourceExhausted)).await
+    retry(call, |status| {
+        // A connection that breaks comes as UNKNOWN with a transport's error below it.
+        let broke = status.source().is_some_and(|e| e.is::<tonic::transport::Error>());
+        broke || matches!(status.code(), Code::Unavailable | Code::ResourceExhausted)
+    })
+    .await
 }
 
 /// Makes a call that changes something, again only after RESOURCE_EXHAUSTED: the vault was full and did nothing.

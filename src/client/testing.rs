@@ -43,10 +43,7 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let issuer = Issuer::from_params(&self.params, &self.key);
-        (
-            leaf.signed_by(&key, &issuer).unwrap().pem(),
-            key.serialize_pem(),
-        )
+        (leaf.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
     }
 
     /// A server that asks for a client certificate of this CA.
@@ -54,9 +51,7 @@ impl Authority {
         let (cert, key) = self.leaf(name);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap())
-            .unwrap();
+        roots.add(CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()).unwrap();
         let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])

@@ -238,14 +238,14 @@ fn next_of(status: &Status) -> &'static str {
 /// A server that does not like a certificate says so after the handshake, by a TLS alert on the first read. The HTTP/2
 /// layer keeps only the alert's text.
 fn broken_by_alert(status: &Status) -> bool {
-    let mut link = status.source();
-    while let Some(this) = link {
-        let io = this.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let inner = io.and_then(|e| e.downcast_ref::<rustls::Error>());
-        if matches!(inner, Some(rustls::Error::AlertReceived(_))) {
-            return true;
-        }
-        link = this.source();
+    transport_cause(status).is_some_and(|cause| cause.contains("received fatal alert"))
+}
+
+/// What broke the connection under a call; `None` if the vault itself answered.
+fn transport_cause(status: &Status) -> Option<String> {
+    let mut deepest = status.source()?;
+    while let Some(below) = deepest.source() {
+        deepest = below;
     }
     Some(deepest.to_string())
 }
@@ -313,16 +313,8 @@ mod tests {
     #[test]
     fn programs_get_the_next_step_of_a_connection_apart() {
         let json = CtlError::from(ClientError::NoConfig).json();
-        assert_eq!(
-            json["error"]["message"],
-            "no client configuration was named"
-        );
-        assert!(
-            json["error"]["next"]
-                .as_str()
-                .unwrap()
-                .starts_with("pass --config FILE")
-        );
+        assert_eq!(json["error"]["message"], "no client configuration was named");
+        assert!(json["error"]["next"].as_str().unwrap().starts_with("pass --config FILE"));
     }
 
     #[test]

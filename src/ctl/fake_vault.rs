@@ -9,7 +9,7 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::receipt::tests::receipt_bytes;
-use crate::crypto::verify::sign_for_test;
+use crate::crypto::sign_for_test;
 use crate::proto::v1::record_service_server::{RecordService, RecordServiceServer};
 use crate::proto::v1::schema_service_server::{SchemaService, SchemaServiceServer};
 use crate::proto::v1::tenant_service_server::{TenantService, TenantServiceServer};
@@ -66,10 +66,7 @@ fn violation(code: Code, field: &str, reason: &str) -> Status {
 
 /// What the real vault checks too, as far as the samples need it.
 fn check(state: &State, record: &Record) -> Result<(), Status> {
-    let schema = state
-        .schemas
-        .get(&record.schema)
-        .ok_or_else(|| Status::not_found("no schema"))?;
+    let schema = state.schemas.get(&record.schema).ok_or_else(|| Status::not_found("no schema"))?;
     for field in &schema.fields {
         let value = record.fields.get(&field.name).and_then(|v| v.kind.as_ref());
         match (value, field.kind()) {
@@ -77,11 +74,7 @@ fn check(state: &State, record: &Record) -> Result<(), Status> {
                 return Err(violation(Code::InvalidArgument, &field.name, "is required"));
             }
             (Some(Kind::StringValue(s)), FieldKind::Email) if !s.is_ascii() => {
-                return Err(violation(
-                    Code::InvalidArgument,
-                    &field.name,
-                    "has a malformed part",
-                ));
+                return Err(violation(Code::InvalidArgument, &field.name, "has a malformed part"));
             }
             _ => {}
         }
@@ -110,9 +103,7 @@ impl TenantService for FakeVault {
             return Err(Status::already_exists("the tenant exists"));
         }
         state.tenants.push(tenant.clone());
-        answer(CreateTenantResponse {
-            tenant: Some(tenant),
-        })
+        answer(CreateTenantResponse { tenant: Some(tenant) })
     }
 
     async fn get_tenant(&self, _: Request<GetTenantRequest>) -> Answer<GetTenantResponse> {
@@ -128,15 +119,9 @@ impl TenantService for FakeVault {
         let state = self.count("list_tenants");
         let tenants: Vec<_> = state.tenants.iter().skip(from).take(2).cloned().collect();
         let end = from + tenants.len();
-        let next_page_token = if end < state.tenants.len() {
-            end.to_string()
-        } else {
-            String::new()
-        };
-        answer(ListTenantsResponse {
-            tenants,
-            next_page_token,
-        })
+        let next_page_token =
+            if end < state.tenants.len() { end.to_string() } else { String::new() };
+        answer(ListTenantsResponse { tenants, next_page_token })
     }
 }
 
@@ -155,9 +140,7 @@ impl SchemaService for FakeVault {
         schema.name = format!("{}/schemas/{}", request.parent, request.schema_id);
         schema.revision = 1;
         state.schemas.insert(schema.name.clone(), schema.clone());
-        answer(CreateSchemaResponse {
-            schema: Some(schema),
-        })
+        answer(CreateSchemaResponse { schema: Some(schema) })
     }
 
     async fn update_schema(
@@ -166,36 +149,21 @@ impl SchemaService for FakeVault {
     ) -> Answer<UpdateSchemaResponse> {
         let mut schema = request.into_inner().schema.unwrap_or_default();
         let mut state = self.count("update_schema");
-        schema.revision = state
-            .schemas
-            .get(&schema.name)
-            .map_or(1, |s| s.revision + 1);
+        schema.revision = state.schemas.get(&schema.name).map_or(1, |s| s.revision + 1);
         state.schemas.insert(schema.name.clone(), schema.clone());
-        answer(UpdateSchemaResponse {
-            schema: Some(schema),
-        })
+        answer(UpdateSchemaResponse { schema: Some(schema) })
     }
 
     async fn get_schema(&self, request: Request<GetSchemaRequest>) -> Answer<GetSchemaResponse> {
         let state = self.count("get_schema");
         let schema = state.schemas.get(&request.into_inner().name).cloned();
         let schema = schema.ok_or_else(|| Status::not_found("no such schema"))?;
-        answer(GetSchemaResponse {
-            schema: Some(schema),
-        })
+        answer(GetSchemaResponse { schema: Some(schema) })
     }
 
     async fn list_schemas(&self, _: Request<ListSchemasRequest>) -> Answer<ListSchemasResponse> {
-        let schemas = self
-            .count("list_schemas")
-            .schemas
-            .values()
-            .cloned()
-            .collect();
-        answer(ListSchemasResponse {
-            schemas,
-            next_page_token: String::new(),
-        })
+        let schemas = self.count("list_schemas").schemas.values().cloned().collect();
+        answer(ListSchemasResponse { schemas, next_page_token: String::new() })
     }
 }
 
@@ -211,13 +179,8 @@ impl RecordService for FakeVault {
             state.busy -= 1;
             return Err(Status::resource_exhausted("too many writes wait"));
         }
-        if state
-            .breaks_after
-            .is_some_and(|n| state.calls["create_record"] > n)
-        {
-            return Err(Status::unavailable(
-                "the store stopped after a failed write",
-            ));
+        if state.breaks_after.is_some_and(|n| state.calls["create_record"] > n) {
+            return Err(Status::unavailable("the store stopped after a failed write"));
         }
         let mut record = request.record.unwrap_or_default();
         let id = uuid::Uuid::new_v4();
@@ -226,18 +189,14 @@ impl RecordService for FakeVault {
         record.etag = "1".to_owned();
         check(&state, &record)?;
         state.records.insert(record.name.clone(), record.clone());
-        answer(CreateRecordResponse {
-            record: Some(record),
-        })
+        answer(CreateRecordResponse { record: Some(record) })
     }
 
     async fn get_record(&self, request: Request<GetRecordRequest>) -> Answer<GetRecordResponse> {
         let state = self.count("get_record");
         let record = state.records.get(&request.into_inner().name).cloned();
         let record = record.ok_or_else(|| Status::not_found("no such record"))?;
-        answer(GetRecordResponse {
-            record: Some(record),
-        })
+        answer(GetRecordResponse { record: Some(record) })
     }
 
     async fn update_record(
@@ -262,9 +221,7 @@ impl RecordService for FakeVault {
         check(&state, &record)?;
         record.etag = (record.etag.parse::<u64>().unwrap_or(0) + 1).to_string();
         state.records.insert(record.name.clone(), record.clone());
-        answer(UpdateRecordResponse {
-            record: Some(record),
-        })
+        answer(UpdateRecordResponse { record: Some(record) })
     }
 
     async fn list_records(
@@ -276,23 +233,11 @@ impl RecordService for FakeVault {
         // Pages may be shorter than asked for.
         let size = usize::try_from(request.page_size).unwrap_or(0).min(25);
         let state = self.count("list_records");
-        let records: Vec<_> = state
-            .records
-            .values()
-            .skip(from)
-            .take(size)
-            .cloned()
-            .collect();
+        let records: Vec<_> = state.records.values().skip(from).take(size).cloned().collect();
         let end = from + records.len();
-        let next_page_token = if end < state.records.len() {
-            end.to_string()
-        } else {
-            String::new()
-        };
-        answer(ListRecordsResponse {
-            records,
-            next_page_token,
-        })
+        let next_page_token =
+            if end < state.records.len() { end.to_string() } else { String::new() };
+        answer(ListRecordsResponse { records, next_page_token })
     }
 
     async fn find_records(
@@ -314,13 +259,8 @@ impl RecordService for FakeVault {
     ) -> Answer<EraseRecordResponse> {
         let name = request.into_inner().name;
         let mut state = self.count("erase_record");
-        state
-            .records
-            .remove(&name)
-            .ok_or_else(|| Status::not_found("no such record"))?;
-        answer(EraseRecordResponse {
-            receipt: Some(receipt(&name)),
-        })
+        state.records.remove(&name).ok_or_else(|| Status::not_found("no such record"))?;
+        answer(EraseRecordResponse { receipt: Some(receipt(&name)) })
     }
 
     async fn batch_erase_records(

@@ -14,7 +14,9 @@ fn sample(name: &str) -> (Vec<Row>, Vec<Failure>, Plan) {
         schema_file::parse(&text(format!("{name}-customer.schema.toml"))).unwrap();
     let map = Mapping::parse(&text(format!("{name}-customers.mapping.toml"))).unwrap();
     assert_eq!(map.schema, schema_name);
-    let (file, _) = files::open_data(&folder.join(format!("{name}-customers.csv"))).unwrap();
+    let (file, size) = files::open_data(&folder.join(format!("{name}-customers.csv"))).unwrap();
+    assert!(size > 0);
+    let peek = Peek::of(&file);
     let mut reader = ReaderBuilder::new().flexible(true).has_headers(false).from_reader(file);
     let plan = map.plan(&schema, &header(&mut reader).unwrap()).unwrap();
     let (mut rows, mut failed, mut keys) = (Vec::new(), Vec::new(), HashMap::new());
@@ -84,9 +86,7 @@ fn rows_are_counted_as_an_editor_counts_lines() {
         let (file, _) = files::open_data(&path).unwrap();
         let peek = Peek::of(&file);
         let mut reader = ReaderBuilder::new().has_headers(false).from_reader(file);
-        let rows = reader
-            .byte_records()
-            .map(|raw| line_of(&raw.unwrap(), peek.as_ref()));
+        let rows = reader.byte_records().map(|raw| line_of(&raw.unwrap(), peek.as_ref()));
         assert_eq!(rows.collect::<Vec<_>>(), expected, "{text:?}");
     }
 }

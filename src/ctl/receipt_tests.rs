@@ -1,17 +1,12 @@
 //! Tests of receipts: a receipt made here to the letter of docs/FORMAT.md §7, then spoilt one claim at a time.
 
 use super::*;
-use crate::crypto::Signer;
+use crate::crypto::sign_for_test;
 
 const RECORD: [u8; 16] = [0x0a; 16];
 const VAULT: [u8; 16] = [0x0b; 16];
 
 const SEED: [u8; 32] = [3; 32];
-
-fn sign_for_test(seed: [u8; 32], message: &[u8]) -> ([u8; 32], [u8; 64]) {
-    let signer = Signer::from_seed(&seed).unwrap();
-    (signer.public_key(), signer.sign(message))
-}
 
 fn key_of(seed: [u8; 32]) -> PublicKey {
     PublicKey(sign_for_test(seed, b"").0)
@@ -25,7 +20,7 @@ fn bytes(kind: u8) -> Vec<u8> {
 pub(in crate::ctl) fn receipt_bytes(kind: u8, record: [u8; 16]) -> Vec<u8> {
     let unit = match kind {
         4 => sha256_parts(&[b"VB1", &VAULT, &[0, 0, 1], &[0, 0, 5]]),
-        _ => sha256_parts(&[b"VU1", &VAULT, &[0, 0, 1], &RECORD, &2_u64.to_be_bytes()]),
+        _ => sha256_parts(&[b"VU1", &VAULT, &[0, 0, 1], &record, &2_u64.to_be_bytes()]),
     };
     let mut b = b"VE1".to_vec();
     b.extend(VAULT);
@@ -136,7 +131,7 @@ fn a_saved_file_reads_back() {
         generation: 9,
         leaf_index: 77,
         signed_bytes: made.clone(),
-        signature: sign_for_test(SEED, &made).1.to_vec(),
+        signature: sign_for_test(SEED, &made).1,
         ..ErasureReceipt::default()
     };
     let text = json!({ "receipts": [receipt_json(&wire)] }).to_string();

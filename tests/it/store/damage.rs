@@ -18,10 +18,7 @@ fn filled(open: Open, dir: &Path) -> Model {
     for commit in 0..12_u64 {
         let mut writes = Vec::new();
         for n in 0..40 {
-            let (key, value) = (
-                numbered(b'r', (commit * 29 + n) % 400),
-                noise(n * commit, 200),
-            );
+            let (key, value) = (numbered(b'r', (commit * 29 + n) % 400), noise(n * commit, 200));
             model.insert(key.clone(), value.clone());
             writes.push((key, Some(value)));
         }
@@ -73,11 +70,7 @@ fn look(open: Open, dir: &Path, model: &Model) -> Seen {
         return Seen::Whole;
     }
     let written = |value: &Vec<u8>| (0..12 * 40).any(|seed| *value == noise(seed, 200));
-    if rows.values().all(written) {
-        Seen::Missing
-    } else {
-        Seen::Altered
-    }
+    if rows.values().all(written) { Seen::Missing } else { Seen::Altered }
 }
 
 fn copy_of(files: &[PathBuf]) -> tempfile::TempDir {
@@ -108,11 +101,7 @@ fn flipped_bits_and_cuts_of_any_file_never_panic_outward() {
         let dir = tempfile::tempdir().unwrap();
         let model = filled(open, dir.path());
         let files = files(dir.path());
-        assert_eq!(
-            look(open, copy_of(&files).path(), &model),
-            Seen::Whole,
-            "{name}"
-        );
+        assert_eq!(look(open, copy_of(&files).path(), &model), Seen::Whole, "{name}");
         let mut tally = BTreeMap::new();
         for (nth, file) in files.iter().enumerate() {
             let bytes = std::fs::read(file).unwrap();
@@ -134,10 +123,7 @@ fn flipped_bits_and_cuts_of_any_file_never_panic_outward() {
             }
         }
         eprintln!("{name}: {tally:?}");
-        assert!(
-            tally.contains_key("Refused"),
-            "{name}: nothing was noticed: {tally:?}"
-        );
+        assert!(tally.contains_key("Refused"), "{name}: nothing was noticed: {tally:?}");
     }
 }
 
@@ -147,14 +133,8 @@ fn a_panic_inside_sled_is_a_refusal() {
     quiet_here();
     let dir = tempfile::tempdir().unwrap();
     filled(super::sled, dir.path());
-    let stray = dir
-        .path()
-        .join("blobs")
-        .join(OsStr::from_bytes(&[0xff, 0xfe]));
+    let stray = dir.path().join("blobs").join(OsStr::from_bytes(&[0xff, 0xfe]));
     std::fs::write(&stray, b"").unwrap();
     let refused = super::sled(dir.path()).err();
-    assert_eq!(
-        refused,
-        Some(StoreError::Damaged("sled panicked on its own files".into()))
-    );
+    assert_eq!(refused, Some(StoreError::Damaged("sled panicked on its own files".into())));
 }

@@ -10,42 +10,22 @@ use std::time::Instant;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = std::env::temp_dir().join(format!("lethe-cost-{}", std::process::id()));
     let file = FileId(1);
-    let mut events = vec![Event::BaseFile {
-        file,
-        path: "a".into(),
-    }];
+    let mut events = vec![Event::BaseFile { file, path: "a".into() }];
     for i in 0..512u64 {
         let data = vec![i as u8 | 1; 4096].into();
-        events.push(Event::Write {
-            file,
-            offset: i * 4096,
-            mode: Mode::default(),
-            data,
-        });
+        events.push(Event::Write { file, offset: i * 4096, mode: Mode::default(), data });
         if i % 4 == 0 {
-            events.push(Event::SyncStart {
-                id: i,
-                file,
-                kind: SyncKind::Fsync,
-            });
+            events.push(Event::SyncStart { id: i, file, kind: SyncKind::Fsync });
             events.push(Event::SyncEnd { id: i, errno: 0 });
         }
     }
-    let log = Log {
-        roots: vec!["/d".into()],
-        events,
-        torn: false,
-    };
+    let log = Log { roots: vec!["/d".into()], events, torn: false };
     let mut images = CrashImages::new(&log, MetadataRule::Ext4Like);
     let points = crash_points(&log, 0, 0);
     let begun = Instant::now();
     for point in &points {
         images.materialise(*point, Variant::Random(*point as u64), &target)?;
     }
-    println!(
-        "{} images, {:?} each",
-        points.len(),
-        begun.elapsed() / points.len() as u32
-    );
+    println!("{} images, {:?} each", points.len(), begun.elapsed() / points.len() as u32);
     Ok(std::fs::remove_dir_all(&target)?)
 }

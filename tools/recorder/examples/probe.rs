@@ -65,11 +65,7 @@ fn standard(dir: &Path) -> io::Result<()> {
 
 /// What databases do through libc.
 fn raw(dir: &Path) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(dir.join("raw"))?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(dir.join("raw"))?;
     let fd = file.as_raw_fd();
     let iov = |b: &[u8]| libc::iovec { iov_base: b.as_ptr() as *mut _, iov_len: b.len() };
     let list = [iov(b"ab"), iov(b"cd")];
@@ -159,11 +155,7 @@ fn fork(dir: &Path) -> io::Result<()> {
 }
 
 fn mapped(dir: &Path) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(dir.join("map"))?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(dir.join("map"))?;
     file.set_len(4096)?;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping of an open file, never touched.

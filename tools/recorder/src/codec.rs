@@ -27,22 +27,12 @@ fn encode_body(event: &Event<Ident>, out: &mut Vec<u8>) {
     match event {
         Event::BaseDir { file, path } => put(out, 1, &[file.dev, file.ino], &[bytes(path)]),
         Event::BaseFile { file, path } => put(out, 2, &[file.dev, file.ino], &[bytes(path)]),
-        Event::Open {
-            file,
-            path,
-            flags,
-            created,
-        } => {
+        Event::Open { file, path, flags, created } => {
             let numbers = [file.dev, file.ino, u64::from(*flags), u64::from(*created)];
             put(out, 3, &numbers, &[bytes(path)]);
         }
         Event::Mkdir { file, path } => put(out, 4, &[file.dev, file.ino], &[bytes(path)]),
-        Event::Write {
-            file,
-            offset,
-            mode,
-            data,
-        } => {
+        Event::Write { file, offset, mode, data } => {
             let numbers = [file.dev, file.ino, *offset, u64::from(mode.bits())];
             put(out, 5, &numbers, &[data]);
         }
@@ -77,11 +67,7 @@ fn put(out: &mut Vec<u8>, kind: u8, numbers: &[u64], strings: &[&[u8]]) {
         out.extend_from_slice(&number.to_be_bytes());
     }
     for string in strings {
-        out.extend_from_slice(
-            &u32::try_from(string.len())
-                .unwrap_or(u32::MAX)
-                .to_be_bytes(),
-        );
+        out.extend_from_slice(&u32::try_from(string.len()).unwrap_or(u32::MAX).to_be_bytes());
         out.extend_from_slice(string);
     }
 }
@@ -117,10 +103,7 @@ impl<'a> Fields<'a> {
     }
 
     fn ident(&mut self) -> Option<Ident> {
-        Some(Ident {
-            dev: self.number()?,
-            ino: self.number()?,
-        })
+        Some(Ident { dev: self.number()?, ino: self.number()? })
     }
 
     fn string(&mut self) -> Option<&'a [u8]> {
@@ -138,93 +121,47 @@ pub fn decode(body: &[u8]) -> Option<Event<Ident>> {
     let (kind, rest) = body.split_first()?;
     let mut f = Fields(rest);
     let event = match kind {
-        1 => Event::BaseDir {
-            file: f.ident()?,
-            path: f.path()?,
-        },
-        2 => Event::BaseFile {
-            file: f.ident()?,
-            path: f.path()?,
-        },
+        1 => Event::BaseDir { file: f.ident()?, path: f.path()? },
+        2 => Event::BaseFile { file: f.ident()?, path: f.path()? },
         3 => {
             let (file, flags, created) = (f.ident()?, f.small()?, f.flag()?);
-            Event::Open {
-                file,
-                path: f.path()?,
-                flags,
-                created,
-            }
+            Event::Open { file, path: f.path()?, flags, created }
         }
-        4 => Event::Mkdir {
-            file: f.ident()?,
-            path: f.path()?,
-        },
+        4 => Event::Mkdir { file: f.ident()?, path: f.path()? },
         5 => Event::Write {
             file: f.ident()?,
             offset: f.number()?,
             mode: Mode::from_bits(u8::try_from(f.number()?).ok()?),
             data: Arc::from(f.string()?),
         },
-        6 => Event::Resize {
-            file: f.ident()?,
-            size: f.number()?,
-        },
-        7 => Event::Zero {
-            file: f.ident()?,
-            offset: f.number()?,
-            len: f.number()?,
-        },
-        8 => Event::SyncStart {
-            id: f.number()?,
-            file: f.ident()?,
-            kind: kind_of(f.number()?)?,
-        },
-        9 => Event::SyncEnd {
-            id: f.number()?,
-            errno: f.small()?,
-        },
+        6 => Event::Resize { file: f.ident()?, size: f.number()? },
+        7 => Event::Zero { file: f.ident()?, offset: f.number()?, len: f.number()? },
+        8 => Event::SyncStart { id: f.number()?, file: f.ident()?, kind: kind_of(f.number()?)? },
+        9 => Event::SyncEnd { id: f.number()?, errno: f.small()? },
         10 => {
             let exchange = f.flag()?;
-            Event::Rename {
-                from: f.path()?,
-                to: f.path()?,
-                exchange,
-            }
+            Event::Rename { from: f.path()?, to: f.path()?, exchange }
         }
-        11 => Event::Link {
-            file: f.ident()?,
-            path: f.path()?,
-        },
+        11 => Event::Link { file: f.ident()?, path: f.path()? },
         12 => Event::Unlink { path: f.path()? },
         13 => Event::Rmdir { path: f.path()? },
         14 => Event::Close { file: f.ident()? },
-        15 => Event::Mmap {
-            file: f.ident()?,
-            offset: f.number()?,
-            len: f.number()?,
-        },
+        15 => Event::Mmap { file: f.ident()?, offset: f.number()?, len: f.number()? },
         16 => Event::Fault {
             class: u8::try_from(f.number()?).ok()?,
             nth: f.number()?,
             errno: f.small()?,
         },
-        17 => Event::Unsupported {
-            what: String::from_utf8_lossy(f.string()?).into_owned(),
-        },
+        17 => Event::Unsupported { what: String::from_utf8_lossy(f.string()?).into_owned() },
         _ => return None,
     };
     f.0.is_empty().then_some(event)
 }
 
 fn kind_of(number: u64) -> Option<SyncKind> {
-    [
-        SyncKind::Fsync,
-        SyncKind::Fdatasync,
-        SyncKind::Range,
-        SyncKind::All,
-    ]
-    .into_iter()
-    .find(|kind| *kind as u64 == number)
+    [SyncKind::Fsync, SyncKind::Fdatasync, SyncKind::Range, SyncKind::All]
+        .into_iter()
+        .find(|kind| *kind as u64 == number)
 }
 
 #[cfg(test)]
@@ -232,78 +169,25 @@ mod tests {
     use super::*;
 
     fn samples() -> Vec<Event<Ident>> {
-        let (file, path) = (
-            Ident {
-                dev: 7,
-                ino: u64::MAX,
-            },
-            PathBuf::from("a/b"),
-        );
-        let mode = Mode {
-            dsync: true,
-            direct: false,
-            append: true,
-            base: true,
-        };
+        let (file, path) = (Ident { dev: 7, ino: u64::MAX }, PathBuf::from("a/b"));
+        let mode = Mode { dsync: true, direct: false, append: true, base: true };
         vec![
-            Event::BaseDir {
-                file,
-                path: path.clone(),
-            },
-            Event::BaseFile {
-                file,
-                path: path.clone(),
-            },
-            Event::Open {
-                file,
-                path: path.clone(),
-                flags: 0o102,
-                created: true,
-            },
-            Event::Mkdir {
-                file,
-                path: path.clone(),
-            },
-            Event::Write {
-                file,
-                offset: 5,
-                mode,
-                data: Arc::from(&b"xyz"[..]),
-            },
+            Event::BaseDir { file, path: path.clone() },
+            Event::BaseFile { file, path: path.clone() },
+            Event::Open { file, path: path.clone(), flags: 0o102, created: true },
+            Event::Mkdir { file, path: path.clone() },
+            Event::Write { file, offset: 5, mode, data: Arc::from(&b"xyz"[..]) },
             Event::Resize { file, size: 9 },
-            Event::Zero {
-                file,
-                offset: 1,
-                len: 2,
-            },
-            Event::SyncStart {
-                id: 3,
-                file,
-                kind: SyncKind::All,
-            },
+            Event::Zero { file, offset: 1, len: 2 },
+            Event::SyncStart { id: 3, file, kind: SyncKind::All },
             Event::SyncEnd { id: 3, errno: 5 },
-            Event::Rename {
-                from: path.clone(),
-                to: PathBuf::from("c"),
-                exchange: true,
-            },
-            Event::Link {
-                file,
-                path: path.clone(),
-            },
+            Event::Rename { from: path.clone(), to: PathBuf::from("c"), exchange: true },
+            Event::Link { file, path: path.clone() },
             Event::Unlink { path: path.clone() },
             Event::Rmdir { path },
             Event::Close { file },
-            Event::Mmap {
-                file,
-                offset: 4,
-                len: 8,
-            },
-            Event::Fault {
-                class: 1,
-                nth: 2,
-                errno: 28,
-            },
+            Event::Mmap { file, offset: 4, len: 8 },
+            Event::Fault { class: 1, nth: 2, errno: 28 },
             Event::Unsupported { what: "x".into() },
         ]
     }
@@ -313,10 +197,7 @@ mod tests {
         for event in samples() {
             let mut out = Vec::new();
             encode(&event, &mut out);
-            assert_eq!(
-                u32::from_be_bytes(out[..4].try_into().unwrap()) as usize,
-                out.len() - 4
-            );
+            assert_eq!(u32::from_be_bytes(out[..4].try_into().unwrap()) as usize, out.len() - 4);
             assert_eq!(decode(&out[4..]).as_ref(), Some(&event));
         }
     }

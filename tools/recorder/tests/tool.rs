@@ -11,22 +11,11 @@ use std::process::Command;
 
 #[test]
 fn faults_hit_the_nth_call_and_only_files_below_the_directory() {
-    let ok = [
-        "write 10",
-        "sync 0",
-        "write 10",
-        "sync 0",
-        "write 10",
-        "sync 0",
-        "rename 0",
-        "outside 0",
-    ];
+    let ok =
+        ["write 10", "sync 0", "write 10", "sync 0", "write 10", "sync 0", "rename 0", "outside 0"];
     let cases: &[(&str, &[(usize, &str)])] = &[
         ("write:2:ENOSPC", &[(2, "write errno 28")]),
-        (
-            "write:2:EIO:sticky",
-            &[(2, "write errno 5"), (4, "write errno 5")],
-        ),
+        ("write:2:EIO:sticky", &[(2, "write errno 5"), (4, "write errno 5")]),
         ("write:1:short", &[(0, "write 5")]),
         ("sync:3:EIO", &[(5, "sync errno 5")]),
         ("any:8:EIO", &[(6, "rename errno 5")]),
@@ -47,19 +36,11 @@ fn faults_hit_the_nth_call_and_only_files_below_the_directory() {
                 command.env_remove(LOG);
             }
             let out = String::from_utf8(command.output().unwrap().stdout).unwrap();
-            assert_eq!(
-                out.lines().collect::<Vec<_>>(),
-                expected,
-                "{fault}, logged: {logged}"
-            );
+            assert_eq!(out.lines().collect::<Vec<_>>(), expected, "{fault}, logged: {logged}");
             let lines = fs::read_to_string(&fired).unwrap().lines().count();
             assert_eq!(lines, changes.len(), "{fault}");
             if logged {
-                let faults = scene
-                    .lines()
-                    .iter()
-                    .filter(|l| l.starts_with("fault "))
-                    .count();
+                let faults = scene.lines().iter().filter(|l| l.starts_with("fault ")).count();
                 assert_eq!(faults, changes.len());
                 scene.assert_complete();
             } else {
@@ -69,10 +50,7 @@ fn faults_hit_the_nth_call_and_only_files_below_the_directory() {
     }
     let scene = Scene::new("fault-open");
     let mut command = scene.command(&target().join("examples/probe"));
-    command
-        .arg("fault")
-        .arg(&scene.dir)
-        .env(FAULT, "open:1:EMFILE");
+    command.arg("fault").arg(&scene.dir).env(FAULT, "open:1:EMFILE");
     assert_eq!(command.output().unwrap().stdout, b"open errno 24\n");
     assert!(!scene.dir.join("f").exists());
 }
@@ -84,12 +62,7 @@ fn wrong_settings_stop_the_process() {
     let cases = [(FAULT, Path::new("write:0:EIO")), (LOG, &inside)];
     for (name, value) in cases {
         let mut command = scene.command(&target().join("examples/probe"));
-        let out = command
-            .arg("continue")
-            .arg(&scene.dir)
-            .env(name, value)
-            .output()
-            .unwrap();
+        let out = command.arg("continue").arg(&scene.dir).env(name, value).output().unwrap();
         assert!(!out.status.success(), "{name}");
         assert!(!scene.dir.join("second").exists(), "{name}");
         let _ = fs::remove_file(&inside);
@@ -104,22 +77,12 @@ fn a_log_that_cannot_be_continued_is_refused() {
     let whole = fs::read(&scene.log).unwrap();
     let start = || {
         let mut command = scene.command(&target().join("examples/probe"));
-        command
-            .arg("continue")
-            .arg(&scene.dir)
-            .output()
-            .unwrap()
-            .status
-            .success()
+        command.arg("continue").arg(&scene.dir).output().unwrap().status.success()
     };
     fs::write(&scene.log, &whole[..whole.len() - 3]).unwrap();
     assert!(!start(), "cut off");
     let at = whole.windows(5).position(|w| w == b"/data").unwrap();
-    fs::write(
-        &scene.log,
-        [&whole[..at], b"/atad", &whole[at + 5..]].concat(),
-    )
-    .unwrap();
+    fs::write(&scene.log, [&whole[..at], b"/atad", &whole[at + 5..]].concat()).unwrap();
     assert!(!start(), "another directory");
     fs::write(&scene.log, &whole).unwrap();
     assert!(start());
@@ -146,38 +109,16 @@ fn the_command_line_records_rebuilds_and_exports() {
     assert!(cli(&image).status.success());
     let read = |dir: &Path| -> BTreeMap<PathBuf, Vec<u8>> {
         let files = fs::read_dir(dir).unwrap().map(|e| e.unwrap());
-        files
-            .map(|e| (e.file_name().into(), fs::read(e.path()).unwrap()))
-            .collect()
+        files.map(|e| (e.file_name().into(), fs::read(e.path()).unwrap())).collect()
     };
     assert_eq!(read(&out), read(&scene.dir));
-    assert!(
-        !cli(&image).status.success(),
-        "a directory that is not empty is left alone"
-    );
-    assert!(
-        cli(&["check".as_ref(), &scene.log, "--dir".as_ref(), &out])
-            .status
-            .success()
-    );
+    assert!(!cli(&image).status.success(), "a directory that is not empty is left alone");
+    assert!(cli(&["check".as_ref(), &scene.log, "--dir".as_ref(), &out]).status.success());
     fs::write(out.join("twin"), b"9").unwrap();
-    assert!(
-        !cli(&["check".as_ref(), &scene.log, "--dir".as_ref(), &out])
-            .status
-            .success()
-    );
+    assert!(!cli(&["check".as_ref(), &scene.log, "--dir".as_ref(), &out]).status.success());
     let history = scene.base.join("history");
-    let export = [
-        "history".as_ref(),
-        scene.log.as_path(),
-        "--out".as_ref(),
-        &history,
-    ];
+    let export = ["history".as_ref(), scene.log.as_path(), "--out".as_ref(), &history];
     assert!(cli(&export).status.success());
-    assert_eq!(
-        fs::read(&history).unwrap().len(),
-        3 * 17,
-        "three writes of one byte"
-    );
+    assert_eq!(fs::read(&history).unwrap().len(), 3 * 17, "three writes of one byte");
     assert!(cli(&["info".as_ref(), &scene.log]).status.success());
 }

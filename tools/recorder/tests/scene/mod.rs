@@ -20,34 +20,20 @@ impl Scene {
         let _ = fs::remove_dir_all(&base);
         fs::create_dir_all(base.join("data")).unwrap();
         let base = fs::canonicalize(&base).unwrap();
-        Scene {
-            dir: base.join("data"),
-            log: base.join("log"),
-            base,
-        }
+        Scene { dir: base.join("data"), log: base.join("log"), base }
     }
 
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command
-            .env("LD_PRELOAD", library())
-            .env("LETHE_REC_DIR", &self.dir);
+        command.env("LD_PRELOAD", library()).env("LETHE_REC_DIR", &self.dir);
         command.env("LETHE_REC_LOG", &self.log);
         command
     }
 
     pub fn probe(&self, what: &str) -> Output {
-        let out = self
-            .command(&target().join("examples/probe"))
-            .arg(what)
-            .arg(&self.dir)
-            .output();
+        let out = self.command(&target().join("examples/probe")).arg(what).arg(&self.dir).output();
         let out = out.unwrap();
-        assert!(
-            out.status.success(),
-            "{what}: {}",
-            String::from_utf8_lossy(&out.stderr)
-        );
+        assert!(out.status.success(), "{what}: {}", String::from_utf8_lossy(&out.stderr));
         out
     }
 
@@ -61,15 +47,8 @@ impl Scene {
     pub fn lines(&self) -> Vec<String> {
         let mut syncs = HashMap::new();
         let events = self.log().events;
-        let begin = events
-            .iter()
-            .position(|e| matches!(e, Event::SyncEnd { .. }))
-            .unwrap()
-            + 1;
-        events[begin..]
-            .iter()
-            .map(|event| line(event, &mut syncs))
-            .collect()
+        let begin = events.iter().position(|e| matches!(e, Event::SyncEnd { .. })).unwrap() + 1;
+        events[begin..].iter().map(|event| line(event, &mut syncs)).collect()
     }
 
     /// The rebuilt directory equals the real one.
@@ -92,10 +71,7 @@ impl Drop for Scene {
 }
 
 pub fn target() -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_lethe-recorder"))
-        .parent()
-        .unwrap()
-        .to_owned()
+    Path::new(env!("CARGO_BIN_EXE_lethe-recorder")).parent().unwrap().to_owned()
 }
 
 pub fn library() -> PathBuf {
@@ -107,33 +83,16 @@ pub fn line(event: &Event, syncs: &mut HashMap<u64, usize>) -> String {
     match event {
         Event::BaseDir { path, .. } => format!("basedir {}", path.display()),
         Event::BaseFile { file, path } => format!("base {} {}", file.0, path.display()),
-        Event::Open {
-            file,
-            path,
-            created,
-            ..
-        } => {
-            format!(
-                "{} {} {}",
-                if *created { "create" } else { "open" },
-                file.0,
-                path.display()
-            )
+        Event::Open { file, path, created, .. } => {
+            format!("{} {} {}", if *created { "create" } else { "open" }, file.0, path.display())
         }
         Event::Mkdir { file, path } => format!("mkdir {} {}", file.0, path.display()),
-        Event::Write {
-            file,
-            offset,
-            mode,
-            data,
-        } => {
+        Event::Write { file, offset, mode, data } => {
             let text = String::from_utf8_lossy(&data[..data.len().min(12)]).into_owned();
             let mut out = format!("write {} {offset} {text}", file.0);
-            for (flag, name) in [
-                (mode.dsync, " dsync"),
-                (mode.direct, " direct"),
-                (mode.append, " append"),
-            ] {
+            for (flag, name) in
+                [(mode.dsync, " dsync"), (mode.direct, " direct"), (mode.append, " append")]
+            {
                 out.push_str(if flag { name } else { "" });
             }
             out
