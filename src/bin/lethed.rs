@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use lethe::clock::{Clock, SystemClock};
-use lethe::server::{self, Config, DevDir, LogFormat, ServerError};
+use lethe::server::{self, Config, DevDir, LogFormat, Opening, ServerError};
 use zeroizing_alloc::ZeroAlloc;
 
 /// What is freed is wiped.
@@ -32,6 +32,9 @@ enum Command {
     Serve {
         #[arg(long)]
         config: PathBuf,
+        /// Make the vault first; refused where there is one.
+        #[arg(long)]
+        init: bool,
     },
     /// Make a vault for development, or reuse it, and serve it. Not for production.
     Dev {
@@ -49,12 +52,17 @@ fn main() -> ExitCode {
 
 fn start(args: Args) -> Result<(), ServerError> {
     server::log_to_stderr(args.log_format);
-    let (config, banner) = match args.command {
-        Command::Serve { config } => (Config::load(&config)?, String::new()),
+    let (config, opening, banner) = match args.command {
+        Command::Serve { config, init } => {
+            let opening = if init { Opening::New } else { Opening::Existing };
+            (Config::load(&config)?, opening, None)
+        }
         Command::Dev { dir, listen } => {
             let dev = DevDir::prepare(&dir, listen, SystemClock.now())?;
-            (dev.config.clone(), dev.banner())
+            (dev.config.clone(), Opening::Either, Some(dev.banner()))
         }
     };
-    server::block_on(config, Arc::new(SystemClock), server::health_only, |_| server::say(&banner))
+    server::block_on(config, opening, Arc::new(SystemClock), |up| {
+        banner.iter().for_each(|banner| server::say(&format!("{banner}\n{}", up.text())));
+    })
 }
