@@ -6,6 +6,8 @@
 mod config;
 mod error;
 mod retry;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tls;
 
 use std::time::Duration;

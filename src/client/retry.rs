@@ -1,5 +1,6 @@
 //! Which calls may be made again. Only two kinds are: reads, and calls that the vault refused before doing anything.
 
+use std::error::Error;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
@@ -10,13 +11,18 @@ use tonic::{Code, Response, Status};
 const ATTEMPTS_MAX: u32 = 4;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 
-/// Makes a call that changes nothing, again after UNAVAILABLE or RESOURCE_EXHAUSTED.
+/// Makes a call that changes nothing, again after UNAVAILABLE or RESOURCE_EXHAUSTED, or when the connection broke.
 pub async fn read<T, F, C>(call: C) -> Result<T, Status>
 where
     C: FnMut() -> F,
     F: Future<Output = Result<Response<T>, Status>>,
 {
-    retry(call, |code| matches!(code, Code::Unavailable | Code::ResourceExhausted)).await
+    retry(call, |status| {
+        // A connection that breaks comes as UNKNOWN with a transport's error below it.
+        let broke = status.source().is_some_and(|e| e.is::<tonic::transport::Error>());
+        broke || matches!(status.code(), Code::Unavailable | Code::ResourceExhausted)
+    })
+    .await
 }
 
 /// Makes a call that changes something, again only after RESOURCE_EXHAUSTED: the vault was full and did nothing.
@@ -26,10 +32,10 @@ where
     C: FnMut() -> F,
     F: Future<Output = Result<Response<T>, Status>>,
 {
-    retry(call, |code| code == Code::ResourceExhausted).await
+    retry(call, |status| status.code() == Code::ResourceExhausted).await
 }
 
-async fn retry<T, F, C>(mut call: C, again: fn(Code) -> bool) -> Result<T, Status>
+async fn retry<T, F, C>(mut call: C, again: fn(&Status) -> bool) -> Result<T, Status>
 where
     C: FnMut() -> F,
     F: Future<Output = Result<Response<T>, Status>>,
@@ -38,7 +44,7 @@ where
     loop {
         match call().await {
             Ok(response) => return Ok(response.into_inner()),
-            Err(status) if attempt < ATTEMPTS_MAX && again(status.code()) => {
+            Err(status) if attempt < ATTEMPTS_MAX && again(&status) => {
                 tokio::time::sleep(pause(attempt, RandomState::new().build_hasher().finish()))
                     .await;
                 attempt += 1;

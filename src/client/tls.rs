@@ -185,105 +185,43 @@ pub(super) const ALERT_NEXT: &str = "the vault refused this client's certificate
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertificateParams, Issuer, KeyPair};
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use crate::client::testing::{Authority, SERVER_NAME, client, closed_port, serve, write};
+    use rcgen::KeyPair;
     use std::path::Path;
-    use tokio::net::TcpListener;
 
-    struct Made {
-        cert: String,
-        key: KeyPair,
+    async fn connect(folder: &Path, ours: &Authority, port: u16) -> Result<Channel, ClientError> {
+        channel(&ClientConfig::load(&client(folder, ours, ours, port))?).await
     }
 
-    fn authority(name: &str) -> (Made, CertificateParams) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let cert = params.self_signed(&key).unwrap().pem();
-        (Made { cert, key }, params)
-    }
-
-    fn leaf(ca: &Made, params: &CertificateParams, name: &str) -> Made {
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let issuer = Issuer::from_params(params, &ca.key);
-        let cert = leaf.signed_by(&key, &issuer).unwrap().pem();
-        Made { cert, key }
-    }
-
-    fn write(folder: &Path, name: &str, text: &str) {
-        fs::write(folder.join(name), text).unwrap();
-        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    /// A client folder with an identity of `ca`; the port is where nobody or somebody listens.
-    fn client(folder: &Path, ca: &Made, params: &CertificateParams, port: u16) -> ClientConfig {
-        let made = leaf(ca, params, "client");
-        write(folder, "ca.pem", &ca.cert);
-        write(folder, "cert.pem", &made.cert);
-        write(folder, "key.pem", &made.key.serialize_pem());
-        let text = format!(
-            "endpoint = \"https://127.0.0.1:{port}\"\nca = \"ca.pem\"\ncert = \"cert.pem\"\n\
-             key = \"key.pem\"\nserver_name = \"vault.test\"\n"
-        );
-        ClientConfig::parse(&text, &folder.join("client.toml")).unwrap()
-    }
-
-    /// Accepts one connection and tries to handshake as `name` under `ca`.
-    async fn server(ca: &Made, params: &CertificateParams, name: &str) -> u16 {
-        let made = leaf(ca, params, name);
-        let chain = certificates(made.cert.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(made.key.serialize_pem().as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        tls.alpn_protocols = vec![b"h2".to_vec()];
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            let (tcp, _) = listener.accept().await.unwrap();
-            let accepted = tokio_rustls::TlsAcceptor::from(Arc::new(tls)).accept(tcp).await;
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            drop(accepted);
-        });
-        port
+    fn router() -> tonic::transport::server::Router {
+        let (_, health) = tonic_health::server::health_reporter();
+        tonic::transport::Server::builder().add_service(health)
     }
 
     #[tokio::test]
     async fn the_right_server_connects_and_the_wrong_ones_are_explained() {
         let folder = tempfile::tempdir().unwrap();
-        let (ca, params) = authority("ca");
-
-        let port = server(&ca, &params, "vault.test").await;
-        assert!(channel(&client(folder.path(), &ca, &params, port)).await.is_ok());
+        let ca = Authority::new("ca");
+        let port = serve(&ca, SERVER_NAME, router()).await;
+        assert!(connect(folder.path(), &ca, port).await.is_ok());
 
         // Another CA, and this CA made anew under its old name.
         for name in ["other", "ca"] {
-            let (other, other_params) = authority(name);
-            let port = server(&other, &other_params, "vault.test").await;
-            let error = channel(&client(folder.path(), &ca, &params, port)).await.unwrap_err();
+            let port = serve(&Authority::new(name), SERVER_NAME, router()).await;
+            let error = connect(folder.path(), &ca, port).await.unwrap_err();
             assert!(error.to_string().contains("not from the CA in `ca`"), "{error}");
         }
 
-        let port = server(&ca, &params, "else.test").await;
-        let error = channel(&client(folder.path(), &ca, &params, port)).await.unwrap_err();
+        let port = serve(&ca, "else.test", router()).await;
+        let error = connect(folder.path(), &ca, port).await.unwrap_err();
         assert!(error.to_string().contains("set `server_name`"), "{error}");
     }
 
     #[tokio::test]
     async fn nobody_listening_is_said_so() {
         let folder = tempfile::tempdir().unwrap();
-        let (ca, params) = authority("ca");
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = closed.local_addr().unwrap().port();
-        drop(closed);
-        let error = channel(&client(folder.path(), &ca, &params, port)).await.unwrap_err();
+        let port = closed_port().await;
+        let error = connect(folder.path(), &Authority::new("ca"), port).await.unwrap_err();
         assert!(matches!(error, ClientError::Unreachable { .. }));
         assert!(error.to_string().contains("start lethed"), "{error}");
     }
@@ -291,8 +229,8 @@ mod tests {
     #[tokio::test]
     async fn files_that_hold_something_else_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        let (ca, params) = authority("ca");
-        let config = client(folder.path(), &ca, &params, 1);
+        let ca = Authority::new("ca");
+        let config = ClientConfig::load(&client(folder.path(), &ca, &ca, 1)).unwrap();
 
         write(folder.path(), "ca.pem", "not pem");
         let error = channel(&config).await.unwrap_err().to_string();
@@ -303,7 +241,7 @@ mod tests {
         let error = channel(&config).await.unwrap_err().to_string();
         assert!(error.contains("belong together"), "{error}");
 
-        fs::remove_file(folder.path().join("key.pem")).unwrap();
+        std::fs::remove_file(folder.path().join("key.pem")).unwrap();
         let error = channel(&config).await.unwrap_err().to_string();
         assert!(error.contains("private key") && error.contains("key.pem"), "{error}");
     }

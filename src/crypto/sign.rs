@@ -41,6 +41,13 @@ pub fn verify_ed25519(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
     UnparsedPublicKey::new(&ED25519, public).verify(message, signature).is_ok()
 }
 
+/// The public key of `seed`, and its signature of `message`.
+#[cfg(test)]
+pub fn sign_for_test(seed: [u8; 32], message: &[u8]) -> ([u8; 32], Vec<u8>) {
+    let signer = Signer::from_seed(&seed).unwrap();
+    (signer.public_key(), signer.sign(message).to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

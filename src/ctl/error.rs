@@ -92,6 +92,11 @@ impl CtlError {
         for violation in self.violations() {
             let _ = write!(text, "\n  {}: {}", safe(&violation.field), safe(&violation.reason));
         }
+        if let Self::Call { status, .. } = self
+            && let Some(cause) = transport_cause(status)
+        {
+            let _ = write!(text, "\n  cause: {}", safe(&cause));
+        }
         if let Some(resource) = self.resource() {
             let _ = write!(text, "\n  resource: {}", safe(&resource));
         }
@@ -113,6 +118,11 @@ impl CtlError {
             Self::Declined => ("DECLINED", self.to_string()),
             _ => ("FAILED", self.to_string()),
         };
+        // An error of the connection carries its next step in its text.
+        let (message, next) = match message.split_once("\n  next: ") {
+            Some((message, next)) => (message.to_owned(), Some(next.to_owned())),
+            None => (message, self.next().map(str::to_owned)),
+        };
         let violations: Vec<_> = self
             .violations()
             .into_iter()
@@ -123,7 +133,7 @@ impl CtlError {
             "message": message,
             "violations": violations,
             "resource": self.resource(),
-            "next": self.next(),
+            "next": next,
         }})
     }
 
@@ -197,6 +207,10 @@ fn next_of(status: &Status) -> &'static str {
         return "the vault refused this client's certificate: check that it is from the vault's client CA, not \
                 expired and not revoked";
     }
+    if transport_cause(status).is_some() {
+        return "the connection broke: check lethed's log, and that it knows this client's certificate; whether a \
+                write took effect is unknown";
+    }
     match status.code() {
         Code::InvalidArgument | Code::OutOfRange => "correct the fields named above and try again",
         Code::NotFound => "check the name; what was erased is not found either",
@@ -221,18 +235,19 @@ fn next_of(status: &Status) -> &'static str {
     }
 }
 
-/// A server that does not like a certificate says so after the handshake, by a TLS alert on the first read.
+/// A server that does not like a certificate says so after the handshake, by a TLS alert on the first read. The HTTP/2
+/// layer keeps only the alert's text.
 fn broken_by_alert(status: &Status) -> bool {
-    let mut link = status.source();
-    while let Some(this) = link {
-        let io = this.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let inner = io.and_then(|e| e.downcast_ref::<rustls::Error>());
-        if matches!(inner, Some(rustls::Error::AlertReceived(_))) {
-            return true;
-        }
-        link = this.source();
+    transport_cause(status).is_some_and(|cause| cause.contains("received fatal alert"))
+}
+
+/// What broke the connection under a call; `None` if the vault itself answered.
+fn transport_cause(status: &Status) -> Option<String> {
+    let mut deepest = status.source()?;
+    while let Some(below) = deepest.source() {
+        deepest = below;
     }
-    false
+    Some(deepest.to_string())
 }
 
 fn lines_safe(text: &str) -> String {
@@ -293,6 +308,13 @@ mod tests {
         assert_eq!(json["error"]["code"], "INVALID_ARGUMENT");
         assert_eq!(json["error"]["violations"][1]["field"], "record.fields.email");
         assert_eq!(json["error"]["next"], "correct the fields named above and try again");
+    }
+
+    #[test]
+    fn programs_get_the_next_step_of_a_connection_apart() {
+        let json = CtlError::from(ClientError::NoConfig).json();
+        assert_eq!(json["error"]["message"], "no client configuration was named");
+        assert!(json["error"]["next"].as_str().unwrap().starts_with("pass --config FILE"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, IsTerminal, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -37,6 +37,21 @@ pub fn open_data(path: &Path) -> Result<(File, u64), CtlError> {
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     Ok((file, size))
+}
+
+/// A second look at a data file that is being streamed.
+pub struct Peek(File);
+
+impl Peek {
+    pub fn of(file: &File) -> Option<Self> {
+        file.try_clone().ok().map(Self)
+    }
+
+    /// Whether the byte at `offset` ends a line; false where the file cannot be read out of order, as a pipe.
+    pub fn is_line_feed(&self, offset: u64) -> bool {
+        let mut byte = [0];
+        self.0.read_exact_at(&mut byte, offset).is_ok() && byte == *b"\n"
+    }
 }
 
 /// One line from standard input without its line end; asks first when somebody types.

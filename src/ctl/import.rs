@@ -18,12 +18,13 @@ use tonic::{Code, Status};
 
 use super::cli::{Cli, ViewArgs};
 use super::error::{CtlError, code_name, is_general, violations};
+use super::files::{self, Peek};
 use super::mapping::{Mapping, Plan, Row};
 use super::names::TenantName;
 use super::output::{Out, note, someone_watches};
 use super::record::{find, mask};
 use super::tenant::get_schema;
-use super::{Done, connect, files, value};
+use super::{Done, connect, value};
 use crate::client::{Client, when_refused};
 use crate::proto::v1::{CreateRecordRequest, Record, UpdateRecordRequest, Value};
 
@@ -87,6 +88,7 @@ pub(super) async fn run(
     };
     let map = Mapping::parse(&files::read_text(mapping)?).map_err(|e| unfit(mapping, e))?;
     let (file, size) = files::open_data(data)?;
+    let peek = files::Peek::of(&file);
     let mut reader = ReaderBuilder::new()
         .delimiter(map.delimiter)
         .flexible(true)
@@ -105,7 +107,7 @@ pub(super) async fn run(
         purpose: purpose.to_owned(),
     };
     let bar = progress(size, out);
-    let tally = feed(reader, &plan, Arc::new(target), &bar).await?;
+    let tally = feed(reader, peek.as_ref(), &plan, Arc::new(target), &bar).await?;
     bar.finish_and_clear();
     report(tally, &plan, out)
 }
@@ -139,6 +141,7 @@ fn progress(size: u64, out: &Out) -> ProgressBar {
 /// Reads rows, keeps up to `FLIGHT_MAX` under way, and counts what became of them.
 async fn feed(
     mut reader: Reader<File>,
+    peek: Option<&Peek>,
     plan: &Plan,
     target: Arc<Target>,
     bar: &ProgressBar,
@@ -162,7 +165,7 @@ async fn feed(
             tally.stop = Some(Status::resource_exhausted("the file has too many rows"));
             break;
         }
-        let line = raw.position().map_or(0, csv::Position::line);
+        let line = line_of(&raw, peek);
         bar.set_position(reader.position().byte());
         match prepare(&raw, line, plan, target.key.as_deref(), &mut keys) {
             Ok(row) => {
@@ -179,6 +182,14 @@ async fn feed(
         land(Some(landed), &mut tally);
     }
     Ok(tally)
+}
+
+/// The line on which a row begins. Of a CR LF the csv crate takes the LF with the row after it, so a row that stands
+/// on an LF begins one line further down.
+fn line_of(raw: &ByteRecord, peek: Option<&Peek>) -> u64 {
+    raw.position().map_or(0, |at| {
+        at.line() + u64::from(peek.is_some_and(|file| file.is_line_feed(at.byte())))
+    })
 }
 
 type Landed = Result<(u64, Result<Outcome, Status>), tokio::task::JoinError>;

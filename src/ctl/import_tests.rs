@@ -14,12 +14,14 @@ fn sample(name: &str) -> (Vec<Row>, Vec<Failure>, Plan) {
         schema_file::parse(&text(format!("{name}-customer.schema.toml"))).unwrap();
     let map = Mapping::parse(&text(format!("{name}-customers.mapping.toml"))).unwrap();
     assert_eq!(map.schema, schema_name);
-    let (file, _) = files::open_data(&folder.join(format!("{name}-customers.csv"))).unwrap();
+    let (file, size) = files::open_data(&folder.join(format!("{name}-customers.csv"))).unwrap();
+    assert!(size > 0);
+    let peek = Peek::of(&file);
     let mut reader = ReaderBuilder::new().flexible(true).has_headers(false).from_reader(file);
     let plan = map.plan(&schema, &header(&mut reader).unwrap()).unwrap();
     let (mut rows, mut failed, mut keys) = (Vec::new(), Vec::new(), HashMap::new());
     for raw in reader.byte_records().map(Result::unwrap) {
-        let line = raw.position().unwrap().line();
+        let line = line_of(&raw, peek.as_ref());
         match prepare(&raw, line, &plan, map.key.as_deref(), &mut keys) {
             Ok(row) => rows.push(row),
             Err(failure) => failed.push(failure),
@@ -69,6 +71,24 @@ fn a_repeated_or_missing_key_is_found_before_any_call() {
         prepare(&latin, 3, &plan, None, &mut HashMap::new()).err().unwrap().reason,
         "is not UTF-8 text"
     );
+}
+
+#[test]
+fn rows_are_counted_as_an_editor_counts_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lines.csv");
+    for (text, expected) in [
+        ("a\nb\n\"c\nc\"\nd\n", vec![1, 2, 3, 5]),
+        ("a\r\nb\r\n\"c\r\nc\"\r\nd\r\n", vec![1, 2, 3, 5]),
+        ("a\r\nb\nc\r\nd", vec![1, 2, 3, 4]),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let (file, _) = files::open_data(&path).unwrap();
+        let peek = Peek::of(&file);
+        let mut reader = ReaderBuilder::new().has_headers(false).from_reader(file);
+        let rows = reader.byte_records().map(|raw| line_of(&raw.unwrap(), peek.as_ref()));
+        assert_eq!(rows.collect::<Vec<_>>(), expected, "{text:?}");
+    }
 }
 
 fn text(s: &str) -> Value {

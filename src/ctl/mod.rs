@@ -7,6 +7,8 @@ mod admin;
 mod cli;
 mod erase;
 mod error;
+#[cfg(test)]
+mod fake_vault;
 mod files;
 mod import;
 mod mapping;
@@ -15,6 +17,8 @@ mod output;
 mod receipt;
 mod record;
 mod schema_file;
+#[cfg(test)]
+mod story_tests;
 mod tenant;
 mod transform;
 mod value;
@@ -48,7 +52,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { exit::USAGE } else { exit::DONE };
         }
     };
-    match execute(&cli).await {
+    match execute(&cli, &mut Out::stdout(cli.output)).await {
         Ok(Done::Wholly) => exit::DONE,
         Ok(Done::Partly) => exit::PARTIAL,
         // Whoever reads has enough, as with `lethectl … | head`.
@@ -68,8 +72,7 @@ async fn connect(cli: &Cli) -> Result<Client, CtlError> {
     Ok(Client::connect(&ClientConfig::load(path)?, cli.timeout).await?)
 }
 
-async fn execute(cli: &Cli) -> Result<Done, CtlError> {
-    let out = &mut Out::stdout(cli.output);
+async fn execute(cli: &Cli, out: &mut Out) -> Result<Done, CtlError> {
     match &cli.command {
         Command::Receipt(command) => receipt::run(command, out),
         Command::Tenant(command) => tenant::tenants(&connect(cli).await?, command, out).await,

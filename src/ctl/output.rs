@@ -24,6 +24,23 @@ impl Out {
         Self { format, to: Box::new(io::stdout()) }
     }
 
+    /// Keeps what is printed.
+    #[cfg(test)]
+    pub(super) fn captured(format: Format) -> (Self, std::sync::Arc<std::sync::Mutex<Vec<u8>>>) {
+        struct Shared(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let kept = std::sync::Arc::default();
+        let to = Box::new(Shared(std::sync::Arc::clone(&kept)));
+        (Self { format, to }, kept)
+    }
+
     pub fn is_json(&self) -> bool {
         self.format == Format::Json
     }

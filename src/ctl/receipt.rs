@@ -301,4 +301,4 @@ fn millis(ms: i64) -> String {
 
 #[cfg(test)]
 #[path = "receipt_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,17 +1,12 @@
 //! Tests of receipts: a receipt made here to the letter of docs/FORMAT.md §7, then spoilt one claim at a time.
 
 use super::*;
-use crate::crypto::Signer;
+use crate::crypto::sign_for_test;
 
 const RECORD: [u8; 16] = [0x0a; 16];
 const VAULT: [u8; 16] = [0x0b; 16];
 
 const SEED: [u8; 32] = [3; 32];
-
-fn sign_for_test(seed: [u8; 32], message: &[u8]) -> ([u8; 32], [u8; 64]) {
-    let signer = Signer::from_seed(&seed).unwrap();
-    (signer.public_key(), signer.sign(message))
-}
 
 fn key_of(seed: [u8; 32]) -> PublicKey {
     PublicKey(sign_for_test(seed, b"").0)
@@ -19,9 +14,13 @@ fn key_of(seed: [u8; 32]) -> PublicKey {
 
 /// Kind 1 = record version 2, kind 4 = bucket 5; both of tenant 1, generation 9, leaf 77, level E1.
 fn bytes(kind: u8) -> Vec<u8> {
+    receipt_bytes(kind, RECORD)
+}
+
+pub(in crate::ctl) fn receipt_bytes(kind: u8, record: [u8; 16]) -> Vec<u8> {
     let unit = match kind {
         4 => sha256_parts(&[b"VB1", &VAULT, &[0, 0, 1], &[0, 0, 5]]),
-        _ => sha256_parts(&[b"VU1", &VAULT, &[0, 0, 1], &RECORD, &2_u64.to_be_bytes()]),
+        _ => sha256_parts(&[b"VU1", &VAULT, &[0, 0, 1], &record, &2_u64.to_be_bytes()]),
     };
     let mut b = b"VE1".to_vec();
     b.extend(VAULT);
@@ -106,7 +105,8 @@ fn every_spoilt_byte_is_noticed() {
 
 #[test]
 fn what_stands_beside_the_signature_must_agree_with_it() {
-    let spoil: [(&str, fn(&mut Saved)); 5] = [
+    type Spoil = fn(&mut Saved);
+    let spoil: [(&str, Spoil); 5] = [
         ("level", |r| r.level = "E2_ALL_ANCHORS_SCRUBBED".into()),
         ("reason", |r| r.reason = "RETENTION".into()),
         ("generation", |r| r.generation = 10),

@@ -104,7 +104,9 @@ pub(super) async fn schemas(
             }
             let (done, schema) = apply(&client, tenant, name.id(), schema).await?;
             let mut json = schema_json(&schema);
-            json["result"] = json!(done);
+            if let Some(object) = json.as_object_mut() {
+                object.insert("result".to_owned(), json!(done));
+            }
             out.json(&json)?;
             out.line(&format!("{done} {} (revision {})", schema.name, schema.revision))?;
         }

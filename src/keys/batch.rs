@@ -6,6 +6,7 @@
 //! After a failed write to the anchor nothing more is done until the vault is reopened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::KeyError;
@@ -190,6 +191,7 @@ impl Tree {
             source.promote_next()?;
         }
         self.metrics.generations.one();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(erased);
         // Hygiene: nobody waits for it, and recovery does it otherwise.
         drop(self.delete_old(generation, &outcome, &head, Some(&erased))?);
         Ok(erased)

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use super::KeyError;
 use super::anchor::{Anchor, Payload};
-use super::batch::Sabotage;
+use super::batch::{Erased, Sabotage};
 use super::cache::{Cached, NodeCache};
 use super::node::{Body, BucketHead, DirView, Entry, Leaf, Listing, Opened, dek_in, open};
 use super::path::{ChildKey, NodeKind, Path};
@@ -50,6 +50,8 @@ pub struct Tree {
     pub(super) journal_dir: Option<PathBuf>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stopped: AtomicBool,
+    /// The last completed batch: its level row may still wait for the committer.
+    pub(super) last: Mutex<Option<Erased>>,
     pub(super) sabotage: Sabotage,
 }
 

@@ -371,6 +371,11 @@ tenants = ["*"]
             ("\"GENERAL\"]", "\"SECRET\"]", "line 16, `clear`: "),
             ("[store]", "[limits]\nconnections = 0\n[store]", "limits.connections: must be 1 to "),
             ("[store]", "[limits]\ndeadline_secs = 61\n[store]", "limits.deadline_secs: must be "),
+            (
+                "[store]",
+                "[limits]\ndeadline_secs = \"SECRET\"\n[store]",
+                "line 6, `deadline_secs`: expected u64",
+            ),
             ("[store]", "[stroe]", "unknown field `stroe`"),
         ];
         for (from, to, expected) in cases {

@@ -5,6 +5,7 @@
 //! handshakes, streams, headers and the time of a call are bounded.
 
 mod accept;
+mod cli;
 mod config;
 mod deadline;
 mod dev;
@@ -15,6 +16,7 @@ mod run;
 mod tls;
 
 pub use accept::DoorLimits;
+pub use cli::{Args, Command, start};
 pub use config::{AnchorRequire, Config, ConfigProblem, EngineKind, KekSource, TlsFiles};
 pub use dev::{DEV_LISTEN, DevDir, DevProblem};
 pub use opening::{OpenProblem, Opening};

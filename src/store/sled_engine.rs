@@ -25,6 +25,9 @@ use super::{Engine, Row, StoreError};
 
 /// A quarter of it holds 127 of the greatest rows, where a leaf splits at the next touch once it has 17. Fixed for the
 /// life of a directory: sled refuses another one.
+///
+/// It costs memory: after benches/store_load had put in a million records, 1.2 GiB were resident with sled's default
+/// segment (512 KiB), 2.5 GiB with 1 MiB and 3.9 GiB with this one; redb took 0.3 GiB.
 const SEGMENT_BYTES: usize = 4 << 20;
 
 /// A sled directory.

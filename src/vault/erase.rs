@@ -65,7 +65,8 @@ pub enum Job {
 
 /// The handle of the eraser's thread.
 pub struct Eraser {
-    jobs: SyncSender<Job>,
+    /// `None` only while it is being dropped.
+    jobs: Option<SyncSender<Job>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -76,11 +77,11 @@ impl Eraser {
             .name("eraser".into())
             .spawn(move || Worker::new(core, start, queue).run())
             .map_err(|_| VaultError::Exhausted("no thread for the eraser"))?;
-        Ok(Self { jobs, thread: Mutex::new(Some(thread)) })
+        Ok(Self { jobs: Some(jobs), thread: Mutex::new(Some(thread)) })
     }
 
     fn send(&self, job: Job) -> Result<(), VaultError> {
-        self.jobs.try_send(job).map_err(|e| match e {
+        self.jobs.as_ref().ok_or(VaultError::Stopping)?.try_send(job).map_err(|e| match e {
             TrySendError::Full(_) => VaultError::Exhausted("too many erasures wait"),
             TrySendError::Disconnected(_) => VaultError::Stopping,
         })
@@ -89,13 +90,25 @@ impl Eraser {
     /// Finishes what waits and ends the thread.
     pub fn stop(&self) -> Result<(), VaultError> {
         let (done, finished) = std::sync::mpsc::channel();
-        let asked = self.jobs.send(Job::Stop(done)).map_err(|_| VaultError::Stopping);
+        let jobs = self.jobs.as_ref().ok_or(VaultError::Stopping)?;
+        let asked = jobs.send(Job::Stop(done)).map_err(|_| VaultError::Stopping);
         let outcome = asked.and_then(|()| finished.recv().map_err(|_| VaultError::Stopping)?);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|t| t.join().is_err()) {
             return Err(VaultError::Stopping);
         }
         outcome
+    }
+}
+
+impl Drop for Eraser {
+    /// Without a stop this is like a crash, but the thread is gone when it returns.
+    fn drop(&mut self) {
+        self.jobs = None;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|t| t.join().is_err()) {
+            tracing::error!("the eraser's thread panicked");
+        }
     }
 }
 

@@ -102,9 +102,13 @@ fn what_cannot_be_served_ends_with_a_precise_message() {
     let config = tmp.path().join("lethed.toml");
     std::fs::write(&config, "listen = \"127.0.0.1:0\"\nnonsense = 1\n").unwrap();
     let dir = tmp.path().to_str().unwrap();
+    let absent = tmp.path().join("absent");
     let cases: [(&[&str], &str); 4] = [
         (&["dev", "--dir", dir], "not empty, but pki/ca.pem is missing"),
-        (&["dev", "--listen", "0.0.0.0:0", "--dir", "x"], "loopback address only"),
+        (
+            &["dev", "--listen", "0.0.0.0:0", "--dir", absent.to_str().unwrap()],
+            "loopback address only",
+        ),
         (&["serve", "--config", config.to_str().unwrap()], "line 2, `nonsense`: unknown field"),
         (&["serve", "--config", "no-such-file"], "no-such-file: No such file"),
     ];

@@ -2,5 +2,8 @@
 
 mod daemon;
 mod door;
+mod house;
+mod model;
 mod peer;
 mod stage;
+mod store;

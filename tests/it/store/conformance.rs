@@ -21,32 +21,15 @@ fn on_all(check: fn(&dyn Engine)) {
 type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 fn puts(keys: &[&[u8]]) -> Writes {
-    keys.iter()
-        .map(|k| (k.to_vec(), Some(k.to_vec())))
-        .collect()
+    keys.iter().map(|k| (k.to_vec(), Some(k.to_vec()))).collect()
 }
 
 #[test]
 fn rows_come_in_byte_order_within_bounds_and_limit() {
     on_all(|engine| {
-        engine
-            .commit(&puts(&[
-                b"b",
-                b"a",
-                b"a\x00",
-                b"ab",
-                b"\xff\xff",
-                b"c",
-                b"\x00",
-            ]))
-            .unwrap();
+        engine.commit(&puts(&[b"b", b"a", b"a\x00", b"ab", b"\xff\xff", b"c", b"\x00"])).unwrap();
         let keys = |start: &[u8], end: &[u8], limit| -> Vec<Vec<u8>> {
-            engine
-                .scan(start, end, limit)
-                .unwrap()
-                .into_iter()
-                .map(|row| row.key)
-                .collect()
+            engine.scan(start, end, limit).unwrap().into_iter().map(|row| row.key).collect()
         };
         let all = keys(b"", &[0xff; 300], 100);
         let expected: [&[u8]; 7] = [b"\x00", b"a", b"a\x00", b"ab", b"b", b"c", b"\xff\xff"];
@@ -54,11 +37,7 @@ fn rows_come_in_byte_order_within_bounds_and_limit() {
         assert_eq!(keys(b"a", b"b", 100), [b"a".as_slice(), b"a\x00", b"ab"]);
         assert_eq!(keys(b"a", b"c", 2), [b"a".as_slice(), b"a\x00"]);
         assert_eq!(keys(b"a\x00", b"a\x01", 9), [b"a\x00".as_slice()]);
-        for nothing in [
-            keys(b"a", b"b", 0),
-            keys(b"b", b"b", 9),
-            keys(b"c", b"a", 9),
-        ] {
+        for nothing in [keys(b"a", b"b", 0), keys(b"b", b"b", 9), keys(b"c", b"a", 9)] {
             assert!(nothing.is_empty());
         }
     });
@@ -93,10 +72,7 @@ fn empty_and_greatest_values_and_keys_come_back_whole() {
         let big = noise(1, limits::ROW_BYTES_MAX);
         let key = noise(2, limits::KEY_BYTES_MAX);
         engine
-            .commit(&[
-                (b"empty".to_vec(), Some(vec![])),
-                (key.clone(), Some(big.clone())),
-            ])
+            .commit(&[(b"empty".to_vec(), Some(vec![])), (key.clone(), Some(big.clone()))])
             .unwrap();
         assert_eq!(engine.get(b"empty").unwrap(), Some(vec![]));
         assert_eq!(engine.get(&key).unwrap(), Some(big));
@@ -107,9 +83,7 @@ fn empty_and_greatest_values_and_keys_come_back_whole() {
 fn a_reader_sees_a_commit_whole_or_not_at_all() {
     on_all(|engine| {
         let write = |n: u64| -> Writes {
-            (0..20)
-                .map(|key| (numbered(b'r', key), Some(n.to_be_bytes().to_vec())))
-                .collect()
+            (0..20).map(|key| (numbered(b'r', key), Some(n.to_be_bytes().to_vec()))).collect()
         };
         engine.commit(&write(0)).unwrap();
         std::thread::scope(|scope| {
@@ -177,10 +151,7 @@ fn a_directory_that_cannot_be_made_is_an_error() {
         let file = dir.path().join("file");
         std::fs::write(&file, b"").unwrap();
         let refused = open(&file.join("store")).err();
-        assert!(
-            matches!(refused, Some(StoreError::Io(_))),
-            "{name}: {refused:?}"
-        );
+        assert!(matches!(refused, Some(StoreError::Io(_))), "{name}: {refused:?}");
     }
 }
 
@@ -196,14 +167,8 @@ fn the_greatest_rows_never_make_sled_start_a_blob() {
             .zip(&dice)
             .map(|(n, die)| match round % 3 {
                 // In order, then anywhere, then mostly gone, so that leaves split, grow and merge.
-                0 => (
-                    numbered(b'r', round * 100 + n),
-                    Some(noise(n, limits::ROW_BYTES_MAX)),
-                ),
-                1 => (
-                    numbered(b'r', u64::from(*die)),
-                    Some(noise(n, limits::ROW_BYTES_MAX)),
-                ),
+                0 => (numbered(b'r', round * 100 + n), Some(noise(n, limits::ROW_BYTES_MAX))),
+                1 => (numbered(b'r', u64::from(*die)), Some(noise(n, limits::ROW_BYTES_MAX))),
                 _ => (numbered(b'r', (round - 2) * 100 + n), None),
             })
             .collect();

@@ -1,6 +1,8 @@
 //! Damaged files of the embedded engines: a precise refusal or the right rows, never a panic that escapes.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use lethe::store::StoreError;
@@ -16,10 +18,7 @@ fn filled(open: Open, dir: &Path) -> Model {
     for commit in 0..12_u64 {
         let mut writes = Vec::new();
         for n in 0..40 {
-            let (key, value) = (
-                numbered(b'r', (commit * 29 + n) % 400),
-                noise(n * commit, 200),
-            );
+            let (key, value) = (numbered(b'r', (commit * 29 + n) % 400), noise(n * commit, 200));
             model.insert(key.clone(), value.clone());
             writes.push((key, Some(value)));
         }
@@ -71,11 +70,7 @@ fn look(open: Open, dir: &Path, model: &Model) -> Seen {
         return Seen::Whole;
     }
     let written = |value: &Vec<u8>| (0..12 * 40).any(|seed| *value == noise(seed, 200));
-    if rows.values().all(written) {
-        Seen::Missing
-    } else {
-        Seen::Altered
-    }
+    if rows.values().all(written) { Seen::Missing } else { Seen::Altered }
 }
 
 fn copy_of(files: &[PathBuf]) -> tempfile::TempDir {
@@ -106,11 +101,7 @@ fn flipped_bits_and_cuts_of_any_file_never_panic_outward() {
         let dir = tempfile::tempdir().unwrap();
         let model = filled(open, dir.path());
         let files = files(dir.path());
-        assert_eq!(
-            look(open, copy_of(&files).path(), &model),
-            Seen::Whole,
-            "{name}"
-        );
+        assert_eq!(look(open, copy_of(&files).path(), &model), Seen::Whole, "{name}");
         let mut tally = BTreeMap::new();
         for (nth, file) in files.iter().enumerate() {
             let bytes = std::fs::read(file).unwrap();
@@ -132,9 +123,18 @@ fn flipped_bits_and_cuts_of_any_file_never_panic_outward() {
             }
         }
         eprintln!("{name}: {tally:?}");
-        assert!(
-            tally.contains_key("Refused"),
-            "{name}: nothing was noticed: {tally:?}"
-        );
+        assert!(tally.contains_key("Refused"), "{name}: nothing was noticed: {tally:?}");
     }
+}
+
+/// sled unwraps the names of its blob files while it opens: a name that is no text makes it panic, whatever the rest.
+#[test]
+fn a_panic_inside_sled_is_a_refusal() {
+    quiet_here();
+    let dir = tempfile::tempdir().unwrap();
+    filled(super::sled, dir.path());
+    let stray = dir.path().join("blobs").join(OsStr::from_bytes(&[0xff, 0xfe]));
+    std::fs::write(&stray, b"").unwrap();
+    let refused = super::sled(dir.path()).err();
+    assert_eq!(refused, Some(StoreError::Damaged("sled panicked on its own files".into())));
 }

@@ -27,18 +27,11 @@ fn journal(dir: &Path) -> Box<dyn NodeSink> {
 /// Commits node rows until one fails; returns how many were acknowledged.
 fn load(store: &Store, rows: u64) -> u64 {
     let acknowledged = (0..rows)
-        .take_while(|n| {
-            store
-                .commit_blocking(put(&numbered(b'k', *n), &n.to_be_bytes()))
-                .is_ok()
-        })
+        .take_while(|n| store.commit_blocking(put(&numbered(b'k', *n), &n.to_be_bytes())).is_ok())
         .count() as u64;
     if acknowledged < rows {
         assert!(store.stopped());
-        assert_eq!(
-            store.commit_blocking(put(b"later", b"")),
-            Err(StoreError::Stopped)
-        );
+        assert_eq!(store.commit_blocking(put(b"later", b"")), Err(StoreError::Stopped));
         assert_eq!(store.get(b"later"), Ok(None), "reads go on");
     }
     acknowledged
@@ -63,15 +56,9 @@ fn a_failure_at_each_operation_in_turn_loses_nothing_acknowledged() {
                 let plan = Plan::new(vec![kind(n)]);
                 let rows: Arc<dyn Engine> = Arc::new(Memory::new());
                 let (engine, sink): (Arc<dyn Engine>, Box<dyn NodeSink>) = if in_sink {
-                    (
-                        rows.clone(),
-                        Box::new(FaultySink::new(journal(dir.path()), plan)),
-                    )
+                    (rows.clone(), Box::new(FaultySink::new(journal(dir.path()), plan)))
                 } else {
-                    (
-                        Arc::new(Faulty::new(rows.clone(), plan)),
-                        journal(dir.path()),
-                    )
+                    (Arc::new(Faulty::new(rows.clone(), plan)), journal(dir.path()))
                 };
                 let acknowledged = match Store::open(engine, Some(sink), None) {
                     Ok(store) => load(&store, ROWS),
@@ -100,15 +87,10 @@ fn whoever_waits_behind_a_failed_write_is_told_and_nothing_of_it_is_written() {
     let rows: Arc<dyn Engine> = Arc::new(Memory::new());
     let plan = Plan::new(vec![Fault::Write(1, io())]);
     let store = plain(Arc::new(Faulty::new(rows.clone(), plan)));
-    let waiting: Vec<_> = (0..3_000)
-        .map_while(|n| store.submit(put(&numbered(b'r', n), b"")).ok())
-        .collect();
+    let waiting: Vec<_> =
+        (0..3_000).map_while(|n| store.submit(put(&numbered(b'r', n), b"")).ok()).collect();
     let answers: Vec<_> = waiting.into_iter().map(|p| p.wait()).collect();
-    assert!(
-        answers
-            .iter()
-            .all(|a| *a == Err(io()) || *a == Err(StoreError::Stopped))
-    );
+    assert!(answers.iter().all(|a| *a == Err(io()) || *a == Err(StoreError::Stopped)));
     assert_eq!(answers[0], Err(io()));
     assert!(rows.scan(b"", &[0xff; 9], 9).unwrap().is_empty());
 }
@@ -178,19 +160,10 @@ fn a_lying_disk_and_damaged_reads_show_what_was_planned() {
         assert_eq!(scanned.into_iter().next().map(|row| row.value), got);
         got
     };
-    assert_eq!(
-        seen(Fault::FlipOnRead(b"a".to_vec(), 1, 0)),
-        Some(b"v`lue".to_vec())
-    );
-    assert_eq!(
-        seen(Fault::CutOnRead(b"a".to_vec(), 2)),
-        Some(b"va".to_vec())
-    );
+    assert_eq!(seen(Fault::FlipOnRead(b"a".to_vec(), 1, 0)), Some(b"v`lue".to_vec()));
+    assert_eq!(seen(Fault::CutOnRead(b"a".to_vec(), 2)), Some(b"va".to_vec()));
     assert_eq!(seen(Fault::HideOnRead(b"a".to_vec())), None);
-    assert_eq!(
-        seen(Fault::HideOnRead(b"z".to_vec())),
-        Some(b"value".to_vec())
-    );
+    assert_eq!(seen(Fault::HideOnRead(b"z".to_vec())), Some(b"value".to_vec()));
     assert_eq!((plan.writes(), plan.operations() - plan.reads()), (2, 2));
 }
 
@@ -220,11 +193,7 @@ fn a_failure_under_many_callers_loses_nothing_acknowledged_on_embedded_engines()
             assert!(store.stopped(), "{name}");
         }
         let engine = open(dir.path()).unwrap();
-        assert!(
-            !kept.is_empty() && kept.len() < 800,
-            "{name}: {}",
-            kept.len()
-        );
+        assert!(!kept.is_empty() && kept.len() < 800, "{name}: {}", kept.len());
         for (key, value) in kept {
             assert_eq!(engine.get(&key).unwrap(), Some(value), "{name}");
         }

@@ -31,29 +31,18 @@ fn reserve(dir: &Path) -> Option<(u64, u64)> {
 fn puts_stop_below_the_floor_and_vital_writes_pass() {
     let dir = tempfile::tempdir().unwrap();
     let free = Arc::new(AtomicU64::new(FLOOR));
-    let store = Store::open(
-        Arc::new(Memory::new()),
-        None,
-        Some(guarded(dir.path(), &free)),
-    )
-    .unwrap();
+    let store =
+        Store::open(Arc::new(Memory::new()), None, Some(guarded(dir.path(), &free))).unwrap();
     store.commit_blocking(put(b"a", b"1")).unwrap();
     free.store(FLOOR - 1, Ordering::SeqCst);
-    assert_eq!(
-        store.commit_blocking(put(b"b", b"1")),
-        Err(StoreError::DiskFull)
-    );
+    assert_eq!(store.commit_blocking(put(b"b", b"1")), Err(StoreError::DiskFull));
     assert_eq!(store.get(b"b").unwrap(), None);
     let mut vital = put(b"b", b"2");
     vital.urgency = Urgency::Vital;
     assert_eq!(store.commit_blocking(vital), Ok(2));
     assert!(!store.stopped());
     free.store(u64::MAX, Ordering::SeqCst);
-    assert_eq!(
-        store.commit_blocking(put(b"b", b"1")),
-        Err(StoreError::DiskFull),
-        "unknown"
-    );
+    assert_eq!(store.commit_blocking(put(b"b", b"1")), Err(StoreError::DiskFull), "unknown");
     free.store(FLOOR, Ordering::SeqCst);
     assert_eq!(store.commit_blocking(put(b"b", b"3")), Ok(3));
 }
@@ -91,10 +80,7 @@ fn a_reserve_of_the_wrong_size_or_full_of_holes_is_replaced_and_a_full_disk_star
     let free = Arc::new(AtomicU64::new(10 * FLOOR));
     for len in [0, RESERVE] {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::File::create(dir.path().join("reserve"))
-            .unwrap()
-            .set_len(len)
-            .unwrap();
+        std::fs::File::create(dir.path().join("reserve")).unwrap().set_len(len).unwrap();
         guarded(dir.path(), &free);
         let (len, allocated) = reserve(dir.path()).unwrap();
         assert!(len == RESERVE && allocated >= RESERVE);

@@ -23,17 +23,14 @@ fn open(dir: &Path) -> Journal {
 }
 
 fn write(journal: &mut Journal, key: &[u8], value: Option<&[u8]>) {
-    journal
-        .append(&[&(key.to_vec(), value.map(<[u8]>::to_vec))])
-        .unwrap();
+    journal.append(&[&(key.to_vec(), value.map(<[u8]>::to_vec))]).unwrap();
     journal.sync().unwrap();
 }
 
 fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir.join("journal")).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<_> =
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -70,10 +67,7 @@ fn the_newest_value_of_each_row_is_found_also_after_a_reopen() {
     ];
     assert_eq!(Journal::load(dir.path(), VAULT), Ok(Model::from(expected)));
     let lookup = |key: &[u8]| Journal::lookup(dir.path(), VAULT, key).unwrap();
-    assert_eq!(
-        (lookup(b"k1"), lookup(b"k3")),
-        (Some(b"new".to_vec()), None)
-    );
+    assert_eq!((lookup(b"k1"), lookup(b"k3")), (Some(b"new".to_vec()), None));
     assert!(!journal.wants_compaction());
 }
 
@@ -82,21 +76,12 @@ fn another_vaults_journal_and_a_cut_header_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     three_rows(dir.path());
     let other = VaultId([2; 16]);
-    assert!(matches!(
-        Journal::load(dir.path(), other),
-        Err(StoreError::Damaged(_))
-    ));
-    assert!(matches!(
-        Journal::open(dir.path(), other, nodes),
-        Err(StoreError::Damaged(_))
-    ));
+    assert!(matches!(Journal::load(dir.path(), other), Err(StoreError::Damaged(_))));
+    assert!(matches!(Journal::open(dir.path(), other, nodes), Err(StoreError::Damaged(_))));
     let whole = std::fs::read(only_file(dir.path())).unwrap();
     for len in 0..22 {
         std::fs::write(only_file(dir.path()), &whole[..len]).unwrap();
-        assert!(matches!(
-            Journal::open(dir.path(), VAULT, nodes),
-            Err(StoreError::Damaged(_))
-        ));
+        assert!(matches!(Journal::open(dir.path(), VAULT, nodes), Err(StoreError::Damaged(_))));
     }
 }
 
@@ -119,21 +104,13 @@ fn a_tail_torn_at_any_byte_is_cut_and_the_cut_is_remembered_until_a_rewrite() {
                 continue;
             }
             std::fs::write(only_file(dir.path()), &bytes).unwrap();
-            assert_eq!(
-                Journal::load(dir.path(), VAULT).unwrap(),
-                rest,
-                "{torn_by} at {len}"
-            );
+            assert_eq!(Journal::load(dir.path(), VAULT).unwrap(), rest, "{torn_by} at {len}");
             let mut journal = open(dir.path());
             let cut = len > before || torn_by == "zeros";
             assert_eq!(journal.wants_compaction(), cut, "{torn_by} at {len}");
             drop(journal);
             journal = open(dir.path());
-            assert_eq!(
-                journal.wants_compaction(),
-                cut,
-                "forgotten: {torn_by} at {len}"
-            );
+            assert_eq!(journal.wants_compaction(), cut, "forgotten: {torn_by} at {len}");
             write(&mut journal, b"v", Some(&noise(1, 100)));
             drop(journal);
             assert_eq!(Journal::load(dir.path(), VAULT).unwrap(), full);
@@ -159,10 +136,7 @@ fn a_flipped_bit_ends_the_journal_before_its_frame() {
         bytes[bit / 8] ^= 1 << (bit % 8);
         std::fs::write(only_file(dir.path()), &bytes).unwrap();
         // The state up to the frame with the bit is that of a file cut at that byte.
-        assert_eq!(
-            &Journal::load(dir.path(), VAULT).unwrap(),
-            &states[&(bit / 8)]
-        );
+        assert_eq!(&Journal::load(dir.path(), VAULT).unwrap(), &states[&(bit / 8)]);
     }
 }
 
@@ -176,12 +150,7 @@ fn a_rewrite_keeps_the_rows_drops_the_history_and_takes_the_place() {
     let model = Journal::load(dir.path(), VAULT).unwrap();
     let (bytes, live) = journal.bytes();
     assert!(bytes > 100 * live);
-    let rows = model.iter().map(|(k, v)| {
-        Ok(Row {
-            key: k.clone(),
-            value: v.clone(),
-        })
-    });
+    let rows = model.iter().map(|(k, v)| Ok(Row { key: k.clone(), value: v.clone() }));
     journal.compact(rows).unwrap();
     assert_eq!(names(dir.path()), ["0000000000000002.journal"]);
     assert_eq!(journal.bytes(), (live + 22, live));
@@ -189,10 +158,7 @@ fn a_rewrite_keeps_the_rows_drops_the_history_and_takes_the_place() {
     write(&mut journal, b"k", Some(b"after"));
     drop(journal);
     assert_eq!(open(dir.path()).bytes().1, live + 17);
-    assert_eq!(
-        Journal::lookup(dir.path(), VAULT, b"k").unwrap(),
-        Some(b"after".to_vec())
-    );
+    assert_eq!(Journal::lookup(dir.path(), VAULT, b"k").unwrap(), Some(b"after".to_vec()));
 }
 
 #[test]
@@ -201,13 +167,8 @@ fn a_rewrite_that_fails_or_is_cut_off_leaves_the_old_file_in_force() {
     three_rows(dir.path());
     let model = Journal::load(dir.path(), VAULT).unwrap();
     let mut journal = open(dir.path());
-    let failing = [
-        Ok(Row {
-            key: b"k9".to_vec(),
-            value: vec![],
-        }),
-        Err(StoreError::Io("planned".into())),
-    ];
+    let failing =
+        [Ok(Row { key: b"k9".to_vec(), value: vec![] }), Err(StoreError::Io("planned".into()))];
     assert!(journal.compact(failing.into_iter()).is_err());
     assert_eq!(names(dir.path()), ["0000000000000001.journal"]);
     write(&mut journal, b"k1", Some(b"new"));
@@ -218,26 +179,17 @@ fn a_rewrite_that_fails_or_is_cut_off_leaves_the_old_file_in_force() {
     assert_eq!(Journal::load(dir.path(), VAULT).unwrap(), model);
     drop(open(dir.path()));
     assert_eq!(names(dir.path()), ["0000000000000001.journal"]);
-    std::fs::copy(
-        only_file(dir.path()),
-        journal_dir.join("000000000000000a.journal"),
-    )
-    .unwrap();
+    std::fs::copy(only_file(dir.path()), journal_dir.join("000000000000000a.journal")).unwrap();
     std::fs::write(journal_dir.join("notes.journal"), b"").unwrap();
     drop(open(dir.path()));
-    assert_eq!(
-        names(dir.path()),
-        ["000000000000000a.journal", "notes.journal"]
-    );
+    assert_eq!(names(dir.path()), ["000000000000000a.journal", "notes.journal"]);
     assert_eq!(Journal::load(dir.path(), VAULT).unwrap(), model);
 }
 
 /// A store whose journal holds much history and a row that the engine alone has.
 fn store_with_history(dir: &Path, plan: Arc<Plan>) -> (Store, Arc<Memory>) {
     let engine = Arc::new(Memory::new());
-    engine
-        .commit(&[(b"m1".to_vec(), Some(b"only here".to_vec()))])
-        .unwrap();
+    engine.commit(&[(b"m1".to_vec(), Some(b"only here".to_vec()))]).unwrap();
     let sink = FaultySink::new(Box::new(open(dir)), plan);
     let store = Store::open(engine.clone(), Some(Box::new(sink)), None).unwrap();
     for n in 0..4_u64 {
@@ -252,13 +204,8 @@ fn store_with_history(dir: &Path, plan: Arc<Plan>) -> (Store, Arc<Memory>) {
 }
 
 fn wanted(engine: &Memory) -> Model {
-    let rows = engine
-        .scan(b"", &[0xff; 300], usize::MAX)
-        .unwrap()
-        .into_iter();
-    rows.filter(|row| nodes(&row.key))
-        .map(|row| (row.key, row.value))
-        .collect()
+    let rows = engine.scan(b"", &[0xff; 300], usize::MAX).unwrap().into_iter();
+    rows.filter(|row| nodes(&row.key)).map(|row| (row.key, row.value)).collect()
 }
 
 #[test]
@@ -297,10 +244,7 @@ fn a_fault_at_each_step_of_a_rewrite_harms_neither_the_journal_nor_the_store() {
         let dir = tempfile::tempdir().unwrap();
         let plan = Plan::new(vec![]);
         let (store, engine) = store_with_history(dir.path(), plan.clone());
-        plan.add(Fault::Write(
-            plan.writes() + n,
-            StoreError::Io("planned".into()),
-        ));
+        plan.add(Fault::Write(plan.writes() + n, StoreError::Io("planned".into())));
         let outcome = store.compact_journal().unwrap().wait();
         plan.clear();
         assert!(!store.stopped());
@@ -314,5 +258,6 @@ fn a_fault_at_each_step_of_a_rewrite_harms_neither_the_journal_nor_the_store() {
         }
         expected.remove(b"m1".as_slice());
         assert_eq!(copy, expected);
+        assert_eq!(names(dir.path()), ["0000000000000001.journal"], "nothing is left behind");
     }
 }

@@ -1,5 +1,5 @@
-//! Known input and output for `tests/preload.rs`, run under the preload library. Links nothing of the recorder.
-//! Arguments: what to do, the directory.
+//! Known input and output for `tests/preload.rs`, run under the preload library. Links nothing of
+//! the recorder. Arguments: what to do, the directory.
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -65,7 +65,7 @@ fn standard(dir: &Path) -> io::Result<()> {
 
 /// What databases do through libc.
 fn raw(dir: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).create(true).open(dir.join("raw"))?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(dir.join("raw"))?;
     let fd = file.as_raw_fd();
     let iov = |b: &[u8]| libc::iovec { iov_base: b.as_ptr() as *mut _, iov_len: b.len() };
     let list = [iov(b"ab"), iov(b"cd")];
@@ -106,7 +106,7 @@ fn names(dir: &Path) -> io::Result<()> {
 fn direct(dir: &Path) -> io::Result<()> {
     let file = OpenOptions::new()
         .write(true)
-        .create(true)
+        .create_new(true)
         .custom_flags(libc::O_DIRECT | libc::O_DSYNC)
         .open(dir.join("anchor"))?;
     let memory = vec![7u8; 12288];
@@ -155,7 +155,7 @@ fn fork(dir: &Path) -> io::Result<()> {
 }
 
 fn mapped(dir: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).create(true).open(dir.join("map"))?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(dir.join("map"))?;
     file.set_len(4096)?;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping of an open file, never touched.

@@ -343,7 +343,8 @@ pub fn mapped(fd: c_int, offset: i64, len: usize) {
     session.append(&Event::Mmap { file: handle.ident, offset, len: len as u64 });
 }
 
-/// In-kernel copies would go past the log; refused as by a file system that cannot, callers fall back to writes.
+/// In-kernel copies would go past the log; refused as by a file system that cannot, callers fall
+/// back to writes.
 pub fn refuses_copy(fd: c_int) -> bool {
     match Session::tracked(fd) {
         Some((mut session, _, _)) => session.fail(libc::EINVAL) < 0,

@@ -1,7 +1,7 @@
 //! Fault injection: the n-th call of a class fails.
 //!
-//! Guarantees: only calls on files below the recorded directory count; the same specification and the same calls fail
-//! the same one.
+//! Guarantees: only calls on files below the recorded directory count; the same specification and
+//! the same calls fail the same one.
 
 use std::str::FromStr;
 

@@ -1,8 +1,9 @@
 //! One file's bytes: those on disk for certain, and the writes that are not yet.
 //!
-//! Guarantees: a write is lost only if no finished sync began after it; writes to one 4 KiB block reach the disk in
-//! order (they share a page), writes to different blocks in any order; a block is whole unless it is the one torn at
-//! a 512-byte sector. A dropped truncation takes the writes after it along, because they need the space it freed.
+//! Guarantees: a write is lost only if no finished sync began after it; writes to one 4 KiB block
+//! reach the disk in order (they share a page), writes to different blocks in any order; a block is
+//! whole unless it is the one torn at a 512-byte sector. A dropped truncation takes the writes
+//! after it along, because they need the space it freed.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -84,7 +85,8 @@ struct Pending {
 pub struct FileState {
     /// On disk for certain.
     base: Vec<u8>,
-    /// In order. A durable one is still here only if an earlier unsynced one touches the same bytes.
+    /// In order. A durable one is still here only if an earlier unsynced one touches the same
+    /// bytes.
     pending: Vec<Pending>,
 }
 
@@ -143,8 +145,8 @@ impl FileState {
         bytes
     }
 
-    /// With a random part of the unsynced writes, `in_flight` being the last of them: a call that had begun and not
-    /// returned.
+    /// With a random part of the unsynced writes, `in_flight` being the last of them: a call that
+    /// had begun and not returned.
     pub fn random(&self, rng: &mut Rng, in_flight: Option<&DataOp>) -> Cow<'_, [u8]> {
         let ops = || {
             let kept = self.pending.iter().map(|p| (&p.op, p.durable));
@@ -224,7 +226,8 @@ impl Cuts {
         Cuts { keep_percent, left }
     }
 
-    /// How many bytes of the next write to the block at `at` survive; a torn one ends at a sector border of the file.
+    /// How many bytes of the next write to the block at `at` survive; a torn one ends at a sector
+    /// border of the file.
     fn survivors(&mut self, at: u64, len: usize) -> usize {
         let Some((survive, torn)) = self.left.get_mut(&(at / BLOCK)) else {
             return 0;
@@ -321,7 +324,7 @@ mod tests {
                 if !new.is_empty() {
                     assert_eq!(new[0], start, "a prefix survives");
                     let cut = start + new.len();
-                    assert!(cut == end || cut % 512 == 0, "cut at {cut}");
+                    assert!(cut == end || cut.is_multiple_of(512), "cut at {cut}");
                     torn += usize::from(cut != end);
                 }
             }

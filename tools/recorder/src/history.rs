@@ -1,7 +1,8 @@
 //! Every byte ever written, for a reader that shares no code with the vault.
 //!
-//! Guarantees: every write of the log, in order, none left out, none merged; what recording found on the disk counts.
-//! Layout of a history file: `file_id u32 | offset u64 | len u32 | bytes`, big-endian, repeated.
+//! Guarantees: every write of the log, in order, none left out, none merged; what recording found
+//! on the disk counts. Layout of a history file: `file_id u32 | offset u64 | len u32 | bytes`,
+//! big-endian, repeated.
 
 use crate::event::{Event, FileId};
 use std::io::{self, Write};

@@ -1,7 +1,7 @@
 //! Crash images: what a directory may hold after the power went at one point of the log.
 //!
-//! Guarantees: an image is a function of the log, the point, the variant and the rule alone; a target directory that
-//! this value did not write itself and that is not empty is never touched.
+//! Guarantees: an image is a function of the log, the point, the variant and the rule alone; a
+//! target directory that this value did not write itself and that is not empty is never touched.
 
 use crate::event::{Event, FileId, SyncKind};
 use crate::file::{FileState, Rng};
@@ -26,8 +26,8 @@ pub enum Variant {
     None,
     /// This file's writes vanish, everything else survives.
     DropFile(FileId),
-    /// A random part survives: see [`crate::file`] for bytes; of names, the first n changes. The call in flight at
-    /// the crash point counts as an unsynced write.
+    /// A random part survives: see [`crate::file`] for bytes; of names, the first n changes. The
+    /// call in flight at the crash point counts as an unsynced write.
     Random(u64),
 }
 
@@ -112,7 +112,8 @@ pub struct Summary {
     pub bytes: u64,
 }
 
-/// Makes images of one log. Ascending points cost only the events between them; a lower point starts over.
+/// Makes images of one log. Ascending points cost only the events between them; a lower point
+/// starts over.
 #[derive(Clone, Debug)]
 pub struct CrashImages<'a> {
     events: &'a [Event],
@@ -211,10 +212,12 @@ impl<'a> CrashImages<'a> {
         Image { nodes }
     }
 
-    /// Goes to the point and writes the image. Whatever `target` held from an earlier image of this value is removed.
+    /// Goes to the point and writes the image. Whatever `target` held from an earlier image of this
+    /// value is removed.
     ///
     /// # Errors
-    /// As [`CrashImages::go_to`]; a target that is not empty and not from this value; the file system refuses.
+    /// As [`CrashImages::go_to`]; a target that is not empty and not from this value; the file
+    /// system refuses.
     pub fn materialise(
         &mut self,
         point: usize,
@@ -268,8 +271,8 @@ impl Image<'_> {
         Ok(summary)
     }
 
-    /// Paths where the directory and the image differ: with the image of everything and the directory that was
-    /// recorded, an empty list means that no write went past the recorder.
+    /// Paths where the directory and the image differ: with the image of everything and the
+    /// directory that was recorded, an empty list means that no write went past the recorder.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -325,8 +328,9 @@ fn write_sparsely(file: &File, bytes: &[u8]) -> io::Result<()> {
     file.write_all_at(run, start)
 }
 
-/// Points worth crashing at: right before and right after each sync's start and end, each write that is durable on
-/// return and each change of names; and `sample` random others. Ascending, without repeats.
+/// Points worth crashing at: right before and right after each sync's start and end, each write
+/// that is durable on return and each change of names; and `sample` random others. Ascending,
+/// without repeats.
 pub fn crash_points(log: &Log, sample: usize, seed: u64) -> Vec<usize> {
     let mut points = BTreeSet::from([log.events.len()]);
     let mut ranges = BTreeSet::new();

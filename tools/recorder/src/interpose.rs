@@ -1,8 +1,8 @@
 //! The C symbols that stand before libc's. The only file with `unsafe`.
 //!
-//! Guarantees: every real call is made by number, straight to the kernel, so nothing here can call itself; a copy that
-//! was linked into an executable along with the library's other half records nothing and passes every call on, so
-//! that exactly one copy records.
+//! Guarantees: every real call is made by number, straight to the kernel, so nothing here can call
+//! itself; a copy that was linked into an executable along with the library's other half records
+//! nothing and passes every call on, so that exactly one copy records.
 
 use crate::calls::{self, At, HERE};
 use crate::event::{Ident, SyncKind};
@@ -25,7 +25,8 @@ pub struct Stat {
 pub fn stat(fd: c_int) -> Option<Stat> {
     // SAFETY: all zeros is a valid `stat`, a plain struct of integers.
     let mut raw: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: `raw` is a writable `stat` that outlives the call; a bad descriptor only gives an error.
+    // SAFETY: `raw` is a writable `stat` that outlives the call; a bad descriptor only gives an
+    // error.
     if unsafe { libc::fstat(fd, &raw mut raw) } != 0 {
         return None;
     }
@@ -55,7 +56,8 @@ static START: extern "C" fn() = start;
 
 extern "C" fn start() {
     if !in_executable() && crate::setup::start() {
-        // SAFETY: the three handlers are functions of this library, which is never unloaded: preloaded ones are not.
+        // SAFETY: the three handlers are functions of this library, which is never unloaded:
+        // preloaded ones are not.
         unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release)) };
     }
 }
@@ -104,8 +106,9 @@ fn next(slot: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
     found
 }
 
-/// Defines the C functions. libc's variadic ones (`open`, `fcntl`) are defined with the one more argument that they may
-/// have: an absent one is an arbitrary register, which goes to the kernel unread.
+/// Defines the C functions. libc's variadic ones (`open`, `fcntl`) are defined with the one more
+/// argument that they may have: an absent one is an arbitrary register, which goes to the kernel
+/// unread.
 macro_rules! interpose {
     ($(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty $body:block)*) => {$(
         #[unsafe(no_mangle)]
@@ -115,15 +118,17 @@ macro_rules! interpose {
                 let name = CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes());
                 let found = next(&NEXT, name.unwrap_or(c""));
                 if !found.is_null() {
-                    // SAFETY: the next symbol of this name is libc's or the preload library's; both have this type.
+                    // SAFETY: the next symbol of this name is libc's or the preload library's; both
+                    // have this type.
                     let found: unsafe extern "C" fn($($type),*) -> $ret =
                         unsafe { std::mem::transmute(found) };
                     // SAFETY: the caller's own arguments, under the caller's own promise.
                     return unsafe { found($($arg),*) };
                 }
             }
-            // SAFETY: the body hands the caller's arguments on to the kernel, and reads through its pointers only what
-            // the C contract lets this function read: paths up to their zero byte, and as many bytes as were written.
+            // SAFETY: the body hands the caller's arguments on to the kernel, and reads through its
+            // pointers only what the C contract lets this function read: paths up to their zero
+            // byte, and as many bytes as were written.
             unsafe { $body }
         }
     )*};
@@ -235,7 +240,9 @@ macro_rules! opens {
 opens! { openat, open, creat; openat64, open64, creat64; }
 
 macro_rules! positioned {
-    ($($write:ident, $vector:ident, $flagged:ident, $size:ident, $path_size:ident;)*) => {interpose! {$(
+    (
+        $($write:ident, $vector:ident, $flagged:ident, $size:ident, $path_size:ident;)*
+    ) => {interpose! {$(
         fn $write(fd: c_int, buf: *const c_void, n: size_t, at: off_t) -> ssize_t {
             let real = |n: usize| sys!(SYS_pwrite64, fd, buf, n, at) as ssize_t;
             calls::write(fd, At::Offset(at), n, false, real, |n| copied(buf, n))

@@ -1,20 +1,21 @@
-//! Records every write and sync a process makes below one directory, and rebuilds crash images from the record.
+//! Records every write and sync a process makes below one directory, and rebuilds crash images from
+//! the record.
 //!
-//! Guarantees: the order in the log is a legal order of the calls; a call that failed changes nothing in the log's
-//! model; an image never holds a byte that could not have been on the disk at that moment; it shares no code with
-//! the vault it watches.
+//! Guarantees: the order in the log is a legal order of the calls; a call that failed changes
+//! nothing in the log's model; an image never holds a byte that could not have been on the disk at
+//! that moment; it shares no code with the vault it watches.
 //!
 //! # Layout
 //! | module | what it does |
 //! |---|---|
-//! | [`event`] | the events and their bytes in the log |
+//! | [`event`], `codec` | the events, and their bytes in the log |
 //! | [`log`] | reads a log, gives files an identity that outlives renames and inode reuse |
-//! | [`file`], [`names`], [`model`] | which bytes and which names are on disk for certain, and which are not yet |
+//! | [`file`], [`names`], [`model`] | which bytes and names are surely on disk, and which not yet |
 //! | [`image`] | crash images: one variant of one crash point, written to a directory |
 //! | [`history`] | every byte ever written, for an independent reader |
 //! | [`fault`] | the n-th call fails |
 //! | [`setup`] | starts the recorder inside a process, from its environment |
-//! | `recorder`, `calls` | the preload library's bookkeeping, and what is recorded of each kind of call |
+//! | `recorder`, `calls` | the bookkeeping, and what is recorded of each kind of call |
 //! | `interpose` | the C symbols; the only file with `unsafe` |
 
 #![deny(unsafe_code)]
@@ -29,6 +30,7 @@ pub mod model;
 pub mod names;
 
 mod calls;
+mod codec;
 #[allow(unsafe_code)] // The C symbols of a preload library cannot be defined without it.
 mod interpose;
 mod recorder;

@@ -1,9 +1,10 @@
 //! Reads a log.
 //!
-//! Guarantees: a log whose last record is cut short is read up to there (`torn`); any other damage is an error that
-//! names the byte offset; a [`FileId`] never means two files.
+//! Guarantees: a log whose last record is cut short is read up to there (`torn`); any other damage
+//! is an error that names the byte offset; a [`FileId`] never means two files.
 
-use crate::event::{Event, FileId, Ident, MAGIC, decode};
+use crate::codec::{MAGIC, decode};
+use crate::event::{Event, FileId, Ident};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
@@ -12,7 +13,8 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Records above this are damage: the recorder splits what it copies at 1 MiB, and one call writes at most 2 GiB.
+/// Records above this are damage: the recorder splits what it copies at 1 MiB, and one call writes
+/// at most 2 GiB.
 const RECORD_BYTES_MAX: u32 = 0x8000_0000;
 
 #[derive(Debug)]
@@ -63,8 +65,8 @@ impl Log {
         Ok(Log { roots: stream.roots, events, torn: stream.torn })
     }
 
-    /// Events after which no image can be trusted, as text: shared writable mappings and calls that the recorder
-    /// cannot follow.
+    /// Events after which no image can be trusted, as text: shared writable mappings and calls that
+    /// the recorder cannot follow.
     pub fn blind_spots(&self) -> Vec<String> {
         let spot = |(i, event): (usize, &Event)| match event {
             Event::Mmap { file, .. } => Some(format!("event {i}: file {} is mapped", file.0)),
@@ -238,7 +240,7 @@ impl Identities {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::encode;
+    use crate::codec::encode;
 
     const A: Ident = Ident { dev: 1, ino: 10 };
 

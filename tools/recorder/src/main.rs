@@ -17,8 +17,9 @@ const USAGE: &str = "\
 usage: lethe-recorder run --dir DIR --log LOG [--fault OP:N:ERRNO[:sticky]] -- COMMAND...
        lethe-recorder info LOG [--events yes]
        lethe-recorder check LOG --dir DIR
-       lethe-recorder image LOG --at N --variant all|none|drop:FILE|random:SEED --out DIR [--rule ext4|strict]
-       lethe-recorder history LOG --out FILE";
+       lethe-recorder image LOG --at N --variant V --out DIR [--rule ext4|strict]
+       lethe-recorder history LOG --out FILE
+V: all, none, drop:FILE, random:SEED";
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();

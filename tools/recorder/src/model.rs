@@ -1,7 +1,9 @@
-//! The state of the directory after a number of events: what is there, and what of it is on disk for certain.
+//! The state of the directory after a number of events: what is there, and what of it is on disk
+//! for certain.
 //!
-//! Guarantees: only a sync that succeeded makes anything durable, and only what was logged before it began;
-//! `sync_file_range` makes nothing durable; a file of more than [`FILE_BYTES_MAX`] is refused, not allocated.
+//! Guarantees: only a sync that succeeded makes anything durable, and only what was logged before
+//! it began; `sync_file_range` makes nothing durable; a file of more than [`FILE_BYTES_MAX`] is
+//! refused, not allocated.
 
 use crate::event::{Event, FileId, SyncKind};
 use crate::file::{DataOp, FileState};

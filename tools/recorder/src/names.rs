@@ -1,7 +1,7 @@
 //! The directory tree: the names on disk for certain, and the changes that are not yet.
 //!
-//! Guarantees: a change of names is whole (a rename never leaves both names or none); a change never survives without
-//! the earlier changes to the same names.
+//! Guarantees: a change of names is whole (a rename never leaves both names or none); a change
+//! never survives without the earlier changes to the same names.
 
 use crate::event::FileId;
 use crate::log::ROOT;
@@ -12,8 +12,8 @@ use std::path::Path;
 /// Which sync makes a change of names durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetadataRule {
-    /// Syncing a directory does; and syncing a new file keeps the name it was created under and the new directories
-    /// above it. ext4 and xfs promise at least this.
+    /// Syncing a directory does; and syncing a new file keeps the name it was created under and the
+    /// new directories above it. ext4 and xfs promise at least this.
     #[default]
     Ext4Like,
     /// Only syncing every directory involved does: all that POSIX promises.

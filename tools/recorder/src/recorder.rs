@@ -1,11 +1,14 @@
-//! The bookkeeping of the preload library: which descriptors are recorded files, and what goes into the log.
+//! The bookkeeping of the preload library: which descriptors are recorded files, and what goes into
+//! the log.
 //!
-//! Guarantees: one lock is held around each recorded call and the log's append, so the log's order is the calls'
-//! order; it is not held during a sync, which is logged at its start and at its end instead; a call that failed is
-//! not logged; a log that cannot be written stops the process rather than lose an event.
-//! A descriptor's file is checked on every use, so one closed behind the library's back is never mistaken.
+//! Guarantees: one lock is held around each recorded call and the log's append, so the log's order
+//! is the calls' order; it is not held during a sync, which is logged at its start and at its end
+//! instead; a call that failed is not logged; a log that cannot be written stops the process rather
+//! than lose an event. A descriptor's file is checked on every use, so one closed behind the
+//! library's back is never mistaken.
 
-use crate::event::{Event, Ident, Mode, SyncKind, encode};
+use crate::codec::encode;
+use crate::event::{Event, Ident, Mode, SyncKind};
 use crate::fault::{Class, Effect, Injector, shortened};
 use crate::interpose::{Stat, set_errno, stat};
 use libc::c_int;
@@ -29,7 +32,8 @@ static TRACKED: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 thread_local! {
     /// This thread is inside the recorder: its own calls are not recorded.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
-    /// The lock, held across a fork, so that the child never inherits it from a thread it does not have.
+    /// The lock, held across a fork, so that the child never inherits it from a thread it does not
+    /// have.
     static FORKING: RefCell<Option<MutexGuard<'static, Recorder>>> = const { RefCell::new(None) };
 }
 
@@ -101,7 +105,8 @@ pub fn after_fork() {
     INSIDE.set(false);
 }
 
-/// The recorder, locked, with this thread's own calls exempt. When it ends, `errno` is what the call left.
+/// The recorder, locked, with this thread's own calls exempt. When it ends, `errno` is what the
+/// call left.
 pub struct Session {
     recorder: MutexGuard<'static, Recorder>,
     errno: Option<c_int>,

@@ -1,7 +1,8 @@
 //! Starts the recorder inside a process, from its environment.
 //!
-//! Guarantees: a setting that cannot be followed stops the process at once; what the directory holds before the first
-//! recorded call is in the log; a process that continues a log of other directories is refused.
+//! Guarantees: a setting that cannot be followed stops the process at once; what the directory
+//! holds before the first recorded call is in the log; a process that continues a log of other
+//! directories is refused.
 
 use crate::event::{Event, Ident, Mode, SyncKind};
 use crate::fault::Injector;
@@ -56,10 +57,10 @@ pub fn start() -> bool {
         scratch: Vec::new(),
         syncs: 0,
     };
-    if let Some((path, file)) = log {
-        if begin_log(&mut recorder, &path, file).is_err() {
-            die("LETHE_REC_LOG: cannot be begun or continued");
-        }
+    if let Some((path, file)) = log
+        && begin_log(&mut recorder, &path, file).is_err()
+    {
+        die("LETHE_REC_LOG: cannot be begun or continued");
     }
     inherit(&mut recorder);
     install(recorder);
@@ -79,13 +80,21 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// Writes the header and what is there, or checks that the log is about the same directories.
+/// Every recording process holds the log's lock shared, so one that gets it alone knows that no
+/// other is alive.
 fn begin_log(recorder: &mut Recorder, path: &Path, mut file: File) -> io::Result<()> {
-    file.lock()?; // Of two processes that start at once, one begins the log.
-    let begun = file.metadata()?.len() > 0;
-    if begun {
-        let known = Stream::open(path).map_err(io::Error::other)?;
+    let alone = file.try_lock().is_ok();
+    if !alone {
+        file.lock_shared()?; // Waits while another begins the log.
+    }
+    if file.metadata()?.len() > 0 {
+        let mut known = Stream::open(path).map_err(io::Error::other)?;
         if known.roots() != recorder.roots {
             die("LETHE_REC_LOG: holds the record of other directories");
+        }
+        // Appending to a cut-off record would hide everything after it.
+        if alone && (known.by_ref().any(|event| event.is_err()) || known.torn()) {
+            die("LETHE_REC_LOG: its last process was killed while writing; begin a new log");
         }
         recorder.log = Some(file);
     } else {
@@ -93,10 +102,7 @@ fn begin_log(recorder: &mut Recorder, path: &Path, mut file: File) -> io::Result
         recorder.log = Some(file);
         snapshot(recorder);
     }
-    match &recorder.log {
-        Some(file) => file.unlock(),
-        None => Ok(()),
-    }
+    recorder.log.as_ref().map_or(Ok(()), File::lock_shared)
 }
 
 /// Logs what is there; it counts as synced.

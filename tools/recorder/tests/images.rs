@@ -1,4 +1,5 @@
-//! Crash images of logs written by hand: each rule of what survives has a test that fails without it.
+//! Crash images of logs written by hand: each rule of what survives has a test that fails without
+//! it.
 
 use lethe_recorder::event::Mode;
 use lethe_recorder::image::ImageError;
@@ -10,7 +11,6 @@ use lethe_recorder::{
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
 
 const A: FileId = FileId(1);
 const B: FileId = FileId(2);
@@ -231,7 +231,7 @@ fn the_call_in_flight_may_have_happened_in_random_images_only() {
 
 #[test]
 fn a_log_that_misses_something_is_refused() {
-    let mut images = |events: &[Event]| {
+    let images = |events: &[Event]| {
         let log = log(&[events]);
         CrashImages::new(&log, Ext4Like).go_to(events.len()).map_err(|e| match e {
             ImageError::Model(e) => e,
@@ -301,34 +301,5 @@ fn an_image_on_disk_is_the_image_and_replaces_only_an_earlier_one() {
     assert!(matches!(refused, Err(ImageError::TargetNotEmpty)));
     assert!(target.join("stray").exists());
     assert!(matches!(images.go_to(7), Err(ImageError::NoSuchPoint)));
-    fs::remove_dir_all(&target).unwrap();
-}
-
-/// Prints what an image costs: `cargo test -p lethe-recorder --release cost -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_an_image() {
-    let target = std::env::temp_dir().join(format!("lethe-cost-{}", std::process::id()));
-    let mut events = vec![base(A, "a"), base(B, "b")];
-    for i in 0..512u64 {
-        let mode = Mode::default();
-        events.push(Event::Write {
-            file: A,
-            offset: i * 4096,
-            mode,
-            data: vec![i as u8 | 1; 4096].into(),
-        });
-        if i % 4 == 0 {
-            events.extend(sync(A));
-        }
-    }
-    let log = log(&[&events]);
-    let mut images = CrashImages::new(&log, Ext4Like);
-    let (begun, mut n) = (Instant::now(), 0);
-    for point in crash_points(&log, 0, 0) {
-        images.materialise(point, Variant::Random(point as u64), &target).unwrap();
-        n += 1;
-    }
-    println!("{n} images, {} µs each", begun.elapsed().as_micros() / n);
     fs::remove_dir_all(&target).unwrap();
 }

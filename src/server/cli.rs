@@ -1,0 +1,61 @@
+//! What `lethed` is told on its command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use super::{Config, DevDir, LogFormat, Opening, ServerError, block_on, log_to_stderr, say};
+use crate::clock::{Clock, SystemClock};
+
+/// The Lethe daemon: an encrypted customer-data vault that can prove it forgot.
+#[derive(Parser)]
+#[command(version)]
+pub struct Args {
+    /// How log lines on standard error look.
+    #[arg(long, value_enum, global = true, default_value = "text")]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Serve a vault.
+    Serve {
+        #[arg(long)]
+        config: PathBuf,
+        /// Make the vault first; refused where there is one.
+        #[arg(long)]
+        init: bool,
+    },
+    /// Make a vault for development, or reuse it, and serve it. Not for production.
+    Dev {
+        #[arg(long, default_value = "lethe-dev")]
+        dir: PathBuf,
+        /// A loopback address [default: 127.0.0.1:7443].
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+    },
+}
+
+/// Runs the command and returns when the daemon has stopped.
+pub fn start(args: Args) -> Result<(), ServerError> {
+    log_to_stderr(args.log_format);
+    let (config, opening, banner) = match args.command {
+        Command::Serve { config, init } => {
+            let opening = if init { Opening::New } else { Opening::Existing };
+            (Config::load(&config)?, opening, None)
+        }
+        Command::Dev { dir, listen } => {
+            let dev = DevDir::prepare(&dir, listen, SystemClock.now())?;
+            (dev.config.clone(), Opening::Either, Some(dev.banner()))
+        }
+    };
+    block_on(config, opening, Arc::new(SystemClock), |up| {
+        if let Some(banner) = banner {
+            say(&format!("{banner}\n{}", up.text()));
+        }
+    })
+}
