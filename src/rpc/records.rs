@@ -72,7 +72,12 @@ fn change(message: UpdateRecordRequest, found: &mut Violations) -> Option<(Slug,
     let etag = convert::etag("record.etag", &record.etag, found);
     let mut given = convert::fields(record.fields, found);
     let (set, remove, replace) = match mask {
-        Mask::Absent => (given, Vec::new(), false),
+        Mask::Absent => {
+            if given.is_empty() {
+                found.add("record.fields", "no field is given or named in update_mask");
+            }
+            (given, Vec::new(), false)
+        }
         Mask::All => (given, Vec::new(), true),
         Mask::Some(names) => {
             let mut set = BTreeMap::<String, Value>::new();
@@ -88,9 +93,6 @@ fn change(message: UpdateRecordRequest, found: &mut Violations) -> Option<(Slug,
             (set, remove, false)
         }
     };
-    if set.is_empty() && remove.is_empty() && !replace {
-        found.add("record.fields", "no field is given or named in update_mask");
-    }
     let name = name?;
     Some((name.tenant, RecordChange { record: name.id, etag, set, remove, replace }))
 }

@@ -15,9 +15,10 @@ use lethe::server::{Config, DevDir, Opening, ServerError, run};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::Status;
+use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
-use crate::peer::in_time;
+use crate::peer::{Caller, channel, client_config, in_time};
 
 /// Identities besides the three of `lethed dev`, which are bound to all tenants: name, role, tenants, clear right.
 const MORE: [(&str, Role, &str, ClassSet); 5] = [
@@ -105,6 +106,17 @@ impl Live {
             server_name: None,
         };
         in_time(Client::connect(&config, Duration::from_secs(30))).await.unwrap()
+    }
+
+    /// A connection without the client's own bounds.
+    pub async fn channel(&self, name: &str) -> Channel {
+        let pki = self.dir.path().join("v/pki");
+        let file = |name: &str| std::fs::read(pki.join(name)).unwrap();
+        let (leaf, key) = (file(&format!("{name}.pem")), file(&format!("{name}.key")));
+        let now = SystemClock.now().0 / 1000;
+        let config =
+            client_config(&file("ca.pem"), Some(Caller::from_pem(&leaf, &key)), now, b"h2");
+        channel(self.config.listen, config).await
     }
 
     /// Makes a tenant with the type `customer`.

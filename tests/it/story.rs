@@ -231,7 +231,7 @@ async fn a_subject_a_batch_and_a_bucket_go_as_one() {
         reason: 0,
     };
     let mut missing = pair.clone();
-    missing.names.push(subject.replace("subjects", "records"));
+    missing.names.push("tenants/shop/records/00000000-0000-4000-8000-000000000000".into());
     let status = application.records().batch_erase_records(missing).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     assert!(get(&application, &others[0]).await.is_ok(), "all or none");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lethe::client::Client;
 use lethe::proto::v1;
+use lethe::proto::v1::record_service_client::RecordServiceClient;
 use lethe::proto::v1::value::Kind;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
@@ -63,12 +64,11 @@ async fn a_record_that_does_not_fit_is_refused_field_by_field() {
     let status = refused(&application, new_customer("shop", &many)).await;
     assert_eq!(violated(&status), ["record.fields"]);
 
+    // By a client that does not bound what it sends.
     let huge = "x".repeat(5 << 20);
-    let status = application
-        .records()
-        .create_record(new_customer("shop", &[("name", &huge)]))
-        .await
-        .unwrap_err();
+    let mut unbound = RecordServiceClient::new(live.channel("application").await);
+    let request = new_customer("shop", &[("name", &huge)]);
+    let status = unbound.create_record(request).await.unwrap_err();
     assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status:?}");
 
     let list = v1::ListRecordsRequest { parent: "tenants/shop".into(), ..Default::default() };
@@ -324,13 +324,7 @@ impl Decoder for Raw {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_are_no_message_are_refused_and_not_repeated() {
     let live = Live::start().await;
-    let pki = live.dir.path().join("v/pki");
-    let file = |name: &str| std::fs::read(pki.join(name)).unwrap();
-    let caller = crate::peer::Caller::from_pem(&file("operator.pem"), &file("operator.key"));
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let now = now.as_secs().try_into().unwrap();
-    let config = crate::peer::client_config(&file("ca.pem"), Some(caller), now, b"h2");
-    let channel = crate::peer::channel(live.config.listen, config).await;
+    let channel = live.channel("operator").await;
     for message in [
         // `tenant_id` that is not UTF-8, a length past the end, a tag of no wire type, a varint without an end.
         b"\x0a\x08canary\xff\xfe".to_vec(),
