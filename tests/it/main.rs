@@ -1,5 +1,6 @@
 //! The integration binary: real servers on port 0 of the loopback interface, real certificates.
 
+mod crash;
 mod daemon;
 mod door;
 mod house;
