@@ -5,6 +5,8 @@
 mod admin;
 pub mod calendar;
 mod core;
+#[cfg(test)]
+mod decoder_tests;
 mod erase;
 mod error;
 pub mod fieldmap;
@@ -30,7 +32,7 @@ pub use self::admin::{BucketInfo, KeyInfo, Status};
 pub use self::core::Vault;
 pub use self::error::VaultError;
 pub use self::ledger::Receipt;
-pub use self::open::{EngineChoice, Setup};
+pub use self::open::{EngineChoice, Hooks, Setup};
 pub use self::records::{NewRecord, ReadSpec, RecordChange, RecordView};
 pub use self::registry::TenantInfo;
 pub use self::repair::{LedgerState, RepairReport, repair};

@@ -34,7 +34,9 @@ use crate::keys::path::NodeKind;
 use crate::keys::rows::journaled;
 use crate::keys::slots::BucketId;
 use crate::keys::{self, KeyError, Parts, Recovered, Sabotage, Tree, anchor::Anchor};
+use crate::limits;
 use crate::metrics::Metrics;
+use crate::store::faulty::{FaultySink, Plan};
 use crate::store::{DiskGuard, Engine, Journal, NodeSink, Redb, Row, Sled, Store, StoreError};
 
 /// Which engine keeps the rows.
@@ -73,6 +75,24 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     #[doc(hidden)]
     pub sabotage: Sabotage,
+    #[doc(hidden)]
+    pub hooks: Hooks,
+}
+
+/// What tests put between a vault and its machine. No configuration reaches it.
+#[doc(hidden)]
+#[derive(Clone, Default)]
+pub struct Hooks {
+    /// Instead of the file system's free space.
+    pub free_space: Option<Arc<dyn Fn() -> std::io::Result<u64> + Send + Sync>>,
+    /// Faults of the node journal.
+    pub sink: Option<Arc<Plan>>,
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hooks")
+    }
 }
 
 impl Setup {
@@ -88,6 +108,7 @@ impl Setup {
             engine_cache_bytes: 256 << 20,
             metrics: Arc::default(),
             sabotage: Sabotage::None,
+            hooks: Hooks::default(),
         }
     }
 }
@@ -126,8 +147,18 @@ fn open_store(setup: &Setup, vault: VaultId) -> Result<Store, KeyError> {
         }
     }
     let journal = Journal::open(&setup.data, vault, wants)?;
-    let guard = DiskGuard::open(&setup.data)?;
-    Ok(Store::open(engine, Some(Box::new(journal) as Box<dyn NodeSink>), Some(guard))?)
+    let guard = match setup.hooks.free_space.clone() {
+        None => DiskGuard::open(&setup.data)?,
+        Some(space) => {
+            let (floor, reserve) = (limits::DISK_FREE_MIN, limits::DISK_RESERVE);
+            DiskGuard::with_source(&setup.data, floor, reserve, Box::new(move || space()))?
+        }
+    };
+    let mut sink: Box<dyn NodeSink> = Box::new(journal);
+    if let Some(plan) = setup.hooks.sink.clone() {
+        sink = Box::new(FaultySink::new(sink, plan));
+    }
+    Ok(Store::open(engine, Some(sink), Some(guard))?)
 }
 
 /// The engine's files in `dir`, which the one of a test does not need.
@@ -140,11 +171,12 @@ pub(super) fn open_engine(setup: &Setup, dir: &Path) -> Result<Arc<dyn Engine>, 
 }
 
 fn open_empty_store(setup: &Setup, vault: VaultId) -> Result<Store, VaultError> {
-    let store = open_store(setup, vault)?;
-    if store.get(keys::rows::VAULT_HEADER)?.is_some() {
-        return Err(VaultError::Precondition("the directory has rows of a vault but no anchor"));
+    let occupied = VaultError::Precondition("the directory has rows of a vault but no anchor");
+    match open_store(setup, vault) {
+        Err(KeyError::Anchor(AnchorError::Foreign { .. })) => Err(occupied),
+        Ok(store) if store.get(keys::rows::VAULT_HEADER)?.is_some() => Err(occupied),
+        other => Ok(other?),
     }
-    Ok(store)
 }
 
 fn parts(setup: &Setup, store: Store, anchor: FileAnchor, metrics: &Arc<Metrics>) -> Parts {

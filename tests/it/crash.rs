@@ -3,7 +3,7 @@
 //! written.
 
 mod attack;
-mod fate;
+pub mod fate;
 mod images;
 mod kill;
 mod mutants;
@@ -101,7 +101,7 @@ fn built(name: &str) -> Option<PathBuf> {
     [deps.parent()?.join(name), deps.join(name)].into_iter().find(|p| p.exists())
 }
 
-fn recorder() -> PathBuf {
+pub fn recorder() -> PathBuf {
     built("liblethe_recorder.so").expect("the recorder is a dev-dependency: cargo builds it")
 }
 
@@ -122,12 +122,12 @@ fn oracle() -> PathBuf {
 }
 
 /// Sizes of the suites: those of a pull request, or of a release (`LETHE_SCALE=rel`).
-fn scale(pr: usize, rel: usize) -> usize {
+pub fn scale(pr: usize, rel: usize) -> usize {
     if std::env::var("LETHE_SCALE").is_ok_and(|s| s == "rel") { rel } else { pr }
 }
 
 /// A directory in memory where there is one: crash images cost no disk.
-fn scratch() -> tempfile::TempDir {
+pub fn scratch() -> tempfile::TempDir {
     let shm = Path::new("/dev/shm");
     let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
     dir.unwrap()

@@ -13,7 +13,7 @@ use lethe::vault::schema::{FieldDraft, RetentionDraft, SchemaDraft};
 use lethe::vault::slug::Slug;
 use lethe::vault::value::Value;
 use lethe::vault::{
-    EngineChoice, NewRecord, ReadSpec, RecordChange, RecordView, Setup, Vault, VaultError,
+    EngineChoice, Hooks, NewRecord, ReadSpec, RecordChange, RecordView, Setup, Vault, VaultError,
 };
 
 pub const TENANT: &str = "acme";
@@ -48,11 +48,12 @@ pub struct House {
     pub engine: EngineChoice,
     pub clock: Arc<dyn Clock>,
     pub change: fn(&mut Setup),
+    pub hooks: Hooks,
 }
 
 impl House {
     pub fn new(dir: &Path, engine: EngineChoice) -> Self {
-        Self { dir: dir.to_owned(), engine, clock: Arc::new(SystemClock), change: |_| () }
+        Self { dir: dir.to_owned(), engine, clock: Arc::new(SystemClock), change: |_| (), hooks: Hooks::default() }
     }
 
     pub fn setup(&self) -> Setup {
@@ -61,6 +62,7 @@ impl House {
         let mut setup = Setup::new(data.clone(), data.join("anchor"), self.engine.clone(), kek);
         setup.engine_cache_bytes = 16 << 20;
         setup.node_cache_bytes = 16 << 20;
+        setup.hooks = self.hooks.clone();
         (self.change)(&mut setup);
         setup
     }

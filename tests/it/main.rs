@@ -3,6 +3,7 @@
 mod crash;
 mod daemon;
 mod door;
+mod faults;
 mod house;
 mod live;
 mod model;

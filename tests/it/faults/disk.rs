@@ -1,0 +1,71 @@
+//! A full disk: puts are refused, reads and erasures go on, and puts come back with the space.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lethe::keys::KeyError;
+use lethe::limits::{DISK_FREE_MIN, DISK_RESERVE};
+use lethe::store::StoreError;
+use lethe::vault::{EngineChoice, VaultError};
+
+use super::{erase, new, renew, runtime};
+use crate::crash::scratch;
+use crate::house::{House, fields, furnish, get, operator, put};
+
+fn is_full(e: &VaultError) -> bool {
+    matches!(
+        e,
+        VaultError::Store(StoreError::DiskFull) | VaultError::Keys(KeyError::Store(StoreError::DiskFull))
+    )
+}
+
+#[test]
+fn on_a_full_disk_puts_stop_and_reads_and_erasures_go_on() {
+    for engine in [EngineChoice::Redb, EngineChoice::Sled] {
+        let dir = scratch();
+        let free = Arc::new(AtomicU64::new(1 << 40));
+        let mut house = House::new(dir.path(), engine);
+        let space = free.clone();
+        house.hooks.free_space = Some(Arc::new(move || Ok(space.load(Ordering::SeqCst))));
+        let rt = runtime();
+        rt.block_on(async {
+            let vault = house.create();
+            furnish(&vault).await;
+            let mut all = Vec::new();
+            for n in 0..30 {
+                all.push(new(&vault, "customer", n, 0).await);
+            }
+            renew(&vault, &mut all[0]).await;
+            let reserve = dir.path().join("data/reserve");
+            assert!(reserve.exists());
+            free.store(DISK_FREE_MIN - 1, Ordering::SeqCst);
+            let set = || fields(&[("reference", "x"), ("city", "c"), ("note", "x")]);
+            let refused = put(&vault, "customer", set()).await.err().unwrap();
+            assert!(is_full(&refused), "{refused:?}");
+            assert!(refused.to_string().contains("space is freed"), "{refused}");
+            all.iter().for_each(|k| k.read(&vault).unwrap());
+            // Erasures go on, also while space is really going out: the reserve is given back for them.
+            for (at, left) in [DISK_FREE_MIN - 1, DISK_RESERVE / 4, 0].into_iter().enumerate() {
+                free.store(left, Ordering::SeqCst);
+                let gone = all.remove(at);
+                let receipt = erase(&vault, gone.id).await.unwrap_or_else(|e| panic!("{left}: {e:?}"));
+                assert!(matches!(get(&vault, gone.id), Err(VaultError::Erased(_))));
+                assert_eq!(erase(&vault, gone.id).await.unwrap(), receipt);
+            }
+            assert!(!reserve.exists(), "the reserve was not given back");
+            vault.rotate_key(&operator(None)).await.unwrap();
+            free.store(1 << 40, Ordering::SeqCst);
+            let view = put(&vault, "customer", set()).await.unwrap();
+            get(&vault, view.id).unwrap();
+            assert!(reserve.exists(), "the reserve was not taken back");
+            all.iter().for_each(|k| k.read(&vault).unwrap());
+            vault.close().unwrap();
+            drop(vault);
+            // A vault opens and closes on a full disk as well.
+            free.store(0, Ordering::SeqCst);
+            let vault = house.open().unwrap();
+            all.iter().for_each(|k| k.read(&vault).unwrap());
+            vault.close().unwrap();
+        });
+    }
+}

@@ -1,0 +1,326 @@
+//! R5, files: the engine's own files and the node journal, flipped, cut and torn. The vault opens with everything or refuses
+//! precisely; it never serves a wrong value and never un-erases; `repair` saves what is readable.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lethe::clock::SystemClock;
+use lethe::id::RecordId;
+use lethe::keys::KeyError;
+use lethe::keys::anchor::AnchorError;
+use lethe::store::{Batch, StoreError, Store};
+use lethe::vault::{EngineChoice, LedgerState, RepairReport, Vault, VaultError, repair};
+
+use super::{Known, bytes_of, copy_dir, erase, new, quiet_here, renew, runtime};
+use crate::crash::{scale, scratch};
+use crate::house::{House, fields, furnish, get, put, slug};
+use crate::model::Dice;
+
+struct Original {
+    dir: tempfile::TempDir,
+    engine: EngineChoice,
+    live: Vec<Known>,
+    erased: Vec<RecordId>,
+}
+
+impl Original {
+    /// A closed vault with live, updated and erased records.
+    fn new(engine: EngineChoice) -> Self {
+        let dir = scratch();
+        let vault = House::new(dir.path(), engine.clone()).create();
+        let rt = runtime();
+        let (mut live, mut erased) = (Vec::new(), Vec::new());
+        rt.block_on(async {
+            furnish(&vault).await;
+            for n in 0..60 {
+                live.push(new(&vault, "customer", n, if n % 9 == 0 { 30_000 } else { 0 }).await);
+            }
+            for at in [3, 11, 17] {
+                let gone = live.remove(at);
+                erase(&vault, gone.id).await.unwrap();
+                erased.push(gone.id);
+            }
+            for known in live.iter_mut().take(6) {
+                renew(&vault, known).await;
+            }
+        });
+        vault.close().unwrap();
+        Self { dir, engine, live, erased }
+    }
+
+    fn copy(&self) -> (tempfile::TempDir, House) {
+        let dir = scratch();
+        copy_dir(self.dir.path(), dir.path());
+        let house = House::new(dir.path(), self.engine.clone());
+        (dir, house)
+    }
+
+    /// How many of the living read right; whoever does not must say so, and nobody erased comes back.
+    fn look(&self, vault: &Vault, tally: &mut Tally) -> usize {
+        for id in &self.erased {
+            assert!(get(vault, *id).is_err(), "an erased record came back");
+        }
+        let read = self.live.iter().map(|k| k.read(vault));
+        read.filter(|seen| match seen {
+            Ok(()) => true,
+            Err(e) => {
+                tally.note(&format!("record: {}", kind(e)));
+                false
+            }
+        })
+        .count()
+    }
+}
+
+#[derive(Default)]
+struct Tally(BTreeMap<String, usize>);
+
+impl Tally {
+    fn note(&mut self, what: &str) {
+        *self.0.entry(what.to_owned()).or_default() += 1;
+    }
+}
+
+/// A short name of an error, which must be one that damage explains.
+fn kind(e: &VaultError) -> &'static str {
+    match e {
+        VaultError::Damaged(_) | VaultError::Keys(KeyError::Damaged(_)) => "damaged",
+        VaultError::Store(StoreError::Damaged(_)) => "store damaged",
+        VaultError::Keys(KeyError::Store(StoreError::Damaged(_))) => "store damaged",
+        VaultError::Store(StoreError::Io(_)) | VaultError::Keys(KeyError::Store(StoreError::Io(_))) => "io",
+        VaultError::Store(StoreError::Stopped) | VaultError::Keys(KeyError::Store(StoreError::Stopped)) => "stopped",
+        VaultError::Keys(KeyError::Stopped) => "stopped",
+        VaultError::Keys(KeyError::Anchor(AnchorError::StoreOlder { .. })) => "store older",
+        VaultError::Keys(KeyError::Anchor(AnchorError::Foreign { .. })) => "foreign",
+        VaultError::NotFound(_) => "not found",
+        e => panic!("damage answered as {e:?}"),
+    }
+}
+
+fn damage(path: &Path, dice: &mut Dice) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1) as u64;
+    let at = dice.below(used.max(1)) as usize;
+    let end = bytes.len();
+    match dice.below(4) {
+        0 => bytes.truncate(at),
+        1 => bytes[at..end.min(at + 512)].fill(0),
+        2 => bytes[at..end.min(at + 4096)].fill(0xA5),
+        _ if used > 0 => bytes[at] ^= 1 << dice.below(8),
+        _ => bytes.push(1),
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn engine_files(dir: &Path) -> Vec<PathBuf> {
+    bytes_of(&dir.join("data/store")).into_iter().map(|(path, _)| path).collect()
+}
+
+/// One damaged directory: opened as it is, then repaired and opened again.
+fn round(original: &Original, house: &House, tally: &mut Tally, saved: &mut usize) {
+    match house.open() {
+        Ok(vault) => {
+            let whole = original.look(&vault, tally) == original.live.len();
+            tally.note(if whole { "opened whole" } else { "opened, some named as lost" });
+            // What a clean stop finds damaged it may refuse; the files are what is judged.
+            let _ = vault.close();
+        }
+        Err(e) => tally.note(&format!("refused: {}", kind(&e))),
+    }
+    let report = match repair(&house.setup(), &SystemClock, false) {
+        Ok(report) => report,
+        Err(e) => return tally.note(&format!("repair refused: {}", kind(&e))),
+    };
+    if !report.opens() {
+        return tally.note("repair: not enough is left");
+    }
+    let vault = house.open().unwrap_or_else(|e| panic!("repaired, does not open: {e}\n{report}"));
+    let kept = original.look(&vault, tally);
+    *saved += kept;
+    tally.note(if kept == original.live.len() { "repaired whole" } else { "repaired in part" });
+    let set = fields(&[("reference", "after"), ("city", "c"), ("note", "after")]);
+    runtime().block_on(put(&vault, "customer", set)).unwrap();
+    vault.close().unwrap();
+}
+
+#[test]
+fn damaged_engine_files_open_whole_or_refuse_and_repair_saves_what_is_readable() {
+    quiet_here();
+    for engine in [EngineChoice::Sled, EngineChoice::Redb] {
+        let original = Original::new(engine.clone());
+        let mut dice = Dice::new(11);
+        let (mut tally, mut saved) = (Tally::default(), 0);
+        for nth in 0..scale(70, 5_000) {
+            let (dir, house) = original.copy();
+            let mut files = engine_files(dir.path());
+            files.sort_by_key(|p| std::cmp::Reverse(std::fs::metadata(p).unwrap().len()));
+            // The largest file holds the rows; it is hit more often.
+            let file = if nth % 3 == 0 { dice.pick(&files).unwrap().clone() } else { files[0].clone() };
+            damage(&file, &mut dice);
+            round(&original, &house, &mut tally, &mut saved);
+        }
+        println!("R5 files, {engine:?}: {saved} records read after repairs, {:?}", tally.0);
+        assert!(tally.0.keys().any(|k| k.starts_with("refused")), "{engine:?}: {:?}", tally.0);
+        assert!(saved > 0, "{engine:?}: repair saved nothing: {:?}", tally.0);
+    }
+}
+
+#[test]
+fn a_damaged_journal_costs_nothing_while_the_store_is_whole() {
+    for engine in [EngineChoice::Sled, EngineChoice::Redb] {
+        let original = Original::new(engine.clone());
+        let mut dice = Dice::new(12);
+        let (mut tally, mut saved) = (Tally::default(), 0);
+        for _ in 0..12 {
+            let (dir, house) = original.copy();
+            let journal = bytes_of(&dir.path().join("data/journal")).remove(0).0;
+            damage(&journal, &mut dice);
+            round(&original, &house, &mut tally, &mut saved);
+        }
+        assert_eq!(saved, 12 * original.live.len(), "{engine:?}: {:?}", tally.0);
+        assert_eq!(tally.0.get("repaired whole"), Some(&12), "{engine:?}: {:?}", tally.0);
+    }
+}
+
+/// The closed vault's rows, changed by `change` straight in the engine.
+fn tamper(house: &House, change: impl FnOnce(&Store)) {
+    let dir = house.dir.join("data/store");
+    let engine: std::sync::Arc<dyn lethe::store::Engine> = match house.engine {
+        EngineChoice::Sled => std::sync::Arc::new(lethe::store::Sled::open(&dir, 8 << 20).unwrap()),
+        _ => std::sync::Arc::new(lethe::store::Redb::open(&dir, 8 << 20).unwrap()),
+    };
+    let store = Store::open(engine, None, None).unwrap();
+    change(&store);
+    store.close();
+}
+
+fn rows_of(store: &Store, prefix: &[u8]) -> Vec<lethe::store::Row> {
+    store.prefix(prefix).map(Result::unwrap).collect()
+}
+
+/// Repairs, and gives the report and the reopened vault.
+fn repaired(house: &House) -> (RepairReport, Vault) {
+    let dry = repair(&house.setup(), &SystemClock, true).unwrap();
+    let report = repair(&house.setup(), &SystemClock, false).unwrap();
+    assert_eq!((&dry.kept.get("record versions"), &dry.lost), (&report.kept.get("record versions"), &report.lost));
+    let vault = house.open().unwrap_or_else(|e| panic!("{e}\n{report}"));
+    (report, vault)
+}
+
+#[test]
+fn lost_rows_of_every_kind_that_can_be_made_anew_are() {
+    for engine in [EngineChoice::Sled, EngineChoice::Redb] {
+        let original = Original::new(engine.clone());
+        let (dir, house) = original.copy();
+        tamper(&house, |store| {
+            let mut batch = Batch::default();
+            for kind in [b"k", b"m", b"v", b"u", b"q", b"h", b"b"] {
+                rows_of(store, kind).into_iter().for_each(|row| batch.delete(row.key));
+            }
+            store.commit_blocking(batch).unwrap();
+        });
+        let before = bytes_of(&dir.path().join("data/store"));
+        let dry = repair(&house.setup(), &SystemClock, true).unwrap();
+        assert_eq!(bytes_of(&dir.path().join("data/store")), before, "a dry run changes nothing");
+        assert!(!dir.path().join("data/store.repaired").exists() && !dir.path().join("data/store.look").exists());
+        assert!(dry.next().iter().any(|n| n.contains("--dry-run")));
+        let (report, vault) = repaired(&house);
+        assert!(report.whole(), "{report}");
+        assert_eq!(report.ledger, LedgerState::Whole);
+        assert!(dir.path().join("data/store.damaged-1").is_dir());
+        let mut tally = Tally::default();
+        assert_eq!(original.look(&vault, &mut tally), original.live.len(), "{:?}", tally.0);
+        for id in &original.erased {
+            assert!(matches!(get(&vault, *id), Err(VaultError::Erased(_))), "tombstones are kept");
+            runtime().block_on(erase(&vault, *id)).unwrap();
+        }
+        let status = vault.status(&crate::house::permit(lethe::class::Role::Operator, None)).unwrap();
+        assert!(status.pending_erasures >= 6, "superseded versions wait for their erasure again");
+        let text = report.to_string();
+        assert!(original.live.iter().all(|k| !text.contains(&k.id.to_string())), "{text}");
+        vault.close().unwrap();
+    }
+}
+
+#[test]
+fn a_lost_record_row_is_named_and_can_be_erased() {
+    let original = Original::new(EngineChoice::Redb);
+    let (_dir, house) = original.copy();
+    let lost = original.live[20].id;
+    let stale = original.live[0].id;
+    tamper(&house, |store| {
+        let mut batch = Batch::default();
+        for row in rows_of(store, b"u") {
+            if row.key[4..] == lost.0 || row.key[4..] == stale.0 {
+                batch.delete([b"r".as_slice(), &row.value[4..14], &[0, 0]].concat());
+            }
+        }
+        // The intent of the older version of `stale` is lost too: it must not be served instead.
+        store.commit_blocking(batch).unwrap();
+    });
+    let (report, vault) = repaired(&house);
+    assert_eq!(report.lost.get("records"), Some(&2), "{report}");
+    for id in [lost, stale] {
+        assert!(matches!(get(&vault, id), Err(VaultError::Damaged(_))), "{:?}", get(&vault, id).err());
+        runtime().block_on(erase(&vault, id)).unwrap();
+        assert!(matches!(get(&vault, id), Err(VaultError::Erased(_))));
+    }
+    vault.close().unwrap();
+}
+
+#[test]
+fn rows_of_the_dead_stay_out_whatever_the_damaged_store_says() {
+    let original = Original::new(EngineChoice::Redb);
+    let (_dir, house) = original.copy();
+    // The directory before the erasures of another copy: its record rows and pointers are planted again.
+    let vault = house.open().unwrap();
+    let doomed: Vec<RecordId> = original.live.iter().take(8).map(|k| k.id).collect();
+    vault.close().unwrap();
+    drop(vault);
+    let mut old = Vec::new();
+    tamper(&house, |store| old = [rows_of(store, b"r"), rows_of(store, b"u"), rows_of(store, b"k")].concat());
+    let vault = house.open().unwrap();
+    for id in &doomed {
+        runtime().block_on(erase(&vault, *id)).unwrap();
+    }
+    vault.close().unwrap();
+    drop(vault);
+    tamper(&house, |store| {
+        let mut batch = Batch::default();
+        old.into_iter().for_each(|row| batch.put(row.key, row.value));
+        rows_of(store, b"t").into_iter().for_each(|row| batch.delete(row.key));
+        store.commit_blocking(batch).unwrap();
+    });
+    let (report, vault) = repaired(&house);
+    for id in &doomed {
+        assert!(get(&vault, *id).is_err(), "an erased record came back");
+    }
+    assert!(report.dropped["record versions"] >= 8, "{report}");
+    let found = vault.find_records(
+        &crate::house::app(),
+        crate::house::TENANT,
+        &slug("customer"),
+        "city",
+        lethe::vault::value::Value::Text("c0".into()),
+        &lethe::vault::ReadSpec::default(),
+    );
+    assert!(found.unwrap().iter().all(|v| !doomed.contains(&v.id)));
+    original.live.iter().skip(8).for_each(|k| k.read(&vault).unwrap());
+    vault.close().unwrap();
+}
+
+#[test]
+fn what_no_repair_can_save_is_refused_and_left_as_it_is() {
+    let original = Original::new(EngineChoice::Redb);
+    let (dir, house) = original.copy();
+    std::fs::write(dir.path().join("data/store/redb"), b"not a store").unwrap();
+    let before = bytes_of(&dir.path().join("data"));
+    let report = repair(&house.setup(), &SystemClock, false).unwrap();
+    assert!(!report.opens() && report.ledger == LedgerState::Lost && report.engine_trouble.is_some());
+    assert!(report.next()[0].contains("restore it from a backup"), "{report}");
+    assert_eq!(bytes_of(&dir.path().join("data")), before);
+    // Without journal and engine not even the root is there.
+    std::fs::remove_dir_all(dir.path().join("data/journal")).unwrap();
+    let e = repair(&house.setup(), &SystemClock, false).unwrap_err();
+    assert!(matches!(e, VaultError::Keys(KeyError::Damaged(_))), "{e:?}");
+}
