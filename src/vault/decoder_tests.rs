@@ -197,7 +197,8 @@ fn rows(bytes: &[u8], c: &Corpus, meta: &MetaKey, signer: &Signer) {
     let mut one = |chunk| Ok((chunk == 0).then(|| bytes.to_vec()));
     let opened = sealed::open_rows(&mut one, VAULT, KID, &c.dek, None);
     assert!(opened.is_err() || bytes == c.record);
-    let erased = Erased::from_row(&with_sum(b"LTG1\0\0\0\0\0\0\0\x03\x01\x01\0\0\0\0\0\0\0\x09".to_vec()));
+    let erased =
+        Erased::from_row(&with_sum(b"LTG1\0\0\0\0\0\0\0\x03\x01\x01\0\0\0\0\0\0\0\x09".to_vec()));
     if let Some(receipt) = Receipt::sign(VAULT, bytes, &erased.unwrap(), signer) {
         assert_eq!(receipt.signed_bytes.len(), 3 + 16 + LEAF_BYTES + 10);
     }
@@ -224,7 +225,15 @@ fn no_decoder_panics_on_any_bytes() {
         rounds += 1;
         let small = c.small[dice.below(c.small.len())].clone();
         let goods = [
-            &c.dir, &c.page, &c.map, &c.record, &small, &c.frontier, &c.leaf, &c.schema, &c.tenant,
+            &c.dir,
+            &c.page,
+            &c.map,
+            &c.record,
+            &small,
+            &c.frontier,
+            &c.leaf,
+            &c.schema,
+            &c.tenant,
         ];
         let bytes = match dice.below(10) {
             n if n < goods.len() => dice.mutate(goods[n]),

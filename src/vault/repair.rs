@@ -41,11 +41,7 @@ struct Remains {
 }
 
 /// Rebuilds the store of a vault that does not open, or that has damaged rows.
-pub fn repair(
-    setup: &Setup,
-    clock: &dyn Clock,
-    dry_run: bool,
-) -> Result<RepairReport, VaultError> {
+pub fn repair(setup: &Setup, clock: &dyn Clock, dry_run: bool) -> Result<RepairReport, VaultError> {
     if !setup.data.is_dir() {
         return Err(VaultError::NotFound("data directory"));
     }
@@ -94,7 +90,8 @@ fn open_remains(setup: &Setup, vault: VaultId, dry_run: bool) -> Result<Remains,
         copy_dir(&setup.data.join("store"), &dir)?;
     }
     let missing = !dir.is_dir() && !matches!(setup.engine, EngineChoice::Given(_));
-    let opened = if missing { Err(StoreError::Damaged("it is missing".into())) } else { look(setup, &dir) };
+    let opened =
+        if missing { Err(StoreError::Damaged("it is missing".into())) } else { look(setup, &dir) };
     let (engine, engine_trouble) = match opened {
         Ok((engine, trouble)) => (Some(engine), trouble),
         Err(e @ StoreError::InUse) => return Err(e.into()),

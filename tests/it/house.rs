@@ -53,7 +53,13 @@ pub struct House {
 
 impl House {
     pub fn new(dir: &Path, engine: EngineChoice) -> Self {
-        Self { dir: dir.to_owned(), engine, clock: Arc::new(SystemClock), change: |_| (), hooks: Hooks::default() }
+        Self {
+            dir: dir.to_owned(),
+            engine,
+            clock: Arc::new(SystemClock),
+            change: |_| (),
+            hooks: Hooks::default(),
+        }
     }
 
     pub fn setup(&self) -> Setup {

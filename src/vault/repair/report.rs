@@ -107,7 +107,11 @@ fn list(f: &mut fmt::Formatter<'_>, title: &str, counts: &BTreeMap<&str, u64>) -
 
 impl fmt::Display for RepairReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "generation {} of the anchor counts; nothing erased comes back", self.generation.0)?;
+        writeln!(
+            f,
+            "generation {} of the anchor counts; nothing erased comes back",
+            self.generation.0
+        )?;
         if let Some(why) = &self.engine_trouble {
             writeln!(f, "{}: {why}", self.engine)?;
         }
@@ -142,7 +146,9 @@ impl fmt::Display for RepairReport {
         }
         let ledger = match self.ledger {
             LedgerState::Whole => "whole",
-            LedgerState::HeadOnly => "its head agrees with the anchor, some leaves are missing or changed",
+            LedgerState::HeadOnly => {
+                "its head agrees with the anchor, some leaves are missing or changed"
+            }
             LedgerState::Lost => "lost: neither its leaves nor its head agree with the anchor",
         };
         writeln!(f, "erasure ledger: {ledger}")?;

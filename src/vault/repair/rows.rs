@@ -202,9 +202,8 @@ impl<'a> Pass<'a> {
             requested: self.now,
         };
         if let Some(row) = self.row(&intent_key) {
-            let same = |i: &Intent| {
-                (i.kid, i.record, i.rec_ver) == (kid, version.record, version.rec_ver)
-            };
+            let same =
+                |i: &Intent| (i.kid, i.record, i.rec_ver) == (kid, version.record, version.rec_ver);
             return self.ask(Intent::decode(&row).filter(same).unwrap_or(intent));
         }
         let key = Pointer::key(kid.tenant, version.record);

@@ -15,7 +15,8 @@ use crate::house::{House, fields, furnish, get, operator, put};
 fn is_full(e: &VaultError) -> bool {
     matches!(
         e,
-        VaultError::Store(StoreError::DiskFull) | VaultError::Keys(KeyError::Store(StoreError::DiskFull))
+        VaultError::Store(StoreError::DiskFull)
+            | VaultError::Keys(KeyError::Store(StoreError::DiskFull))
     )
 }
 
@@ -48,7 +49,8 @@ fn on_a_full_disk_puts_stop_and_reads_and_erasures_go_on() {
             for (at, left) in [DISK_FREE_MIN - 1, DISK_RESERVE / 4, 0].into_iter().enumerate() {
                 free.store(left, Ordering::SeqCst);
                 let gone = all.remove(at);
-                let receipt = erase(&vault, gone.id).await.unwrap_or_else(|e| panic!("{left}: {e:?}"));
+                let receipt =
+                    erase(&vault, gone.id).await.unwrap_or_else(|e| panic!("{left}: {e:?}"));
                 assert!(matches!(get(&vault, gone.id), Err(VaultError::Erased(_))));
                 assert_eq!(erase(&vault, gone.id).await.unwrap(), receipt);
             }

@@ -8,7 +8,7 @@ use lethe::clock::SystemClock;
 use lethe::id::RecordId;
 use lethe::keys::KeyError;
 use lethe::keys::anchor::AnchorError;
-use lethe::store::{Batch, StoreError, Store};
+use lethe::store::{Batch, Store, StoreError};
 use lethe::vault::{EngineChoice, LedgerState, RepairReport, Vault, VaultError, repair};
 
 use super::{Known, bytes_of, copy_dir, erase, new, quiet_here, renew, runtime};
@@ -87,8 +87,10 @@ fn kind(e: &VaultError) -> &'static str {
         VaultError::Damaged(_) | VaultError::Keys(KeyError::Damaged(_)) => "damaged",
         VaultError::Store(StoreError::Damaged(_)) => "store damaged",
         VaultError::Keys(KeyError::Store(StoreError::Damaged(_))) => "store damaged",
-        VaultError::Store(StoreError::Io(_)) | VaultError::Keys(KeyError::Store(StoreError::Io(_))) => "io",
-        VaultError::Store(StoreError::Stopped) | VaultError::Keys(KeyError::Store(StoreError::Stopped)) => "stopped",
+        VaultError::Store(StoreError::Io(_))
+        | VaultError::Keys(KeyError::Store(StoreError::Io(_))) => "io",
+        VaultError::Store(StoreError::Stopped)
+        | VaultError::Keys(KeyError::Store(StoreError::Stopped)) => "stopped",
         VaultError::Keys(KeyError::Stopped) => "stopped",
         VaultError::Keys(KeyError::Anchor(AnchorError::StoreOlder { .. })) => "store older",
         VaultError::Keys(KeyError::Anchor(AnchorError::Foreign { .. })) => "foreign",
@@ -155,7 +157,8 @@ fn damaged_engine_files_open_whole_or_refuse_and_repair_saves_what_is_readable()
             let mut files = engine_files(dir.path());
             files.sort_by_key(|p| std::cmp::Reverse(std::fs::metadata(p).unwrap().len()));
             // The largest file holds the rows; it is hit more often.
-            let file = if nth % 3 == 0 { dice.pick(&files).unwrap().clone() } else { files[0].clone() };
+            let file =
+                if nth % 3 == 0 { dice.pick(&files).unwrap().clone() } else { files[0].clone() };
             damage(&file, &mut dice);
             round(&original, &house, &mut tally, &mut saved);
         }
@@ -202,7 +205,10 @@ fn rows_of(store: &Store, prefix: &[u8]) -> Vec<lethe::store::Row> {
 fn repaired(house: &House) -> (RepairReport, Vault) {
     let dry = repair(&house.setup(), &SystemClock, true).unwrap();
     let report = repair(&house.setup(), &SystemClock, false).unwrap();
-    assert_eq!((&dry.kept.get("record versions"), &dry.lost), (&report.kept.get("record versions"), &report.lost));
+    assert_eq!(
+        (&dry.kept.get("record versions"), &dry.lost),
+        (&report.kept.get("record versions"), &report.lost)
+    );
     let vault = house.open().unwrap_or_else(|e| panic!("{e}\n{report}"));
     (report, vault)
 }
@@ -222,7 +228,10 @@ fn lost_rows_of_every_kind_that_can_be_made_anew_are() {
         let before = bytes_of(&dir.path().join("data/store"));
         let dry = repair(&house.setup(), &SystemClock, true).unwrap();
         assert_eq!(bytes_of(&dir.path().join("data/store")), before, "a dry run changes nothing");
-        assert!(!dir.path().join("data/store.repaired").exists() && !dir.path().join("data/store.look").exists());
+        assert!(
+            !dir.path().join("data/store.repaired").exists()
+                && !dir.path().join("data/store.look").exists()
+        );
         assert!(dry.next().iter().any(|n| n.contains("--dry-run")));
         let (report, vault) = repaired(&house);
         assert!(report.whole(), "{report}");
@@ -234,7 +243,8 @@ fn lost_rows_of_every_kind_that_can_be_made_anew_are() {
             assert!(matches!(get(&vault, *id), Err(VaultError::Erased(_))), "tombstones are kept");
             runtime().block_on(erase(&vault, *id)).unwrap();
         }
-        let status = vault.status(&crate::house::permit(lethe::class::Role::Operator, None)).unwrap();
+        let status =
+            vault.status(&crate::house::permit(lethe::class::Role::Operator, None)).unwrap();
         assert!(status.pending_erasures >= 6, "superseded versions wait for their erasure again");
         let text = report.to_string();
         assert!(original.live.iter().all(|k| !text.contains(&k.id.to_string())), "{text}");
@@ -261,7 +271,11 @@ fn a_lost_record_row_is_named_and_can_be_erased() {
     let (report, vault) = repaired(&house);
     assert_eq!(report.lost.get("records"), Some(&2), "{report}");
     for id in [lost, stale] {
-        assert!(matches!(get(&vault, id), Err(VaultError::Damaged(_))), "{:?}", get(&vault, id).err());
+        assert!(
+            matches!(get(&vault, id), Err(VaultError::Damaged(_))),
+            "{:?}",
+            get(&vault, id).err()
+        );
         runtime().block_on(erase(&vault, id)).unwrap();
         assert!(matches!(get(&vault, id), Err(VaultError::Erased(_))));
     }
@@ -278,7 +292,9 @@ fn rows_of_the_dead_stay_out_whatever_the_damaged_store_says() {
     vault.close().unwrap();
     drop(vault);
     let mut old = Vec::new();
-    tamper(&house, |store| old = [rows_of(store, b"r"), rows_of(store, b"u"), rows_of(store, b"k")].concat());
+    tamper(&house, |store| {
+        old = [rows_of(store, b"r"), rows_of(store, b"u"), rows_of(store, b"k")].concat()
+    });
     let vault = house.open().unwrap();
     for id in &doomed {
         runtime().block_on(erase(&vault, *id)).unwrap();
@@ -316,7 +332,9 @@ fn what_no_repair_can_save_is_refused_and_left_as_it_is() {
     std::fs::write(dir.path().join("data/store/redb"), b"not a store").unwrap();
     let before = bytes_of(&dir.path().join("data"));
     let report = repair(&house.setup(), &SystemClock, false).unwrap();
-    assert!(!report.opens() && report.ledger == LedgerState::Lost && report.engine_trouble.is_some());
+    assert!(
+        !report.opens() && report.ledger == LedgerState::Lost && report.engine_trouble.is_some()
+    );
     assert!(report.next()[0].contains("restore it from a backup"), "{report}");
     assert_eq!(bytes_of(&dir.path().join("data")), before);
     // Without journal and engine not even the root is there.

@@ -66,7 +66,8 @@ impl History {
         let dir = scratch();
         copy_dir(&self.moments[data].0, dir.path());
         private(dir.path());
-        std::fs::copy(self.moments[anchor].0.join("data/anchor"), dir.path().join("data/anchor")).unwrap();
+        std::fs::copy(self.moments[anchor].0.join("data/anchor"), dir.path().join("data/anchor"))
+            .unwrap();
         dir
     }
 
@@ -127,7 +128,10 @@ fn refused(
     assert!(text.contains(&e.to_string()) && text.contains(advice), "{advice}: {text}");
     let changed: Vec<PathBuf> =
         outside_of_store(dir).into_iter().filter(|f| !before.contains(f)).map(|f| f.0).collect();
-    assert!(changed.iter().all(|p| p.ends_with("data/lock") || p.ends_with("data/reserve")), "{changed:?}");
+    assert!(
+        changed.iter().all(|p| p.ends_with("data/lock") || p.ends_with("data/reserve")),
+        "{changed:?}"
+    );
     mend(dir);
     history.is_whole(dir);
 }
@@ -172,7 +176,8 @@ fn old_anchors_and_old_directories_are_refused() {
         let setup = House::new(dir.path(), EngineChoice::Sled).setup();
         let e = lethe::vault::repair(&setup, &SystemClock, false).err().unwrap();
         assert!(matches!(anchor(&e), Some(AnchorError::Older { .. })), "{e:?}");
-        std::fs::copy(history.moments[2].0.join("data/anchor"), dir.path().join("data/anchor")).unwrap();
+        std::fs::copy(history.moments[2].0.join("data/anchor"), dir.path().join("data/anchor"))
+            .unwrap();
         history.is_whole(dir.path());
     }
     // An old directory under the present anchor, "repaired": the tree's rows are not in it, so nothing is changed.
@@ -199,7 +204,11 @@ fn anchors_and_keys_that_are_wrong_each_have_their_own_answer() {
         refused(&history, dir.path(), expected, advice, &put_back);
     };
     let is_swapped = |e: &VaultError| matches!(anchor(e), Some(AnchorError::Swapped));
-    check(&with(&|b| [&b[4096..], &b[..4096]].concat()), is_swapped, "put the right anchor file back");
+    check(
+        &with(&|b| [&b[4096..], &b[..4096]].concat()),
+        is_swapped,
+        "put the right anchor file back",
+    );
     for length in [0, 1, 4096, 8191, 8193] {
         let cut = |mut b: Vec<u8>| {
             b.resize(length, 0);
@@ -256,7 +265,8 @@ fn anchors_and_keys_that_are_wrong_each_have_their_own_answer() {
     refused(&history, dir.path(), is_open, "run `chmod 600` on it", &|dir| private(dir));
     let dir = history.pair(2, 2);
     std::fs::remove_file(dir.path().join("kek")).unwrap();
-    let is_gone = |e: &VaultError| matches!(e, VaultError::Keys(KeyError::Kek(KekError::Missing(_))));
+    let is_gone =
+        |e: &VaultError| matches!(e, VaultError::Keys(KeyError::Kek(KekError::Missing(_))));
     refused(&history, dir.path(), is_gone, "there is no KEK at", &put_back);
 }
 
@@ -266,7 +276,11 @@ fn one_process_at_a_time_has_the_directory() {
     let dir = history.pair(2, 2);
     let vault = open_at(dir.path()).unwrap();
     let in_use = |e: &VaultError| {
-        matches!(e, VaultError::Store(StoreError::InUse) | VaultError::Keys(KeyError::Store(StoreError::InUse)))
+        matches!(
+            e,
+            VaultError::Store(StoreError::InUse)
+                | VaultError::Keys(KeyError::Store(StoreError::InUse))
+        )
     };
     let e = open_at(dir.path()).err().unwrap();
     assert!(in_use(&e), "{e:?}");

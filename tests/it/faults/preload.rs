@@ -102,7 +102,8 @@ fn calls_of_the_operating_system_that_fail_lose_nothing() {
                 let n = 1 + if round < 3 { round as u64 } else { dice.below(most) };
                 let errno = errnos[round % 3];
                 let sticky = if errno != "short" && round % 2 == 1 { ":sticky" } else { "" };
-                fired += usize::from(faulted(from.path(), engine, &format!("{op}:{n}:{errno}{sticky}")));
+                fired +=
+                    usize::from(faulted(from.path(), engine, &format!("{op}:{n}:{errno}{sticky}")));
                 rounds += 1;
             }
         }

@@ -279,10 +279,8 @@ impl Scene {
         let mut found = 0;
         for city in 0..5 {
             let value = Value::Text(format!("c{city}"));
-            found += self
-                .vault()
-                .find_records(&app(), TENANT, &customer, "city", value, &spec)?
-                .len();
+            found +=
+                self.vault().find_records(&app(), TENANT, &customer, "city", value, &spec)?.len();
         }
         assert_eq!(found, 1150, "a search by value is whole or refused");
         Ok(())
@@ -366,7 +364,10 @@ fn others(scene: &mut Scene) {
     scene.set(&leaf, &good);
     for _ in 0..12 {
         scene.reopened("s", b"s", true, &mut |_, opened| {
-            assert!(matches!(opened, Err(VaultError::Keys(KeyError::Store(StoreError::Damaged(_))))));
+            assert!(matches!(
+                opened,
+                Err(VaultError::Keys(KeyError::Store(StoreError::Damaged(_))))
+            ));
             "named"
         });
         scene.reopened("v", b"v", true, &mut |_, opened| match opened {
@@ -423,7 +424,12 @@ fn every_kind_of_row_is_detected_named_and_the_others_are_served() {
     println!("R5 rows: {} cases, {:?}", scene.cases, scene.tally);
     assert!(scene.cases >= 5_000, "{}", scene.cases);
     let total = |end: &str| -> usize {
-        scene.tally.iter().filter(|(k, _)| k.starts_with('k') && k.ends_with(end)).map(|(_, n)| n).sum()
+        scene
+            .tally
+            .iter()
+            .filter(|(k, _)| k.starts_with('k') && k.ends_with(end))
+            .map(|(_, n)| n)
+            .sum()
     };
     assert!(total(": rescued") > total(": not needed"), "{:?}", scene.tally);
     assert!(total(": named, no journal") > total(": not needed, no journal"));
