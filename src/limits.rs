@@ -44,6 +44,9 @@ pub const SUBJECT_RECORDS_MAX: usize = 10_000;
 /// A superseded version is erased within this time.
 pub const SUPERSEDED_LAG_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Index entries of a bucket kept in memory before they are written as a run.
+pub const INDEX_TAIL_MAX: usize = 16_384;
+
 /// Operations in one durable group.
 pub const COMMIT_GROUP_MAX: usize = 1_024;
 /// Batches that wait for the committer.

@@ -75,7 +75,7 @@ impl Vault {
         let core = &*self.core;
         let (kek_id, since) = core.tree.kek();
         let tenants = core.registry.all();
-        let buckets: usize = tenants.iter().map(|t| t.state().buckets.len()).sum();
+        let buckets: usize = tenants.iter().map(|t| t.buckets(None).len()).sum();
         let info = |kind, wrapped_by, count| KeyInfo {
             kind,
             key_id: String::new(),

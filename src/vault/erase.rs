@@ -26,9 +26,8 @@ use super::slug::Slug;
 use crate::authz::{EraseBucket, EraseRecord, EraseSubject, Permit, RotateKey};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd};
+use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
 use crate::keys::KeyError;
-use crate::keys::slots::BucketId;
 use crate::limits;
 
 /// A record version whose key is to be destroyed.
@@ -53,7 +52,7 @@ pub enum Job {
     Units(Vec<Doomed>, Answer<Vec<Receipt>>),
     Bucket {
         tenant: Arc<Tenant>,
-        bucket: BucketId,
+        key: (TypeOrd, Day),
         reason: ErasureReason,
         done: Answer<Receipt>,
     },
@@ -181,6 +180,8 @@ impl Vault {
                 }
             }
         }
+        // Nothing failed: from here on the old versions are ours, but for those that a batch is erasing already.
+        doomed.retain(|d| d.whole || core.superseded.take_kid(d.kid).is_some());
         if !doomed.is_empty() {
             let marked: BTreeSet<RecordId> = doomed.iter().map(|d| d.record).collect();
             let _erasing = core.mark_erasing(marked.into_iter().collect());
@@ -222,10 +223,8 @@ impl Vault {
     ) -> Result<Receipt, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
         let rtype = tenant.schema(rtype)?.ord();
-        let bucket = tenant.state().buckets.get(&(rtype, expires)).copied();
-        let bucket = (tenant.ord, bucket.ok_or(VaultError::NotFound("bucket"))?);
         let (done, answered) = oneshot::channel();
-        self.eraser.send(Job::Bucket { tenant, bucket, reason, done })?;
+        self.eraser.send(Job::Bucket { tenant, key: (rtype, expires), reason, done })?;
         answered.await.map_err(|_| VaultError::Stopping)?
     }
 
@@ -290,7 +289,7 @@ impl Core {
             return Err(VaultError::Erased(what));
         }
         doomed.push(unit);
-        for old in self.superseded.take_record(record) {
+        for old in self.superseded.of_record(record) {
             doomed.push(self.doom(Some(tenant), &Intent { reason, ..old }, false));
         }
         Ok(())

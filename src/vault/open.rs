@@ -68,6 +68,8 @@ pub struct Setup {
     pub node_cache_bytes: usize,
     /// Memory for the engine.
     pub engine_cache_bytes: u64,
+    /// Index entries of a bucket kept in memory before they are written as a run.
+    pub index_tail_max: usize,
     #[doc(hidden)]
     pub sabotage: Sabotage,
 }
@@ -83,6 +85,7 @@ impl Setup {
             require_e1: false,
             node_cache_bytes: 128 << 20,
             engine_cache_bytes: 256 << 20,
+            index_tail_max: crate::limits::INDEX_TAIL_MAX,
             sabotage: Sabotage::None,
         }
     }
@@ -206,7 +209,7 @@ fn assemble(
         );
     }
     let frontier = load_frontier(&tree)?;
-    let (registry, index) = (Registry::default(), Index::default());
+    let (registry, index) = (Registry::default(), Index::new(setup.index_tail_max));
     let superseded = Superseded::default();
     load_tenants(&tree, &registry, &index)?;
     let mut unacknowledged = BTreeSet::new();
@@ -287,7 +290,7 @@ fn load_tenants(tree: &Tree, registry: &Registry, index: &Index) -> Result<(), V
     Ok(())
 }
 
-type Buckets = BTreeMap<(TypeOrd, Day), crate::id::BucketOrd>;
+type Buckets = BTreeMap<(TypeOrd, Day), Vec<crate::id::BucketOrd>>;
 
 fn load_buckets(
     tree: &Tree,
@@ -304,7 +307,7 @@ fn load_buckets(
             let reader = tree.read();
             (reader.bucket(tenant, bucket)?, reader.children(&path)?.last().map(|p| p.ord + 1))
         };
-        buckets.insert((head.rtype, head.expire_day), bucket);
+        buckets.entry((head.rtype, head.expire_day)).or_default().push(bucket);
         let next_page = last.unwrap_or(0).max(head.indexed_below.value());
         tree.slots().register((tenant, bucket), next_page);
         index.register(tree, (tenant, bucket))?;

@@ -350,7 +350,7 @@ impl Core {
         rtype: TypeOrd,
         expires: Day,
     ) -> Result<BucketId, VaultError> {
-        let present = |t: &Tenant| t.state().buckets.get(&(rtype, expires)).copied();
+        let present = |t: &Tenant| t.state().buckets.get(&(rtype, expires))?.last().copied();
         if let Some(bucket) = present(tenant) {
             return Ok((tenant.ord, bucket));
         }
@@ -366,7 +366,7 @@ impl Core {
         self.index.register(&self.tree, (tenant.ord, bucket))?;
         let mut state = tenant.state_mut();
         state.next_bucket = next + 1;
-        state.buckets.insert((rtype, expires), bucket);
+        state.buckets.entry((rtype, expires)).or_default().push(bucket);
         Ok((tenant.ord, bucket))
     }
 
