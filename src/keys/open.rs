@@ -140,7 +140,9 @@ pub fn open(mut parts: Parts, now: UnixMillis) -> Result<Opened, KeyError> {
     let kek = pick(keks, &open.kek_id).ok_or(KeyError::Gone)?;
     let source = parts.kek.clone();
     let tree = build(parts, open.vault, kek, open.payload, slot)?;
-    if let Err(e) = tree.read().node(&Path::ROOT) {
+    // A statement of its own: the reader is gone before the state is changed.
+    let root = tree.read().node(&Path::ROOT).map(drop);
+    if let Err(e) = root {
         // Only a batch that was never answered can be given up: its S5 has not happened.
         let older = other.filter(|o| o.payload.generation < tree.generation()).ok_or(e)?;
         tree.step_back(older, &source)?;
