@@ -46,6 +46,8 @@ pub struct RecordChange {
     pub etag: Option<RecVer>,
     pub set: BTreeMap<String, Value>,
     pub remove: Vec<String>,
+    /// Every other field goes.
+    pub replace: bool,
 }
 
 /// What a reader asks for.
@@ -55,6 +57,18 @@ pub struct ReadSpec {
     pub fields: Option<BTreeSet<String>>,
     /// What for. Fields that name purposes are returned for those only.
     pub purpose: Option<String>,
+}
+
+impl ReadSpec {
+    /// Fails if a field is asked for that none of the schemas has.
+    fn check(&self, schemas: &[&Schema]) -> Result<(), VaultError> {
+        let known = |name: &String| schemas.iter().any(|s| s.field(name).is_some());
+        if self.fields.iter().flatten().all(known) {
+            return Ok(());
+        }
+        let reason = "names a field that the schema does not have";
+        Err(VaultError::Argument { field: "read_mask", reason })
+    }
 }
 
 /// A record as its reader may see it.
@@ -124,6 +138,10 @@ impl Vault {
     ) -> Result<RecordView, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
         let found = self.core.find_record(&tenant, record)?;
+        if spec.fields.is_some() {
+            let schema = tenant.schema_of(found.pointer.rtype);
+            spec.check(&[&*schema.ok_or(VaultError::NotFound("schema"))?])?;
+        }
         self.core.metrics.reads.one();
         self.core.view_of(&tenant, record, found, permit.clear(), spec)
     }
@@ -142,7 +160,12 @@ impl Vault {
             return Err(VaultError::Stale);
         }
         let schema = tenant.schema_of(pointer.rtype).ok_or(VaultError::NotFound("schema"))?;
-        let patch = schema.check_patch(change.set, &change.remove)?;
+        let mut remove = change.remove;
+        if change.replace {
+            let names = schema.fields().iter().map(|f| f.name.as_str());
+            remove.extend(names.filter(|n| !change.set.contains_key(*n)).map(str::to_owned));
+        }
+        let patch = schema.check_patch(change.set, &remove)?;
         let now = core.clock.now();
         let mut map = open.fields;
         patch.apply(&mut map.fields)?;
@@ -189,19 +212,31 @@ impl Vault {
     ) -> Result<(Vec<RecordView>, Option<RecordId>), VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
-        let wanted = rtype.map(|t| tenant.schema(t)).transpose()?.map(|s| s.ord());
+        let wanted = match rtype {
+            Some(rtype) => {
+                let schema = tenant.schema(rtype)?;
+                spec.check(&[&schema])?;
+                Some(schema.ord())
+            }
+            None => {
+                let schemas: Vec<_> = tenant.state().schemas.values().cloned().collect();
+                spec.check(&schemas.iter().map(Arc::as_ref).collect::<Vec<_>>())?;
+                None
+            }
+        };
         let end = crate::keys::rows::prefix_end(&Pointer::prefix(tenant.ord));
         let mut from = match after {
             Some(after) => [Pointer::key(tenant.ord, after).as_slice(), &[0]].concat(),
             None => Pointer::prefix(tenant.ord),
         };
-        let (mut views, mut bytes) = (Vec::new(), 0);
+        let (mut views, mut bytes, mut looked, mut last) = (Vec::new(), 0, 0, None);
         loop {
             let rows = core.tree.store().scan(&from, &end, limits::SCAN_PAGE_ROWS)?;
             let more = rows.len() == limits::SCAN_PAGE_ROWS;
             for row in rows {
                 let Some(id) = super::rows::record_in(&row.key) else { continue };
                 from = [row.key.as_slice(), &[0]].concat();
+                last = Some(id);
                 let pointer = Pointer::decode(&row.value);
                 let rtype = pointer.map_or(SUBJECT, |p| p.rtype);
                 if rtype == SUBJECT || wanted.is_some_and(|w| w != rtype) {
@@ -223,9 +258,10 @@ impl Vault {
                     return Ok((views, Some(id)));
                 }
             }
-            if !more {
+            looked += limits::SCAN_PAGE_ROWS;
+            if !more || looked >= limits::LIST_ROWS_MAX {
                 core.metrics.reads.add(views.len() as u64);
-                return Ok((views, None));
+                return Ok((views, last.filter(|_| more)));
             }
         }
     }
@@ -243,6 +279,7 @@ impl Vault {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
         let schema = tenant.schema(rtype)?;
+        spec.check(&[&schema])?;
         let (def, value) = schema.check_query(field, value)?;
         let may_compare = permit.clear().contains(def.class);
         if !may_compare {
@@ -462,12 +499,22 @@ impl Core {
         matches: impl Fn(&FieldMap) -> bool,
     ) -> Result<Vec<Found>, VaultError> {
         let candidates = self.index.find(&self.tree, &tenant.buckets(Some(rtype)), token)?;
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         for kid in candidates {
+            if found.len() >= limits::PAGE_SIZE_MAX {
+                break;
+            }
+            if bytes > limits::FIND_BYTES_MAX {
+                return Err(VaultError::Exhausted("the records found are too large together"));
+            }
             let Ok(Some(value)) = self.tree.store().get(&sealed::row_key(kid, 0)) else { continue };
             let Some(version) = sealed::peek(&value) else { continue };
             match self.find_any(tenant, version.record, "record") {
-                Ok(f) if f.pointer.kid == kid && matches(&f.open.fields) => found.push(f),
+                Ok(f) if f.pointer.kid == kid && matches(&f.open.fields) => {
+                    let values = f.open.fields.fields.values();
+                    bytes += values.map(Value::encoded_len).sum::<usize>();
+                    found.push(f);
+                }
                 // Superseded, erased, or of another value: not what was looked for.
                 Ok(_) | Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
                 Err(VaultError::Damaged(_)) => self.metrics.damaged_rows.one(),
