@@ -43,6 +43,9 @@ pub struct BucketInfo {
     pub expires: Day,
 }
 
+/// Buckets, and where the next page starts.
+pub type BucketPage = (Vec<BucketInfo>, Option<(TypeOrd, Day)>);
+
 impl Vault {
     pub fn status(&self, _: &Permit<ReadStatus>) -> Result<Status, VaultError> {
         let core = &*self.core;
@@ -106,7 +109,7 @@ impl Vault {
         tenant: &str,
         after: Option<(TypeOrd, Day)>,
         page_size: usize,
-    ) -> Result<(Vec<BucketInfo>, Option<(TypeOrd, Day)>), VaultError> {
+    ) -> Result<BucketPage, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
         let keys: Vec<(TypeOrd, Day)> = {
             let state = tenant.state();

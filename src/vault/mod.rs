@@ -24,12 +24,14 @@ mod subjects;
 mod tenants;
 pub mod validate;
 pub mod value;
+mod view;
 
 pub use self::admin::{BucketInfo, KeyInfo, Status};
 pub use self::core::Vault;
 pub use self::error::VaultError;
 pub use self::ledger::Receipt;
 pub use self::open::{EngineChoice, Setup};
-pub use self::records::{NewRecord, ReadSpec, RecordChange, RecordView};
+pub use self::records::{NewRecord, RecordChange};
 pub use self::registry::TenantInfo;
 pub use self::subjects::SubjectView;
+pub use self::view::{ReadSpec, RecordView};

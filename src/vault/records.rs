@@ -4,20 +4,20 @@
 //! version's erasure intent commit in one batch; a unique value is checked and stored under one lock; what a caller may
 //! not see in clear leaves here masked or not at all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::core::{Core, Stripes, Vault};
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
 use super::index::{Token, subject_token, token};
-use super::mask::masked;
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer, Tombstone};
 use super::schema::Schema;
 use super::sealed::{self, OpenVersion, Version};
 use super::slug::Slug;
 use super::value::Value;
+use super::view::{ReadSpec, RecordView, view};
 use crate::authz::{ClassSet, CreateRecord, Permit, ReadRecord, UpdateRecord};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
@@ -46,27 +46,6 @@ pub struct RecordChange {
     pub etag: Option<RecVer>,
     pub set: BTreeMap<String, Value>,
     pub remove: Vec<String>,
-}
-
-/// What a reader asks for.
-#[derive(Clone, Debug, Default)]
-pub struct ReadSpec {
-    /// Names of the fields to return; `None` = all.
-    pub fields: Option<BTreeSet<String>>,
-    /// What for. Fields that name purposes are returned for those only.
-    pub purpose: Option<String>,
-}
-
-/// A record as its reader may see it.
-pub struct RecordView {
-    pub id: RecordId,
-    pub rtype: Slug,
-    pub subject: RecordId,
-    pub fields: BTreeMap<String, Value>,
-    pub version: RecVer,
-    pub created: UnixMillis,
-    pub updated: UnixMillis,
-    pub expires: Day,
 }
 
 /// A version as it is, before anyone's rights are applied.
@@ -177,7 +156,8 @@ impl Vault {
         Ok(view(&schema, change.record, rec_ver, expires, map, permit.clear(), &spec))
     }
 
-    /// Records of a tenant in the order of their ids, after `after`; with the last id that was looked at, if more follow.
+    /// Records of a tenant in the order of their ids, after `after`; with the last id that was looked at, if more
+    /// follow.
     pub fn list_records(
         &self,
         permit: &Permit<ReadRecord>,
@@ -504,37 +484,4 @@ pub(super) fn tokens_of(
     let values = schema.map(|s| s.index_values(&map.fields)).unwrap_or_default();
     tokens.extend(values.iter().map(|(ord, v)| token(key, rtype, *ord, v)));
     tokens
-}
-
-/// Applies a reader's rights and wishes to a version.
-fn view(
-    schema: &Schema,
-    id: RecordId,
-    version: RecVer,
-    expires: Day,
-    map: FieldMap,
-    clear: ClassSet,
-    spec: &ReadSpec,
-) -> RecordView {
-    let mut fields = BTreeMap::new();
-    for (ord, value) in map.fields {
-        let Some(def) = schema.field_by_ord(ord) else { continue };
-        let wanted = spec.fields.as_ref().is_none_or(|w| w.contains(def.name.as_str()));
-        let serves = spec.purpose.as_deref().map_or(def.purposes.is_empty(), |p| def.serves(p));
-        if !wanted || !serves {
-            continue;
-        }
-        let shown = if clear.contains(def.class) { Some(value) } else { masked(&value, def.mask) };
-        fields.extend(shown.map(|v| (def.name.as_str().to_owned(), v)));
-    }
-    RecordView {
-        id,
-        rtype: schema.type_name().clone(),
-        subject: map.subject,
-        fields,
-        version,
-        created: map.created,
-        updated: map.updated,
-        expires,
-    }
 }
