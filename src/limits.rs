@@ -35,14 +35,10 @@ pub const RETENTION_YEARS_MAX: i64 = 100;
 pub const BATCH_ERASE_MAX: usize = 1_000;
 /// Units erased by one anchor batch.
 pub const ERASURE_BATCH_UNITS_MAX: usize = 1_000;
-/// How long an erasure waits for company.
-pub const ERASURE_BATCH_WAIT: Duration = Duration::from_millis(2);
 /// Erasures that wait.
 pub const ERASURE_QUEUE_MAX: usize = 10_000;
 /// Records of one subject that one call erases.
 pub const SUBJECT_RECORDS_MAX: usize = 10_000;
-/// A superseded version is erased within this time.
-pub const SUPERSEDED_LAG_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Operations in one durable group.
 pub const COMMIT_GROUP_MAX: usize = 1_024;
