@@ -37,8 +37,12 @@ pub const BATCH_ERASE_MAX: usize = 1_000;
 pub const ERASURE_BATCH_UNITS_MAX: usize = 1_000;
 /// Erasures that wait.
 pub const ERASURE_QUEUE_MAX: usize = 10_000;
-/// Records of one subject that one call erases.
-pub const SUBJECT_RECORDS_MAX: usize = 10_000;
+/// Records of one subject that one call erases; their receipts fit one message.
+pub const SUBJECT_RECORDS_MAX: usize = 5_000;
+/// Rows that one call looks at for a page of records; a page may end before it is full.
+pub const LIST_ROWS_MAX: usize = 16 * SCAN_PAGE_ROWS;
+/// Values that a search holds in memory, in bytes.
+pub const FIND_BYTES_MAX: usize = 3 << 20;
 
 /// Operations in one durable group.
 pub const COMMIT_GROUP_MAX: usize = 1_024;

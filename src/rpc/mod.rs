@@ -1,2 +1,88 @@
-//! rpc
+//! The gRPC services: parse, permit, call, reply; one file per service.
+//!
+//! Guarantees: a malformed request is INVALID_ARGUMENT before anything else and names every violation; then the right is
+//! decided, before anything is looked up; only then the vault is asked. A change that was accepted runs in a task of its
+//! own, so that neither a caller's cancellation nor a deadline leaves it halfway. Messages are bounded both ways and
+//! never compressed.
+
+mod admin;
+mod convert;
+mod erasure;
+mod field_mask;
+mod health;
+mod names;
+mod page;
 pub mod permit;
+mod records;
+mod schemas;
+mod status;
+mod subjects;
+mod tenants;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tonic::service::Routes;
+use tonic::{Extensions, Status};
+use tonic_health::pb::health_server::HealthServer;
+
+use self::status::Terms;
+use crate::authz::{ActionKind, Authority, Permit};
+use crate::limits::MESSAGE_BYTES_MAX;
+use crate::proto::admin::vault_service_server::VaultServiceServer;
+use crate::proto::v1::record_service_server::RecordServiceServer;
+use crate::proto::v1::schema_service_server::SchemaServiceServer;
+use crate::proto::v1::subject_service_server::SubjectServiceServer;
+use crate::proto::v1::tenant_service_server::TenantServiceServer;
+use crate::vault::{Vault, VaultError};
+
+/// All services over one vault. Cheap to clone.
+#[derive(Clone)]
+struct Rpc {
+    vault: Arc<Vault>,
+    authority: Arc<Authority>,
+}
+
+/// Every service of a vault, and its health.
+pub fn routes(vault: Arc<Vault>, authority: Arc<Authority>) -> Routes {
+    let health = HealthServer::new(health::Probe::new(Arc::clone(&vault)));
+    let rpc = Rpc { vault, authority };
+    macro_rules! bounded {
+        ($server:ident) => {
+            $server::new(rpc.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        };
+    }
+    Routes::new(health)
+        .add_service(bounded!(TenantServiceServer))
+        .add_service(bounded!(SchemaServiceServer))
+        .add_service(bounded!(SubjectServiceServer))
+        .add_service(bounded!(RecordServiceServer))
+        .add_service(bounded!(VaultServiceServer))
+}
+
+impl Rpc {
+    fn permit<A: ActionKind>(
+        &self,
+        extensions: &Extensions,
+        tenant: Option<&str>,
+    ) -> Result<Permit<A>, Status> {
+        permit::permit(extensions, &self.authority, tenant)
+    }
+
+    /// Runs a change to its end, whatever becomes of the call.
+    async fn change<T, F>(
+        &self,
+        terms: Terms,
+        tenant: &str,
+        work: impl FnOnce(Arc<Vault>) -> F,
+    ) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, VaultError>> + Send + 'static,
+    {
+        let outcome = tokio::spawn(work(Arc::clone(&self.vault))).await;
+        outcome.map_err(|e| status::lost(&e))?.map_err(|e| status::of(e, terms, tenant))
+    }
+}

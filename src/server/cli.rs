@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use super::{Config, DevDir, LogFormat, ServerError};
-use super::{block_on, health_only, log_to_stderr, say};
+use super::{Config, DevDir, LogFormat, Opening, ServerError, block_on, log_to_stderr, say};
 use crate::clock::{Clock, SystemClock};
 
 /// The Lethe daemon: an encrypted customer-data vault that can prove it forgot.
@@ -27,6 +26,9 @@ pub enum Command {
     Serve {
         #[arg(long)]
         config: PathBuf,
+        /// Make the vault first; refused where there is one.
+        #[arg(long)]
+        init: bool,
     },
     /// Make a vault for development, or reuse it, and serve it. Not for production.
     Dev {
@@ -41,12 +43,19 @@ pub enum Command {
 /// Runs the command and returns when the daemon has stopped.
 pub fn start(args: Args) -> Result<(), ServerError> {
     log_to_stderr(args.log_format);
-    let (config, banner) = match args.command {
-        Command::Serve { config } => (Config::load(&config)?, String::new()),
+    let (config, opening, banner) = match args.command {
+        Command::Serve { config, init } => {
+            let opening = if init { Opening::New } else { Opening::Existing };
+            (Config::load(&config)?, opening, None)
+        }
         Command::Dev { dir, listen } => {
             let dev = DevDir::prepare(&dir, listen, SystemClock.now())?;
-            (dev.config.clone(), dev.banner())
+            (dev.config.clone(), Opening::Either, Some(dev.banner()))
         }
     };
-    block_on(config, Arc::new(SystemClock), health_only, |_| say(&banner))
+    block_on(config, opening, Arc::new(SystemClock), |up| {
+        if let Some(banner) = banner {
+            say(&format!("{banner}\n{}", up.text()));
+        }
+    })
 }

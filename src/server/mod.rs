@@ -10,6 +10,7 @@ mod config;
 mod deadline;
 mod dev;
 mod gate;
+mod opening;
 mod process;
 mod run;
 mod tls;
@@ -18,8 +19,9 @@ pub use accept::DoorLimits;
 pub use cli::{Args, Command, start};
 pub use config::{AnchorRequire, Config, ConfigProblem, EngineKind, KekSource, TlsFiles};
 pub use dev::{DEV_LISTEN, DevDir, DevProblem};
+pub use opening::{OpenProblem, Opening};
 pub use process::{LogFormat, exit_code, harden, log_to_stderr, say, stop_signal};
-pub use run::{Door, Wiring, block_on, health_only, run};
+pub use run::{Door, Up, Wiring, block_on, run};
 pub use tls::{IdentityProblem, Peer, TlsProblem, server_config};
 
 use crate::authz::BindingError;
@@ -42,6 +44,10 @@ pub enum ServerError {
     Pki(#[from] PkiError),
     #[error("cannot listen on {addr}: {source}")]
     Listen { addr: std::net::SocketAddr, source: std::io::Error },
+    #[error("{0}")]
+    Vault(#[source] OpenProblem),
+    #[error("{0} ended without an outcome; the log has the cause")]
+    Task(&'static str),
     #[error("the process could not be hardened: {0}")]
     Harden(std::io::Error),
     #[error("the runtime did not start: {0}")]

@@ -1,7 +1,7 @@
 //! From a configuration to a running daemon. The wiring is explicit and in one function, [`run`].
 //!
 //! Guarantees: the caller owns the socket and the signal to stop; when asked to stop, the daemon takes no new
-//! connection, lets calls end, and returns within `DoorLimits::shutdown`.
+//! connection, lets calls end for at most `DoorLimits::shutdown`, and then closes the vault.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -18,12 +18,14 @@ use tonic::transport::Server;
 
 use super::accept::{DoorLimits, Reception};
 use super::gate::GateLayer;
+use super::opening::{self, Opening};
 use super::process::stop_signal;
 use super::{Config, ServerError, tls};
 use crate::authz::{Authority, TrustDomain};
 use crate::clock::Clock;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::rpc;
 
 /// What services are built from, besides the configuration.
 #[derive(Clone)]
@@ -109,50 +111,65 @@ impl Door {
     }
 }
 
-/// Runs a daemon: configuration → authority → services → door. `listening` is told the address that was bound.
-pub async fn run<F>(
+/// What a daemon says of itself once it listens.
+#[derive(Clone, Debug)]
+pub struct Up {
+    pub addr: SocketAddr,
+    /// What receipts reach here, and what needs attention, for people.
+    pub level: &'static str,
+    pub warnings: Vec<String>,
+}
+
+impl Up {
+    pub fn text(&self) -> String {
+        let mut text = format!("Receipts reach {}.\n", self.level);
+        for warning in &self.warnings {
+            text.push_str(&format!("WARNING: {warning}\n"));
+        }
+        text
+    }
+}
+
+/// Runs a daemon: configuration → authority → door → vault → services. `listening` is told of it once it serves.
+pub async fn run(
     config: Config,
+    opening: Opening,
     clock: Arc<dyn Clock>,
-    services: F,
-    listening: impl FnOnce(SocketAddr),
+    listening: impl FnOnce(&Up),
     stop: impl Future<Output = ()>,
-) -> Result<(), ServerError>
-where
-    F: AsyncFnOnce(&Config, &Wiring) -> Result<Routes, ServerError>,
-{
+) -> Result<(), ServerError> {
     let authority = Arc::new(Authority::new(config.bindings.clone())?);
     let wiring = Wiring { authority, metrics: Arc::default(), clock };
     // The door opens before the vault: a wrong file is found before anything of the vault is touched. Nobody is
     // accepted until it is served.
     let door = Door::open(&config, &wiring).await?;
-    let routes = services(&config, &wiring).await?;
+    let vault = opening::open(&config, &wiring, opening).await?;
+    let routes = rpc::routes(Arc::clone(&vault), Arc::clone(&wiring.authority));
     let addr = door.local_addr().unwrap_or(config.listen);
     tracing::info!(%addr, "listening");
-    listening(addr);
-    door.serve(routes, stop).await?;
+    listening(&Up {
+        addr,
+        level: opening::level_name(vault.advertised_level()),
+        warnings: vault.warnings().to_vec(),
+    });
+    let served = door.serve(routes, stop).await;
+    // Also after an error: what is closed opens quickly again.
+    let closed = opening::close(&config, vault).await;
+    served.and(closed)?;
     tracing::info!("stopped");
     Ok(())
 }
 
 /// [`run`] on a runtime of its own, until SIGTERM or SIGINT.
-pub fn block_on<F>(
+pub fn block_on(
     config: Config,
+    opening: Opening,
     clock: Arc<dyn Clock>,
-    services: F,
-    listening: impl FnOnce(SocketAddr),
-) -> Result<(), ServerError>
-where
-    F: AsyncFnOnce(&Config, &Wiring) -> Result<Routes, ServerError>,
-{
+    listening: impl FnOnce(&Up),
+) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(ServerError::Runtime)?.block_on(async {
         let stop = stop_signal().map_err(ServerError::Runtime)?;
-        run(config, clock, services, listening, stop).await
+        run(config, opening, clock, listening, stop).await
     })
-}
-
-/// Only the health service: what is served by a daemon without a vault.
-pub async fn health_only(_: &Config, _: &Wiring) -> Result<Routes, ServerError> {
-    let (_, health) = tonic_health::server::health_reporter();
-    Ok(Routes::new(health))
 }

@@ -47,12 +47,29 @@ pub struct BucketInfo {
 pub type BucketPage = (Vec<BucketInfo>, Option<(TypeOrd, Day)>);
 
 impl Vault {
+    /// Whether calls are served: no write has failed.
+    pub fn is_running(&self) -> bool {
+        self.core.tree.check_running().is_ok() && !self.core.tree.store().stopped()
+    }
+
+    /// The level that receipts reach on this anchor's medium.
+    pub fn advertised_level(&self) -> ErasureLevel {
+        match self.core.tree.medium().0 {
+            Medium::InPlaceFile => ErasureLevel::LocalAnchor,
+            Medium::MayKeepOldBlocks => ErasureLevel::Tombstoned,
+        }
+    }
+
+    /// What needed attention when the vault was opened.
+    pub fn warnings(&self) -> &[String] {
+        &self.core.warnings
+    }
+
     pub fn status(&self, _: &Permit<ReadStatus>) -> Result<Status, VaultError> {
         let core = &*self.core;
-        let (medium, _) = core.tree.medium();
         let (ledger_size, ledger_root) = core.tree.ledger();
         let mut warnings = core.warnings.clone();
-        if core.tree.check_running().is_err() || core.tree.store().stopped() {
+        if !self.is_running() {
             warnings.push("the vault stopped after a failed write; restart it".to_owned());
         }
         Ok(Status {
@@ -61,10 +78,7 @@ impl Vault {
             generation: core.tree.generation(),
             ledger_size,
             ledger_root,
-            level: match medium {
-                Medium::InPlaceFile => ErasureLevel::LocalAnchor,
-                Medium::MayKeepOldBlocks => ErasureLevel::Tombstoned,
-            },
+            level: self.advertised_level(),
             warnings,
             started: core.started,
             tenants: core.registry.all().len() as u64,

@@ -10,6 +10,7 @@ mod error;
 pub mod fieldmap;
 mod index;
 mod ledger;
+mod lookup;
 pub mod mask;
 mod open;
 mod page_token;

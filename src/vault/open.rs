@@ -16,8 +16,8 @@ use super::erase::{Eraser, Start};
 use super::error::VaultError;
 use super::index::Index;
 use super::ledger::{decode_frontier, frontier_key, leaf_key};
+use super::lookup::tokens_of;
 use super::pending::Superseded;
-use super::records::tokens_of;
 use super::registry::{Meta, Registry, Tenant, TenantInfo, TenantState};
 use super::rows::Intent;
 use super::schema::Schema;
@@ -68,6 +68,8 @@ pub struct Setup {
     pub node_cache_bytes: usize,
     /// Memory for the engine.
     pub engine_cache_bytes: u64,
+    /// Where calls are counted.
+    pub metrics: Arc<Metrics>,
     #[doc(hidden)]
     pub sabotage: Sabotage,
 }
@@ -83,6 +85,7 @@ impl Setup {
             require_e1: false,
             node_cache_bytes: 128 << 20,
             engine_cache_bytes: 256 << 20,
+            metrics: Arc::default(),
             sabotage: Sabotage::None,
         }
     }
@@ -124,6 +127,14 @@ fn open_store(setup: &Setup, vault: VaultId) -> Result<Store, StoreError> {
     Store::open(engine, Some(Box::new(journal) as Box<dyn NodeSink>), Some(guard))
 }
 
+fn open_empty_store(setup: &Setup, vault: VaultId) -> Result<Store, VaultError> {
+    let store = open_store(setup, vault)?;
+    if store.get(keys::rows::VAULT_HEADER)?.is_some() {
+        return Err(VaultError::Precondition("the directory has rows of a vault but no anchor"));
+    }
+    Ok(store)
+}
+
 fn parts(setup: &Setup, store: Store, anchor: FileAnchor, metrics: &Arc<Metrics>) -> Parts {
     Parts {
         store,
@@ -144,16 +155,22 @@ impl Vault {
         if setup.anchor.exists() {
             return Err(VaultError::Exists("vault"));
         }
+        // What can be refused without a trace is refused first.
+        setup.kek.candidates().map_err(KeyError::from)?;
         let vault = VaultId(random());
-        let store = open_store(setup, vault)?;
-        if store.get(keys::rows::VAULT_HEADER)?.is_some() {
-            return Err(VaultError::Precondition(
-                "the directory has rows of a vault but no anchor",
-            ));
-        }
         let anchor = FileAnchor::create(&setup.anchor).map_err(KeyError::from)?;
-        require_medium(setup, &anchor)?;
-        let metrics = Arc::<Metrics>::default();
+        let store = match require_medium(setup, &anchor)
+            .map_err(VaultError::from)
+            .and_then(|()| open_empty_store(setup, vault))
+        {
+            Ok(store) => store,
+            Err(e) => {
+                // It has no key yet; left behind it would pass for a vault's.
+                let _ = std::fs::remove_file(&setup.anchor);
+                return Err(e);
+            }
+        };
+        let metrics = setup.metrics.clone();
         let opened = keys::create(parts(setup, store, anchor, &metrics), vault, clock.now())?;
         assemble(setup, clock, metrics, opened.tree, opened.recovered, held)
     }
@@ -170,7 +187,7 @@ impl Vault {
         let images = anchor.load().map_err(KeyError::from)?;
         let vault = select(&images, &keks).map_err(KeyError::from)?.open.vault;
         let store = open_store(setup, vault)?;
-        let metrics = Arc::<Metrics>::default();
+        let metrics = setup.metrics.clone();
         let opened = keys::open(parts(setup, store, anchor, &metrics), clock.now())?;
         assemble(setup, clock, metrics, opened.tree, opened.recovered, held)
     }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use super::core::{Core, Stripes, Vault};
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
-use super::index::{Token, subject_token, token};
+use super::index::{Token, token};
+use super::lookup::tokens_of;
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer, Tombstone};
-use super::schema::Schema;
 use super::sealed::{self, OpenVersion, Version};
 use super::slug::Slug;
 use super::value::Value;
@@ -21,8 +21,8 @@ use super::view::{ReadSpec, RecordView, view};
 use crate::authz::{ClassSet, CreateRecord, Permit, ReadRecord, UpdateRecord};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::crypto::{IndexKey, random};
-use crate::id::{Day, FieldOrd, Kid, RecVer, RecordId, TypeOrd};
+use crate::crypto::random;
+use crate::id::{Day, Kid, RecVer, RecordId, TypeOrd};
 use crate::keys::slots::{BucketId, Slot};
 use crate::keys::{KeyError, NewBucket};
 use crate::limits;
@@ -46,6 +46,8 @@ pub struct RecordChange {
     pub etag: Option<RecVer>,
     pub set: BTreeMap<String, Value>,
     pub remove: Vec<String>,
+    /// Every other field goes.
+    pub replace: bool,
 }
 
 /// A version as it is, before anyone's rights are applied.
@@ -103,6 +105,10 @@ impl Vault {
     ) -> Result<RecordView, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
         let found = self.core.find_record(&tenant, record)?;
+        if spec.fields.is_some() {
+            let schema = tenant.schema_of(found.pointer.rtype);
+            spec.check(&[&*schema.ok_or(VaultError::NotFound("schema"))?])?;
+        }
         self.core.metrics.reads.one();
         self.core.view_of(&tenant, record, found, permit.clear(), spec)
     }
@@ -121,7 +127,12 @@ impl Vault {
             return Err(VaultError::Stale);
         }
         let schema = tenant.schema_of(pointer.rtype).ok_or(VaultError::NotFound("schema"))?;
-        let patch = schema.check_patch(change.set, &change.remove)?;
+        let mut remove = change.remove;
+        if change.replace {
+            let names = schema.fields().iter().map(|f| f.name.as_str());
+            remove.extend(names.filter(|n| !change.set.contains_key(*n)).map(str::to_owned));
+        }
+        let patch = schema.check_patch(change.set, &remove)?;
         let now = core.clock.now();
         let mut map = open.fields;
         patch.apply(&mut map.fields)?;
@@ -169,19 +180,31 @@ impl Vault {
     ) -> Result<(Vec<RecordView>, Option<RecordId>), VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
-        let wanted = rtype.map(|t| tenant.schema(t)).transpose()?.map(|s| s.ord());
+        let wanted = match rtype {
+            Some(rtype) => {
+                let schema = tenant.schema(rtype)?;
+                spec.check(&[&schema])?;
+                Some(schema.ord())
+            }
+            None => {
+                let schemas: Vec<_> = tenant.state().schemas.values().cloned().collect();
+                spec.check(&schemas.iter().map(Arc::as_ref).collect::<Vec<_>>())?;
+                None
+            }
+        };
         let end = crate::keys::rows::prefix_end(&Pointer::prefix(tenant.ord));
         let mut from = match after {
             Some(after) => [Pointer::key(tenant.ord, after).as_slice(), &[0]].concat(),
             None => Pointer::prefix(tenant.ord),
         };
-        let (mut views, mut bytes) = (Vec::new(), 0);
+        let (mut views, mut bytes, mut looked, mut last) = (Vec::new(), 0, 0, None);
         loop {
             let rows = core.tree.store().scan(&from, &end, limits::SCAN_PAGE_ROWS)?;
             let more = rows.len() == limits::SCAN_PAGE_ROWS;
             for row in rows {
                 let Some(id) = super::rows::record_in(&row.key) else { continue };
                 from = [row.key.as_slice(), &[0]].concat();
+                last = Some(id);
                 let pointer = Pointer::decode(&row.value);
                 let rtype = pointer.map_or(SUBJECT, |p| p.rtype);
                 if rtype == SUBJECT || wanted.is_some_and(|w| w != rtype) {
@@ -203,9 +226,10 @@ impl Vault {
                     return Ok((views, Some(id)));
                 }
             }
-            if !more {
+            looked += limits::SCAN_PAGE_ROWS;
+            if !more || looked >= limits::LIST_ROWS_MAX {
                 core.metrics.reads.add(views.len() as u64);
-                return Ok((views, None));
+                return Ok((views, last.filter(|_| more)));
             }
         }
     }
@@ -223,6 +247,7 @@ impl Vault {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
         let schema = tenant.schema(rtype)?;
+        spec.check(&[&schema])?;
         let (def, value) = schema.check_query(field, value)?;
         let may_compare = permit.clear().contains(def.class);
         if !may_compare {
@@ -392,71 +417,6 @@ impl Core {
         })
     }
 
-    /// Tokens of the unique fields that a record has.
-    pub(super) fn unique_tokens(
-        &self,
-        tenant: &Tenant,
-        schema: &Schema,
-        fields: &BTreeMap<FieldOrd, Value>,
-    ) -> Result<Vec<(FieldOrd, Token)>, VaultError> {
-        let unique = |ord: &FieldOrd| schema.field_by_ord(*ord).is_some_and(|d| d.unique);
-        if !fields.keys().any(unique) {
-            return Ok(Vec::new());
-        }
-        let secrets = self.tree.read().tenant(tenant.ord)?;
-        let values = schema.index_values(fields).into_iter().filter(|(ord, _)| unique(ord));
-        Ok(values.map(|(ord, v)| (ord, token(&secrets.index, schema.ord(), ord, &v))).collect())
-    }
-
-    /// Refuses a value that another live record has in a unique field. The caller holds the tokens' locks.
-    pub(super) fn check_unique(
-        &self,
-        tenant: &Tenant,
-        schema: &Schema,
-        uniques: &[(FieldOrd, Token)],
-        map: &FieldMap,
-        own: Option<RecordId>,
-    ) -> Result<(), VaultError> {
-        for (ord, token) in uniques {
-            let (Some(def), Some(value)) = (schema.field_by_ord(*ord), map.fields.get(ord)) else {
-                continue;
-            };
-            let found = self.lookup(tenant, schema.ord(), token, |other| {
-                other.fields.get(ord).is_some_and(|v| v.matches(value, def.kind))
-            })?;
-            let other = found.iter().map(|f| f.open.version.record).find(|r| Some(*r) != own);
-            if let Some(record) = other {
-                let field = def.name.as_str().to_owned();
-                return Err(VaultError::Duplicate { field, record });
-            }
-        }
-        Ok(())
-    }
-
-    /// Current versions that have a token and pass the comparison.
-    pub(super) fn lookup(
-        &self,
-        tenant: &Tenant,
-        rtype: TypeOrd,
-        token: &Token,
-        matches: impl Fn(&FieldMap) -> bool,
-    ) -> Result<Vec<Found>, VaultError> {
-        let candidates = self.index.find(&self.tree, &tenant.buckets(Some(rtype)), token)?;
-        let mut found = Vec::new();
-        for kid in candidates {
-            let Ok(Some(value)) = self.tree.store().get(&sealed::row_key(kid, 0)) else { continue };
-            let Some(version) = sealed::peek(&value) else { continue };
-            match self.find_any(tenant, version.record, "record") {
-                Ok(f) if f.pointer.kid == kid && matches(&f.open.fields) => found.push(f),
-                // Superseded, erased, or of another value: not what was looked for.
-                Ok(_) | Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
-                Err(VaultError::Damaged(_)) => self.metrics.damaged_rows.one(),
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(found)
-    }
-
     fn view_of(
         &self,
         tenant: &Tenant,
@@ -471,17 +431,4 @@ impl Core {
         let map = found.open.fields;
         Ok(view(&schema, record, found.pointer.rec_ver, expires, map, clear, spec))
     }
-}
-
-/// Tokens under which a version is listed: its subject's and those of its indexed fields.
-pub(super) fn tokens_of(
-    key: &IndexKey,
-    rtype: TypeOrd,
-    schema: Option<&Schema>,
-    map: &FieldMap,
-) -> Vec<Token> {
-    let mut tokens = vec![subject_token(key, map.subject)];
-    let values = schema.map(|s| s.index_values(&map.fields)).unwrap_or_default();
-    tokens.extend(values.iter().map(|(ord, v)| token(key, rtype, *ord, v)));
-    tokens
 }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::error::VaultError;
 use super::fieldmap::FieldMap;
 use super::mask::masked;
 use super::schema::Schema;
@@ -20,6 +21,18 @@ pub struct ReadSpec {
     pub fields: Option<BTreeSet<String>>,
     /// What for. Fields that name purposes are returned for those only.
     pub purpose: Option<String>,
+}
+
+impl ReadSpec {
+    /// Fails if a field is asked for that none of the schemas has.
+    pub(super) fn check(&self, schemas: &[&Schema]) -> Result<(), VaultError> {
+        let known = |name: &String| schemas.iter().any(|s| s.field(name).is_some());
+        if self.fields.iter().flatten().all(known) {
+            return Ok(());
+        }
+        let reason = "names a field that the schema does not have";
+        Err(VaultError::Argument { field: "read_mask", reason })
+    }
 }
 
 /// A record as its reader may see it.

@@ -139,7 +139,7 @@ pub async fn update(
     record: RecordId,
     set: BTreeMap<String, Value>,
 ) -> Result<RecordView, VaultError> {
-    let change = RecordChange { record, etag: None, set, remove: Vec::new() };
+    let change = RecordChange { record, etag: None, set, remove: Vec::new(), replace: false };
     vault.update_record(&app(), TENANT, change).await
 }
 

@@ -4,7 +4,9 @@
 mod daemon;
 mod door;
 mod house;
+mod live;
 mod model;
 mod peer;
 mod stage;
 mod store;
+mod story;

@@ -101,7 +101,7 @@ def schema(api):
         erase_old_versions_synchronously=True,
         fields=[
             field("email", api.FIELD_KIND_EMAIL, required=True, unique=True, mask=api.MASK_KIND_EMAIL),
-            field("city", api.FIELD_KIND_TEXT, indexed=True),
+            field("city", api.FIELD_KIND_TEXT, indexed=True, max_bytes=200),
             field("visits", api.FIELD_KIND_INTEGER),
         ],
     )

@@ -1,0 +1,200 @@
+//! From an error of the vault to what the caller hears: the only place that does it.
+//!
+//! Guarantees: an answer names fields, kinds of resources and names that the vault issued, never a value, a path or a
+//! message of a library; what only an operator can mend goes to the log with its cause and to the caller as a fixed
+//! sentence; details follow `google.rpc` (AIP-193).
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
+
+use super::names;
+use super::permit::DENIED;
+use crate::keys::KeyError;
+use crate::keys::kek::KekError;
+use crate::store::StoreError;
+use crate::vault::VaultError;
+use crate::vault::schema::{self, FieldProblem, SchemaViolation};
+
+/// `ErrorInfo.domain` of every answer.
+const DOMAIN: &str = "lethe";
+
+/// In whose terms the vault's violations are told: which message holds the fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terms {
+    /// `record.fields.…`
+    Record,
+    /// `field` and `value` of a search.
+    Query,
+    /// `schema_id`, `schema.…`
+    NewSchema,
+    /// `schema.name`, `schema.…`
+    Schema,
+    /// The call has neither.
+    Plain,
+}
+
+/// Collects what is wrong with a request, so that the caller hears all of it at once.
+#[derive(Default)]
+pub struct Violations(Vec<FieldViolation>);
+
+impl Violations {
+    pub fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
+        self.0.push(FieldViolation::new(field, reason));
+    }
+
+    /// The value, or `None` with a violation of `field`.
+    pub fn take<T>(&mut self, field: &str, outcome: Result<T, impl ToString>) -> Option<T> {
+        outcome.map_err(|reason| self.add(field, reason.to_string())).ok()
+    }
+
+    /// The request's parts if nothing was wrong with it, else INVALID_ARGUMENT. A part is missing only where a violation
+    /// says why.
+    pub fn finish<T>(self, parts: Option<T>) -> Result<T, Status> {
+        match parts {
+            Some(parts) if self.0.is_empty() => Ok(parts),
+            _ => Err(invalid(self.0)),
+        }
+    }
+}
+
+fn invalid(violations: Vec<FieldViolation>) -> Status {
+    let message = match violations.as_slice() {
+        [one] => format!("{}: {}", one.field, one.description),
+        more => format!("the request has {} violations", more.len()),
+    };
+    let details = ErrorDetails::with_bad_request(violations);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+fn info(code: Code, message: impl Into<String>, reason: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, message, details)
+}
+
+/// The task of an accepted call ended without an answer: a defect of this program.
+pub fn lost(cause: &tokio::task::JoinError) -> Status {
+    tracing::error!(%cause, "the task of a call ended without an answer");
+    Status::internal("the vault failed; its log has the cause")
+}
+
+fn internal(cause: &impl std::fmt::Display) -> Status {
+    tracing::error!(%cause, "a call failed");
+    Status::internal("the vault failed; its log has the cause")
+}
+
+fn unavailable(cause: &impl std::fmt::Display) -> Status {
+    info(Code::Unavailable, cause.to_string(), "UNAVAILABLE")
+}
+
+fn data_loss(what: &str) -> Status {
+    info(Code::DataLoss, format!("{what} is damaged; see the vault's log"), "DAMAGED")
+}
+
+/// What the caller of a call about this tenant hears.
+pub fn of(error: VaultError, terms: Terms, tenant: &str) -> Status {
+    match error {
+        VaultError::Forbidden => Status::permission_denied(DENIED),
+        VaultError::NotFound(_) => info(Code::NotFound, error.to_string(), "NOT_FOUND"),
+        VaultError::Erased(_) => info(Code::NotFound, error.to_string(), "ERASED"),
+        VaultError::Argument { field, reason } => invalid(vec![FieldViolation::new(field, reason)]),
+        VaultError::Fields(violations) => {
+            invalid(violations.iter().map(|v| field_violation(v, terms)).collect())
+        }
+        VaultError::Schema(violations) => of_schema(violations, terms),
+        VaultError::Exists(_) => info(Code::AlreadyExists, error.to_string(), "EXISTS"),
+        VaultError::Duplicate { ref field, record } => {
+            let mut details = ErrorDetails::with_error_info(
+                "DUPLICATE_VALUE",
+                DOMAIN,
+                HashMap::from([("field".to_owned(), field.clone())]),
+            );
+            let name = names::record(tenant, record);
+            details.set_resource_info("lethe.v1.Record", name, "", "has this value");
+            Status::with_error_details(Code::AlreadyExists, error.to_string(), details)
+        }
+        VaultError::Stale => info(Code::Aborted, error.to_string(), "ETAG_MISMATCH"),
+        VaultError::Precondition(_) => {
+            info(Code::FailedPrecondition, error.to_string(), "PRECONDITION")
+        }
+        VaultError::Exhausted(_) => info(Code::ResourceExhausted, error.to_string(), "LIMIT"),
+        VaultError::PageToken => invalid(vec![FieldViolation::new(
+            "page_token",
+            "is not a token for this query and caller, or has expired: start at the first page",
+        )]),
+        VaultError::Damaged(what) => {
+            tracing::error!(what, "damaged");
+            data_loss(what)
+        }
+        VaultError::Keys(error) => of_keys(error),
+        VaultError::Store(error) => of_store(error),
+        VaultError::Stopping => unavailable(&error),
+    }
+}
+
+fn of_keys(error: KeyError) -> Status {
+    match error {
+        KeyError::Gone => info(Code::NotFound, "its keys are destroyed", "ERASED"),
+        KeyError::Damaged(kind) => {
+            tracing::error!(?kind, "a node of the key tree is damaged");
+            data_loss("a node of the key tree")
+        }
+        KeyError::Closed | KeyError::Stopped => unavailable(&error),
+        KeyError::Full(_) | KeyError::Memory(_) => {
+            info(Code::ResourceExhausted, error.to_string(), "LIMIT")
+        }
+        KeyError::Store(error) => of_store(error),
+        KeyError::Kek(KekError::NoNextCredential(_)) => {
+            tracing::warn!(%error, "the key was not rotated");
+            let message = "there is no credential with the next KEK; the vault's log names it";
+            info(Code::FailedPrecondition, message, "NO_NEXT_KEK")
+        }
+        KeyError::Kek(_) | KeyError::Anchor(_) => internal(&error),
+    }
+}
+
+fn of_store(error: StoreError) -> Status {
+    match error {
+        StoreError::DiskFull => info(Code::ResourceExhausted, error.to_string(), "DISK_FULL"),
+        StoreError::Conflict => info(Code::Aborted, error.to_string(), "CONFLICT"),
+        StoreError::Stopped | StoreError::Busy => unavailable(&error),
+        StoreError::Damaged(_) => {
+            tracing::error!(%error, "the store is damaged");
+            data_loss("the store")
+        }
+        StoreError::InUse | StoreError::RowTooLarge(_) | StoreError::Io(_) => internal(&error),
+    }
+}
+
+fn field_violation(found: &schema::FieldViolation, terms: Terms) -> FieldViolation {
+    let reason = found.problem.to_string();
+    if terms == Terms::Query {
+        let about_name = matches!(found.problem, FieldProblem::Unknown | FieldProblem::NotIndexed);
+        return FieldViolation::new(if about_name { "field" } else { "value" }, reason);
+    }
+    if found.path.starts_with("fields") {
+        return FieldViolation::new(format!("record.{}", found.path), reason);
+    }
+    FieldViolation::new("record.fields", format!("{}: {reason}", found.path))
+}
+
+/// A draft that is unsound in itself is the caller's error; one that only does not follow the present revision is not.
+fn of_schema(violations: Vec<SchemaViolation>, terms: Terms) -> Status {
+    let path = |v: &SchemaViolation| match (v.path.as_str(), terms) {
+        ("type", Terms::NewSchema) => "schema_id".to_owned(),
+        ("type", _) => "schema.name".to_owned(),
+        (path, _) => format!("schema.{path}"),
+    };
+    if violations.iter().all(|v| v.problem.is_conflict()) {
+        let failed = violations
+            .iter()
+            .map(|v| PreconditionViolation::new("SCHEMA_REVISION", path(v), v.problem.to_string()));
+        let details = ErrorDetails::with_precondition_failure(failed.collect::<Vec<_>>());
+        let message = "the schema does not follow from its present revision";
+        return Status::with_error_details(Code::FailedPrecondition, message, details);
+    }
+    invalid(
+        violations.iter().map(|v| FieldViolation::new(path(v), v.problem.to_string())).collect(),
+    )
+}
