@@ -1,7 +1,8 @@
 //! Making a tree, opening one, and recovery from a crash at any point (ERASURE §2.6, §2.11).
 //!
 //! Invariants: of two slots the newer counts, and only if the store or the journal has its root; an older generation
-//! than the store has completed is refused, and so is a store behind the anchor; S5 is redone before anything is served.
+//! than the store has completed is refused, and so is a store behind the anchor; S5 is redone before anything is
+//! served.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;

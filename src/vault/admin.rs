@@ -43,6 +43,9 @@ pub struct BucketInfo {
     pub expires: Day,
 }
 
+/// Buckets, and where the next page starts.
+pub type BucketPage = (Vec<BucketInfo>, Option<(TypeOrd, Day)>);
+
 impl Vault {
     /// Whether calls are served: no write has failed.
     pub fn is_running(&self) -> bool {
@@ -120,7 +123,7 @@ impl Vault {
         tenant: &str,
         after: Option<(TypeOrd, Day)>,
         page_size: usize,
-    ) -> Result<(Vec<BucketInfo>, Option<(TypeOrd, Day)>), VaultError> {
+    ) -> Result<BucketPage, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
         let keys: Vec<(TypeOrd, Day)> = {
             let state = tenant.state();

@@ -2,8 +2,8 @@
 //!
 //! A token is an HMAC under a key of the tenant's node. Tokens of recent versions are in memory (the tail, rebuilt from
 //! record rows at open); older ones are in sealed runs that hang under the bucket's node and die with it.
-//! Invariants: a listing is in the tail or in exactly one run; an erased version's listings leave the tail, their leaf and
-//! every filter; a token is never written anywhere but into a sealed leaf.
+//! Invariants: a listing is in the tail or in exactly one run; an erased version's listings leave the tail, their leaf
+//! and every filter; a token is never written anywhere but into a sealed leaf.
 
 mod filter;
 mod tail;

@@ -1,7 +1,7 @@
 //! Tenants, schemas and buckets in memory, as their rows and nodes say.
 //!
-//! Invariants: what is registered is durable or in the committer's queue before anything that relies on it; a tenant's or
-//! schema's row is sealed under the tenant's K_meta and dies with the tenant.
+//! Invariants: what is registered is durable or in the committer's queue before anything that relies on it; a tenant's
+//! or schema's row is sealed under the tenant's K_meta and dies with the tenant.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -1,4 +1,5 @@
 //! The integration binary: real servers on port 0 of the loopback interface, real certificates.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod crash;
 mod daemon;

@@ -63,10 +63,13 @@ pub struct Worker {
     tended: Instant,
 }
 
+/// What goes together, and who waits for it.
+type Unit = (Vec<Doomed>, Option<Answer<Vec<Receipt>>>);
+
 /// What a batch is to do.
 #[derive(Default)]
 struct Work {
-    units: Vec<(Vec<Doomed>, Option<Answer<Vec<Receipt>>>)>,
+    units: Vec<Unit>,
     merge: bool,
     rekey: bool,
 }
@@ -463,11 +466,13 @@ impl Worker {
     }
 }
 
+/// Position of the leaf, whose tombstone to write, why, and since when.
+type Tomb = (usize, Option<(TenantOrd, crate::id::RecordId)>, ErasureReason, UnixMillis);
+
 /// What commits with the units of a batch, and what goes after it.
 #[derive(Default)]
 struct UnitRows {
-    /// Position of the leaf, whose tombstone to write, why, and since when.
-    tombs: Vec<(usize, Option<(TenantOrd, crate::id::RecordId)>, ErasureReason, UnixMillis)>,
+    tombs: Vec<Tomb>,
     after: Vec<Vec<u8>>,
 }
 
