@@ -24,6 +24,7 @@ use crate::class::{ErasureLevel, Medium};
 use crate::clock::{Clock, UnixMillis};
 use crate::crypto::{Digest32, Kek, LockedKey, labels, sha256_parts};
 use crate::id::{Gen, Kid, RunOrd};
+use crate::store::sum::{checked, with_sum};
 use crate::store::{Batch, Urgency};
 
 /// What leaves the tree.
@@ -98,12 +99,12 @@ impl Erased {
         let generation = self.generation.0.to_be_bytes();
         let head = [b"LTG1".as_slice(), &generation, &[self.level as u8, self.medium as u8]];
         let value = [head.concat().as_slice(), &self.scrubbed.0.to_be_bytes()].concat();
-        ([b"g".as_slice(), &generation].concat(), value)
+        ([b"g".as_slice(), &generation].concat(), with_sum(value))
     }
 
     /// Reads such a row back.
     pub fn from_row(value: &[u8]) -> Option<Self> {
-        let rest = value.strip_prefix(b"LTG1")?;
+        let rest = checked(value)?.strip_prefix(b"LTG1")?;
         let (generation, rest) = rest.split_first_chunk()?;
         let ([level, medium], rest) = rest.split_first_chunk::<2>()?;
         let medium = [Medium::InPlaceFile, Medium::MayKeepOldBlocks]

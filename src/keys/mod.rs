@@ -16,13 +16,15 @@ mod open;
 pub mod path;
 mod plan;
 pub mod rows;
+mod salvage;
 pub mod slots;
 pub mod tree;
 mod undo;
 
 pub use batch::{BatchFacts, Edits, Erased, LedgerHead, Sabotage};
 pub use grow::{NewBucket, NewTenant, RunDraft};
-pub use open::{Opened, Parts, Recovered, create, open};
+pub use open::{Opened, Parts, Recovered, create, open, vault_in};
+pub use salvage::{Found, Salvage};
 pub use tree::Tree;
 
 #[cfg(test)]

@@ -36,6 +36,11 @@ impl Redb {
         durable::sync_dir(dir)?;
         Ok(Self { db })
     }
+
+    /// Reads the whole file, checks its sums and mends what redb can mend. `false` if something was mended.
+    pub fn check(&mut self) -> Result<bool, StoreError> {
+        caught(|| Ok(self.db.check_integrity()?))
+    }
 }
 
 impl Engine for Redb {

@@ -27,6 +27,7 @@ use super::slug::Slug;
 use crate::authz::{EraseBucket, EraseRecord, EraseSubject, Permit, RotateKey};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
+use crate::crypto::merkle::leaf_hash;
 use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
 use crate::keys::KeyError;
 use crate::limits;
@@ -248,9 +249,16 @@ impl Core {
         record: RecordId,
     ) -> Result<Option<Receipt>, VaultError> {
         let row = self.tree.store().get(&Tombstone::key(tenant.ord, record))?;
-        let Some(tombstone) = row.as_deref().and_then(Tombstone::decode) else { return Ok(None) };
-        let Some(erased) = self.tree.completed(tombstone.generation)? else { return Ok(None) };
+        let Some(row) = row else { return Ok(None) };
+        let tombstone = Tombstone::decode(&row).ok_or(VaultError::Damaged("tombstone"))?;
+        let Some(erased) = self.tree.completed(tombstone.generation)? else {
+            // A batch that is not through yet has no level; of one that is, it is missing or damaged.
+            let committed = tombstone.generation <= self.tree.generation();
+            return if committed { Err(VaultError::Damaged("ledger")) } else { Ok(None) };
+        };
+        // A receipt is signed anew, so it must not vouch for another leaf or a damaged one.
         let leaf = self.tree.store().get(&leaf_key(tombstone.leaf_seq))?;
+        let leaf = leaf.filter(|l| leaf_hash(l) == tombstone.leaf);
         let signer = self.tree.read().signer()?;
         let receipt = leaf.and_then(|l| Receipt::sign(self.vault(), &l, &erased, &signer));
         receipt.map(Some).ok_or(VaultError::Damaged("ledger"))

@@ -112,7 +112,8 @@ pub fn frontier_key(generation: Gen) -> Vec<u8> {
     [b"h".as_slice(), &generation.0.to_be_bytes()].concat()
 }
 
-fn encode_frontier(frontier: &Frontier) -> Vec<u8> {
+/// The value of a frontier row.
+pub fn encode_frontier(frontier: &Frontier) -> Vec<u8> {
     let mut out = FRONTIER_MAGIC.to_vec();
     out.extend_from_slice(&frontier.size().to_be_bytes());
     out.push(frontier.peaks().len() as u8);

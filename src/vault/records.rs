@@ -218,7 +218,9 @@ impl Vault {
                     }
                     // Erased meanwhile, or damaged: the others are served.
                     Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
-                    Err(VaultError::Damaged(_)) => core.metrics.damaged_rows.one(),
+                    Err(VaultError::Damaged(_) | VaultError::Keys(KeyError::Damaged(_))) => {
+                        core.metrics.damaged_rows.one();
+                    }
                     Err(e) => return Err(e),
                 }
                 if views.len() >= page_size || bytes >= limits::PAGE_BYTES {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Answer, Doomed, Job};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::crypto::merkle::Frontier;
+use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::id::{Day, Gen, Kid, TenantOrd, TypeOrd};
 use crate::keys::path::BUCKET_KINDS;
 use crate::keys::rows::prefix_end;
@@ -356,6 +356,7 @@ impl Worker {
                     leaf_seq: first + *at as u64,
                     requested: *requested,
                     removed,
+                    leaf: appended.leaves.get(*at).map(|l| leaf_hash(l)).unwrap_or_default(),
                 };
                 writes.push((Tombstone::key(*tenant, *record), tombstone.encode()));
             }
