@@ -1,7 +1,7 @@
 //! The erasure batch: S1 to S8 of ERASURE §2.6.
 //!
-//! Order, and why: new rows are durable in store and journal (S3) before the anchor names them (S4), or a crash loses the
-//! living; the other slot is overwritten (S5) before anything is answered (S7), or an answered unit could still be
+//! Order, and why: new rows are durable in store and journal (S3) before the anchor names them (S4), or a crash loses
+//! the living; the other slot is overwritten (S5) before anything is answered (S7), or an answered unit could still be
 //! opened; old rows go last (S8), or a crash before S4 loses the living.
 //! After a failed write to the anchor nothing more is done until the vault is reopened.
 
@@ -148,8 +148,8 @@ pub enum Sabotage {
 impl Tree {
     /// Removes keys for good. Blocks until the erasure point (S5) is passed.
     ///
-    /// `rotate` also seals the anchor under the source's next KEK. `ledger` is told the batch's facts and answers with the
-    /// rows that commit with it.
+    /// `rotate` also seals the anchor under the source's next KEK. `ledger` is told the batch's facts and answers with
+    /// the rows that commit with it.
     pub fn batch(
         &self,
         edits: Edits,

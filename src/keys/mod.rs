@@ -1,9 +1,9 @@
 //! The key tree: who can open what, and how a key is made to exist nowhere.
 //!
-//! Invariants (ERASURE): a node key seals only growing secret sets, and any removal gives fresh keys to the node and all
-//! its ancestors; the root key exists only in the anchor and in locked memory; an erasure is answered only after
-//! every old copy of the anchor is overwritten; generations only grow. This layer knows nothing of records or ledgers: a
-//! batch takes opaque extra rows and a ledger head.
+//! Invariants (ERASURE): a node key seals only growing secret sets, and any removal gives fresh keys to the node and
+//! all its ancestors; the root key exists only in the anchor and in locked memory; an erasure is answered only after
+//! every old copy of the anchor is overwritten; generations only grow. This layer knows nothing of records or ledgers:
+//! a batch takes opaque extra rows and a ledger head.
 
 pub mod anchor;
 mod batch;

@@ -1,7 +1,8 @@
 //! Making a tree, opening one, and recovery from a crash at any point (ERASURE §2.6, §2.11).
 //!
 //! Invariants: of two slots the newer counts, and only if the store or the journal has its root; an older generation
-//! than the store has completed is refused, and so is a store behind the anchor; S5 is redone before anything is served.
+//! than the store has completed is refused, and so is a store behind the anchor; S5 is redone before anything is
+//! served.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -141,7 +142,9 @@ pub fn open(mut parts: Parts, now: UnixMillis) -> Result<Opened, KeyError> {
     let kek = pick(keks, &open.kek_id).ok_or(KeyError::Gone)?;
     let source = parts.kek.clone();
     let tree = build(parts, open.vault, kek, open.payload, slot)?;
-    if let Err(e) = tree.read().node(&Path::ROOT) {
+    // A statement of its own: the reader is gone before the state is changed.
+    let root = tree.read().node(&Path::ROOT).map(drop);
+    if let Err(e) = root {
         // Only a batch that was never answered can be given up: its S5 has not happened.
         let older = other.filter(|o| o.payload.generation < tree.generation()).ok_or(e)?;
         tree.step_back(older, &source)?;

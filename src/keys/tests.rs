@@ -1,4 +1,5 @@
-//! The tree as a whole, over the memory engine and a file anchor: grow, erase, kill, rotate, reopen, and what must be refused.
+//! The tree as a whole, over the memory engine and a file anchor: grow, erase, kill, rotate, reopen, and what must be
+//! refused.
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -283,4 +284,77 @@ fn an_older_anchor_and_an_older_store_are_refused_and_the_right_pair_opens() {
         matches!(refused, Some(KeyError::Anchor(AnchorError::StoreOlder { .. }))),
         "{refused:?}"
     );
+}
+
+/// Whether a slot that is handed out while a batch is under way opens with its key afterwards.
+fn slot_taken_during_a_batch_keeps_its_key(sabotage: Sabotage) -> bool {
+    let house = House::new();
+    let tree = house.create(sabotage);
+    grown(&tree, BUCKET);
+    let (doomed, _) = take(&tree, BUCKET);
+    let mut taken = None;
+    let clock = ManualClock::at(UnixMillis(5));
+    let mut ledger = |facts: &BatchFacts| {
+        // Between S1 and S3.
+        if let super::slots::Taken::Slot { kid, node, ticket } = tree.slots().take(BUCKET) {
+            let plain = tree.cache.open(&Path::page_of(kid), &node).unwrap();
+            taken = Some((kid, *node::dek_in(&plain, kid.slot).unwrap().expose()));
+            drop(ticket);
+        }
+        no_ledger(facts)
+    };
+    tree.batch(dead(&[doomed]), None, &clock, &mut ledger).unwrap();
+    let (kid, key) = taken.expect("spare pages let puts go on during a batch");
+    tree.read().dek(kid).is_ok_and(|dek| *dek.expose() == key)
+}
+
+#[test]
+fn r4_a_put_during_a_batch_keeps_its_key_unless_touched_pages_stay_open() {
+    assert!(slot_taken_during_a_batch_keeps_its_key(Sabotage::None));
+    assert!(!slot_taken_during_a_batch_keeps_its_key(Sabotage::SlotAfterClose));
+}
+
+/// Whether merging runs gives fresh keys to the nodes that lose an entry, and to all above.
+fn merge_gives_fresh_keys(sabotage: Sabotage) -> bool {
+    let house = House::new();
+    let tree = house.create(sabotage);
+    grown(&tree, BUCKET);
+    let entry = |n: u8| Listing { token: [n; 16], page: 0, slot: n };
+    tree.add_run(BUCKET, Some(draft(0, &[entry(1)])), PageOrd::of(1)).unwrap();
+    tree.add_run(BUCKET, Some(draft(1, &[entry(2)])), PageOrd::of(1)).unwrap();
+    let above = [
+        Path::index(BUCKET.0, BUCKET.1),
+        Path::bucket(BUCKET.0, BUCKET.1),
+        Path::tenant(BUCKET.0),
+        Path::ROOT,
+    ];
+    let keys = |tree: &Tree| {
+        let reader = tree.read();
+        above.map(|p| *reader.entry(&p).unwrap().key.expose())
+    };
+    let before = keys(&tree);
+    let old = vec![RunOrd::of(0), RunOrd::of(1)];
+    let merged = Some(draft(2, &[entry(1), entry(2)]));
+    erase(&tree, Edits { merge: vec![(BUCKET, old, merged)], ..Edits::default() });
+    before.iter().zip(keys(&tree)).all(|(b, a)| *b != a)
+}
+
+#[test]
+fn r4_a_merge_is_a_removal() {
+    assert!(merge_gives_fresh_keys(Sabotage::None));
+    assert!(!merge_gives_fresh_keys(Sabotage::MergeWithoutRekey));
+}
+
+#[test]
+fn open_pages_are_rekeyed_without_losing_a_key() {
+    let house = House::new();
+    let tree = house.create(Sabotage::None);
+    grown(&tree, BUCKET);
+    let kept = take(&tree, BUCKET);
+    let path = Path::page_of(kept.0);
+    let before = *tree.read().entry(&path).unwrap().key.expose();
+    erase(&tree, Edits { rekey_open: true, ..Edits::default() });
+    assert_ne!(before, *tree.read().entry(&path).unwrap().key.expose());
+    assert_eq!(tree.read().dek(kept.0).unwrap().expose(), &kept.1);
+    assert_ne!(take(&tree, BUCKET).0.page, kept.0.page, "a touched page takes no more puts");
 }

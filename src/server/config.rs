@@ -22,8 +22,8 @@ use crate::limits;
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
     #[default]
-    Sled,
     Redb,
+    Sled,
     /// Nothing survives a restart.
     Memory,
 }

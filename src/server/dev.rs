@@ -214,7 +214,7 @@ listen = "{listen}"
 data = "data"
 
 [store]
-engine = "sled"
+engine = "redb"
 
 [kek]
 file = "kek"

@@ -11,7 +11,7 @@ use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use super::durable;
 use super::{Engine, Row, StoreError};
 
-const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
 /// The file `redb` of a directory.
 pub struct Redb {

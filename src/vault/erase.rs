@@ -18,7 +18,8 @@ use super::core::{Core, Stripes, Vault};
 use super::error::VaultError;
 use super::index::{Token, subject_token};
 use super::ledger::{Receipt, leaf_key};
-use super::records::{SUBJECT, tokens_of};
+use super::lookup::tokens_of;
+use super::records::SUBJECT;
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer, Tombstone};
 use super::sealed;
@@ -27,9 +28,8 @@ use crate::authz::{EraseBucket, EraseRecord, EraseSubject, Permit, RotateKey};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::crypto::merkle::leaf_hash;
-use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd};
+use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
 use crate::keys::KeyError;
-use crate::keys::slots::BucketId;
 use crate::limits;
 
 /// A record version whose key is to be destroyed.
@@ -54,7 +54,7 @@ pub enum Job {
     Units(Vec<Doomed>, Answer<Vec<Receipt>>),
     Bucket {
         tenant: Arc<Tenant>,
-        bucket: BucketId,
+        key: (TypeOrd, Day),
         reason: ErasureReason,
         done: Answer<Receipt>,
     },
@@ -182,6 +182,8 @@ impl Vault {
                 }
             }
         }
+        // Nothing failed: from here on the old versions are ours, but for those that a batch is erasing already.
+        doomed.retain(|d| d.whole || core.superseded.take_kid(d.kid).is_some());
         if !doomed.is_empty() {
             let marked: BTreeSet<RecordId> = doomed.iter().map(|d| d.record).collect();
             let _erasing = core.mark_erasing(marked.into_iter().collect());
@@ -223,10 +225,8 @@ impl Vault {
     ) -> Result<Receipt, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
         let rtype = tenant.schema(rtype)?.ord();
-        let bucket = tenant.state().buckets.get(&(rtype, expires)).copied();
-        let bucket = (tenant.ord, bucket.ok_or(VaultError::NotFound("bucket"))?);
         let (done, answered) = oneshot::channel();
-        self.eraser.send(Job::Bucket { tenant, bucket, reason, done })?;
+        self.eraser.send(Job::Bucket { tenant, key: (rtype, expires), reason, done })?;
         answered.await.map_err(|_| VaultError::Stopping)?
     }
 
@@ -298,7 +298,7 @@ impl Core {
             return Err(VaultError::Erased(what));
         }
         doomed.push(unit);
-        for old in self.superseded.take_record(record) {
+        for old in self.superseded.of_record(record) {
             doomed.push(self.doom(Some(tenant), &Intent { reason, ..old }, false));
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! The erasure ledger and its receipts (docs/FORMAT.md §7).
 //!
-//! Invariants: a leaf holds enums, numbers, hashes and random ids, never what a caller wrote; leaves commit with the batch
-//! that they describe and count once the anchor's generation is theirs; a receipt is made from a completed batch only.
+//! Invariants: a leaf holds enums, numbers, hashes and random ids, never what a caller wrote; leaves commit with the
+//! batch that they describe and count once the anchor's generation is theirs; a receipt is made from a completed batch
+//! only.
 
 use crate::class::{ErasureLevel, ErasureReason, Medium};
 use crate::clock::UnixMillis;

@@ -16,8 +16,8 @@ use super::erase::{Eraser, Start};
 use super::error::VaultError;
 use super::index::Index;
 use super::ledger::{decode_frontier, frontier_key, leaf_key};
+use super::lookup::tokens_of;
 use super::pending::Superseded;
-use super::records::tokens_of;
 use super::registry::{Meta, Registry, Tenant, TenantInfo, TenantState};
 use super::rows::{Intent, Pointer};
 use super::schema::Schema;
@@ -71,6 +71,8 @@ pub struct Setup {
     pub node_cache_bytes: usize,
     /// Memory for the engine.
     pub engine_cache_bytes: u64,
+    /// Index entries of a bucket kept in memory before they are written as a run.
+    pub index_tail_max: usize,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
     #[doc(hidden)]
@@ -106,6 +108,7 @@ impl Setup {
             require_e1: false,
             node_cache_bytes: 128 << 20,
             engine_cache_bytes: 256 << 20,
+            index_tail_max: crate::limits::INDEX_TAIL_MAX,
             metrics: Arc::default(),
             sabotage: Sabotage::None,
             hooks: Hooks::default(),
@@ -267,7 +270,7 @@ fn assemble(
         );
     }
     let frontier = load_frontier(&tree)?;
-    let (registry, index) = (Registry::default(), Index::default());
+    let (registry, index) = (Registry::default(), Index::new(setup.index_tail_max));
     let superseded = Superseded::default();
     load_tenants(&tree, &registry, &index, &metrics)?;
     let mut unacknowledged = BTreeSet::new();
@@ -392,7 +395,7 @@ fn load_tenants(
     Ok(())
 }
 
-type Buckets = BTreeMap<(TypeOrd, Day), crate::id::BucketOrd>;
+type Buckets = BTreeMap<(TypeOrd, Day), Vec<crate::id::BucketOrd>>;
 
 fn load_buckets(
     tree: &Tree,
@@ -409,7 +412,7 @@ fn load_buckets(
             let reader = tree.read();
             (reader.bucket(tenant, bucket)?, reader.children(&path)?.last().map(|p| p.ord + 1))
         };
-        buckets.insert((head.rtype, head.expire_day), bucket);
+        buckets.entry((head.rtype, head.expire_day)).or_default().push(bucket);
         let next_page = last.unwrap_or(0).max(head.indexed_below.value());
         tree.slots().register((tenant, bucket), next_page);
         index.register(tree, (tenant, bucket))?;

@@ -77,13 +77,16 @@ fn chunk_key(dek: &Dek, chunk: u16) -> Zeroizing<[u8; 32]> {
     key
 }
 
+/// Key and value.
+pub type SealedRow = (Vec<u8>, Vec<u8>);
+
 /// Seals a record version into its rows.
 pub fn seal(
     vault: VaultId,
     version: &Version,
     dek: &Dek,
     fields: &FieldMap,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, VaultError> {
+) -> Result<Vec<SealedRow>, VaultError> {
     let padded = fields.encode()?;
     let count = chunks(&padded).len();
     let mut rows = Vec::with_capacity(count);

@@ -1,5 +1,6 @@
 //! R2: crash images. At every sync point and at random ones, what the disk could hold is put together and opened.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -65,6 +66,7 @@ impl Life {
 /// Opens an image and says what is wrong with it.
 pub fn verdict(dir: &Path, orders: &Orders, answers: &str) -> Result<(), String> {
     let house = House::new(dir, orders.engine());
+    only_mine(dir);
     let vault = house.open().map_err(|e| format!("does not open: {e}"))?;
     check(&vault, &fates(answers))?;
     // It is not only readable: it goes on.
@@ -80,6 +82,16 @@ pub fn verdict(dir: &Path, orders: &Orders, answers: &str) -> Result<(), String>
             Err(_) => Ok(()),
         }
     })
+}
+
+/// Images have the usual mode; a KEK must have its own.
+fn only_mine(dir: &Path) {
+    for name in ["kek", "kek.next"] {
+        let file = dir.join(name);
+        if file.exists() {
+            std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
+        }
+    }
 }
 
 /// Every crash to be tried: a point of the log and what survives of it.

@@ -4,7 +4,14 @@ use super::attack::{Loot, judge, judge_final};
 use super::fate::fates;
 use super::images::{Life, try_crashes};
 use super::scratch;
+use std::sync::Arc;
+
+use lethe::keys::Sabotage;
+use lethe::store::{Engine, Memory};
+use lethe::vault::EngineChoice;
 use lethe_recorder::Event;
+
+use crate::house::{House, fields, furnish, get, put};
 
 fn crashes_catch(sabotage: &'static str) {
     let life = Life::record("redb", sabotage, 21, 40);
@@ -30,6 +37,31 @@ fn attack_catches(sabotage: &'static str) {
     wrong = wrong.or(judge_final(&loot.open(home.path())).err());
     println!("R4 {sabotage}: caught: {wrong:?}");
     assert!(wrong.is_some(), "{sabotage} was not caught by the independent reader");
+}
+
+/// Whether a vault whose store lost every node row opens from its journal.
+fn journal_saves(change: fn(&mut lethe::vault::Setup)) -> bool {
+    let home = scratch();
+    let engine = Arc::new(Memory::new());
+    let mut house = House::new(home.path(), EngineChoice::Given(engine.clone()));
+    house.change = change;
+    let vault = house.create();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let id = runtime.block_on(async {
+        furnish(&vault).await;
+        put(&vault, "customer", fields(&[("note", "kept")])).await.unwrap().id
+    });
+    drop(vault);
+    let nodes = engine.scan(b"k", b"l", usize::MAX).unwrap();
+    let gone: Vec<_> = nodes.into_iter().map(|r| (r.key, None)).collect();
+    engine.commit(&gone).unwrap();
+    house.open().is_ok_and(|vault| get(&vault, id).is_ok())
+}
+
+#[test]
+fn r4_a_skipped_journal_is_caught() {
+    assert!(journal_saves(|_| ()));
+    assert!(!journal_saves(|setup| setup.sabotage = Sabotage::SkipJournal));
 }
 
 #[test]

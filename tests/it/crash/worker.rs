@@ -81,6 +81,8 @@ async fn task(shared: Arc<Shared>, number: u64) {
         if shared.end.is_some_and(|end| Instant::now() > end) {
             break;
         }
+        // Long enough for what the vault does on its own: runs are written and merged.
+        tokio::time::sleep(Duration::from_millis(dice.below(25))).await;
         let name = format!("{}-{number}-{op}", shared.orders.seed);
         match dice.below(100) {
             0..45 => create(&shared, &mut dice, &mut mine, &name).await,

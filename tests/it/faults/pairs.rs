@@ -27,7 +27,7 @@ struct History {
 }
 
 fn open_at(dir: &Path) -> Result<Vault, VaultError> {
-    House::new(dir, EngineChoice::Sled).open()
+    House::new(dir, EngineChoice::Redb).open()
 }
 
 impl History {
@@ -37,7 +37,7 @@ impl History {
         let base = dir.path().join("now");
         let free = Some("127.0.0.1:0".parse().unwrap());
         DevDir::prepare(&base, free, SystemClock.now()).unwrap();
-        let house = House::new(&base, EngineChoice::Sled);
+        let house = House::new(&base, EngineChoice::Redb);
         let mut vault = Vault::create(&house.setup(), Arc::new(SystemClock)).unwrap();
         let rt = runtime();
         rt.block_on(furnish(&vault));
@@ -173,7 +173,7 @@ fn old_anchors_and_old_directories_are_refused() {
     // Repair is no way around: it refuses the same.
     for (data, from) in [(2, 0), (2, 1)] {
         let dir = history.pair(data, from);
-        let setup = House::new(dir.path(), EngineChoice::Sled).setup();
+        let setup = House::new(dir.path(), EngineChoice::Redb).setup();
         let e = lethe::vault::repair(&setup, &SystemClock, false).err().unwrap();
         assert!(matches!(anchor(&e), Some(AnchorError::Older { .. })), "{e:?}");
         std::fs::copy(history.moments[2].0.join("data/anchor"), dir.path().join("data/anchor"))
@@ -182,7 +182,7 @@ fn old_anchors_and_old_directories_are_refused() {
     }
     // An old directory under the present anchor, "repaired": the tree's rows are not in it, so nothing is changed.
     let dir = history.pair(0, 2);
-    let setup = House::new(dir.path(), EngineChoice::Sled).setup();
+    let setup = House::new(dir.path(), EngineChoice::Redb).setup();
     let repaired = lethe::vault::repair(&setup, &SystemClock, false);
     assert!(matches!(repaired, Err(VaultError::Keys(KeyError::Damaged(_)))), "{repaired:?}");
 }
@@ -238,7 +238,7 @@ fn anchors_and_keys_that_are_wrong_each_have_their_own_answer() {
     std::fs::copy(other.base.join("kek"), dir.path().join("kek")).unwrap();
     let is_foreign = |e: &VaultError| matches!(anchor(e), Some(AnchorError::Foreign { .. }));
     refused(&history, dir.path(), is_foreign, "are of one vault", &put_back);
-    let setup = House::new(dir.path(), EngineChoice::Sled).setup();
+    let setup = House::new(dir.path(), EngineChoice::Redb).setup();
     std::fs::copy(other.base.join("data/anchor"), dir.path().join("data/anchor")).unwrap();
     std::fs::copy(other.base.join("kek"), dir.path().join("kek")).unwrap();
     let e = lethe::vault::repair(&setup, &SystemClock, false).err().unwrap();
@@ -286,7 +286,7 @@ fn one_process_at_a_time_has_the_directory() {
     assert!(in_use(&e), "{e:?}");
     let text = said(dir.path());
     assert!(text.contains("in use") && text.contains("stop the other lethed"), "{text}");
-    let setup = House::new(dir.path(), EngineChoice::Sled).setup();
+    let setup = House::new(dir.path(), EngineChoice::Redb).setup();
     assert!(in_use(&lethe::vault::repair(&setup, &SystemClock, false).err().unwrap()));
     history.moments[2].1.iter().for_each(|k| k.read(&vault).unwrap());
     vault.close().unwrap();

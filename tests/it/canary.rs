@@ -1,0 +1,223 @@
+//! R15: canaries. Values, ids and keys are planted by the real daemon and the real client, both in processes of their own;
+//! then logs, errors, process lists, environments and every file of the vault are searched for them in four encodings.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+const NAME: &str = "Canarivalda Quillfeather";
+const PHONE: &str = "+8613800138011";
+const CITY: &str = "Nightingalehampton";
+const WRONG: &str = "not-a-phone-but-a-canary";
+
+/// What a secret looks like in each encoding: itself, hex, base64 at its three alignments, UTF-16.
+fn encodings(secret: &[u8]) -> Vec<Vec<u8>> {
+    let hex = |upper: bool| -> Vec<u8> {
+        let digit = |b: &u8| if upper { format!("{b:02X}") } else { format!("{b:02x}") };
+        secret.iter().map(digit).collect::<String>().into_bytes()
+    };
+    let mut all = vec![secret.to_vec(), hex(false), hex(true)];
+    for shift in 0..3 {
+        let mut padded = vec![0; shift];
+        padded.extend_from_slice(secret);
+        let text = STANDARD.encode(&padded);
+        // Without the characters that neighbours would change.
+        let from = if shift == 0 { 0 } else { 4 };
+        all.push(text.as_bytes()[from..text.len() - 4].to_vec());
+    }
+    all.push(secret.iter().flat_map(|b| [*b, 0]).collect());
+    all
+}
+
+fn hits(secret: &[u8], haystack: &[u8]) -> usize {
+    let found = |needle: &Vec<u8>| haystack.windows(needle.len()).any(|w| w == needle.as_slice());
+    encodings(secret).iter().filter(|n| found(n)).count()
+}
+
+#[test]
+fn a_planted_value_is_found_in_each_encoding() {
+    let secret = NAME.as_bytes();
+    for encoded in encodings(secret) {
+        let around = [b"before ".as_slice(), &encoded, b" after"].concat();
+        assert!(hits(secret, &around) > 0, "{}", String::from_utf8_lossy(&encoded));
+    }
+    let shifted = STANDARD.encode([b"x".as_slice(), secret, b"yz"].concat());
+    assert!(hits(secret, shifted.as_bytes()) > 0);
+    assert_eq!(hits(secret, b"nothing of the kind"), 0);
+}
+
+struct Stage {
+    _tmp: tempfile::TempDir,
+    dir: PathBuf,
+    daemon: Child,
+    /// What people and programs other than the caller could see.
+    seen: Vec<(String, Vec<u8>)>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+impl Stage {
+    fn start() -> Self {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("vault");
+        let log = File::create(tmp.path().join("lethed.log")).unwrap();
+        let mut daemon = Command::new(env!("CARGO_BIN_EXE_lethed"))
+            .args(["--log-format", "json", "dev", "--listen", "127.0.0.1:0", "--dir"])
+            .arg(&dir)
+            .env("RUST_LOG", "trace")
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(daemon.stdout.take().unwrap()).lines();
+        let mut banner = String::new();
+        while !banner.contains("status") {
+            banner.push_str(&lines.next().unwrap().unwrap());
+        }
+        // The rest is read to its end by a thread of its own, so that the daemon never waits for us.
+        std::thread::spawn(move || lines.count());
+        let seen = vec![("the banner".to_owned(), banner.into_bytes())];
+        Self { dir, daemon, seen, _tmp: tmp }
+    }
+
+    /// Runs the client; its errors are searched, its answers on success are the caller's own.
+    fn ctl(&mut self, role: &str, args: &[&str], input: &str) -> Output {
+        let config = self.dir.join(format!("client-{role}.toml"));
+        let mut child = Command::new(env!("CARGO_BIN_EXE_lethectl"))
+            .arg("--config")
+            .arg(config)
+            .args(["--output", "json"])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        self.seen.push((format!("errors of {args:?}"), output.stderr.clone()));
+        if !output.status.success() {
+            self.seen.push((format!("output of {args:?}"), output.stdout.clone()));
+        }
+        output
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self._tmp.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn look_at_the_process(&mut self) {
+        for file in ["cmdline", "environ", "comm"] {
+            let path = format!("/proc/{}/{file}", self.daemon.id());
+            self.seen.push((path.clone(), std::fs::read(path).unwrap()));
+        }
+    }
+
+    fn log(&self) -> Vec<u8> {
+        std::fs::read(self._tmp.path().join("lethed.log")).unwrap()
+    }
+}
+
+fn every_file(dir: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            every_file(&path, found);
+        } else {
+            found.push((path.display().to_string(), std::fs::read(&path).unwrap()));
+        }
+    }
+}
+
+const SCHEMA: &str = r#"
+type = "customer"
+open_ended = true
+[[field]]
+name = "name"
+kind = "TEXT"
+classification = "SENSITIVE"
+required = true
+[[field]]
+name = "phone"
+kind = "PHONE"
+classification = "SENSITIVE"
+unique = true
+[[field]]
+name = "city"
+kind = "TEXT"
+classification = "SENSITIVE"
+indexed = true
+max_bytes = 100
+"#;
+
+/// Works with planted values; returns the ids that may be in no log.
+fn work(stage: &mut Stage) -> Vec<String> {
+    let schema = stage.file("schema.toml", SCHEMA);
+    let apply = ["schema", "apply", &schema, "--tenant", "acme", "--create-tenant"];
+    assert!(stage.ctl("operator", &apply, "").status.success());
+    let create = ["record", "create", "--tenant", "acme", "--type", "customer", "--from", "-"];
+    let good = format!(r#"{{"name":"{NAME}","phone":"{PHONE}","city":"{CITY}"}}"#);
+    let made = stage.ctl("application", &create, &good);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    let text = made.to_string();
+    let name = text.split('"').find(|t| t.contains("/records/")).unwrap().to_owned();
+    let subject = text.split('"').find(|t| t.contains("/subjects/")).unwrap().to_owned();
+    // Every way to be refused with a planted value in the request.
+    let wrong = format!(r#"{{"name":"{NAME}","phone":"{WRONG}"}}"#);
+    let unknown = format!(r#"{{"name":"{NAME}","{WRONG}":"{CITY}"}}"#);
+    let mistyped = r#"{"name":7,"phone":true}"#;
+    for input in [&wrong, &unknown, &good, mistyped] {
+        assert!(!stage.ctl("application", &create, input).status.success(), "{input}");
+    }
+    let find = ["record", "find", "--tenant", "acme", "--type", "customer", "--field", "phone"];
+    let found = stage.ctl("application", &find, &format!("{PHONE}\n"));
+    assert!(String::from_utf8_lossy(&found.stdout).contains(NAME), "control: the value is there");
+    assert!(!stage.ctl("application", &find, &format!("{WRONG}\n")).status.success());
+    let update = ["record", "update", &name, "--from", "-", "--etag", "77"];
+    let stale = format!(r#"{{"city":"{CITY}"}}"#);
+    assert!(!stage.ctl("application", &update, &stale).status.success());
+    assert!(!stage.ctl("operator", &["record", "get", &name], "").status.success());
+    stage.look_at_the_process();
+    assert!(stage.ctl("application", &["record", "erase", &name, "--yes"], "").status.success());
+    assert!(!stage.ctl("application", &["record", "get", &name], "").status.success());
+    let id = |n: &str| n.rsplit('/').next().unwrap().to_owned();
+    vec![id(&name), id(&subject)]
+}
+
+#[test]
+fn r15_no_planted_value_id_or_key_is_anywhere_it_should_not_be() {
+    let mut stage = Stage::start();
+    let ids = work(&mut stage);
+    let values = [NAME, PHONE, CITY, WRONG];
+    let log = stage.log();
+    assert!(log.len() > 200, "the log was recorded");
+    let mut places = std::mem::take(&mut stage.seen);
+    every_file(&stage.dir, &mut places);
+    places.push(("the log".to_owned(), log.clone()));
+    for (place, content) in &places {
+        for value in values {
+            assert_eq!(hits(value.as_bytes(), content), 0, "{value} in {place}");
+        }
+    }
+    for id in &ids {
+        assert_eq!(hits(id.as_bytes(), &log), 0, "an id in the log");
+    }
+    let kek = std::fs::read_to_string(stage.dir.join("kek")).unwrap();
+    let bytes: Vec<u8> =
+        (0..64).step_by(2).map(|i| u8::from_str_radix(&kek[i..i + 2], 16).unwrap()).collect();
+    for (place, content) in places.iter().filter(|(p, _)| !p.ends_with("/kek")) {
+        assert_eq!(hits(&bytes, content), 0, "the KEK in {place}");
+    }
+}
