@@ -1,7 +1,7 @@
 //! Reasons and receipts of erasures, between the wire and the vault.
 //!
-//! Guarantees: a receipt on the wire says nothing that its signed bytes do not say, except its name and its caveat; every
-//! receipt has a caveat.
+//! Guarantees: a receipt on the wire says nothing that its signed bytes do not say, except its name and its caveat;
+//! every receipt has a caveat.
 
 use super::convert::timestamp;
 use super::status::Violations;

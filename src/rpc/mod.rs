@@ -1,9 +1,9 @@
 //! The gRPC services: parse, permit, call, reply; one file per service.
 //!
-//! Guarantees: a malformed request is INVALID_ARGUMENT before anything else and names every violation; then the right is
-//! decided, before anything is looked up; only then the vault is asked. A change that was accepted runs in a task of its
-//! own, so that neither a caller's cancellation nor a deadline leaves it halfway. Messages are bounded both ways and
-//! never compressed.
+//! Guarantees: a malformed request is INVALID_ARGUMENT before anything else and names every violation; then the right
+//! is decided, before anything is looked up; only then the vault is asked. A change that was accepted runs in a task of
+//! its own, so that neither a caller's cancellation nor a deadline leaves it halfway. Messages are bounded both ways
+//! and never compressed.
 
 mod admin;
 mod convert;

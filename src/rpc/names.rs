@@ -1,7 +1,7 @@
 //! Resource names (AIP-122): `tenants/{tenant}`, and what lies below it.
 //!
-//! Guarantees: only the canonical spelling parses, so that two names are equal only if they name the same; a refusal says
-//! what form is expected and never repeats what was given.
+//! Guarantees: only the canonical spelling parses, so that two names are equal only if they name the same; a refusal
+//! says what form is expected and never repeats what was given.
 
 use crate::id::{Day, RecordId};
 use crate::vault::calendar::format_iso_date;

@@ -49,8 +49,8 @@ impl Violations {
         outcome.map_err(|reason| self.add(field, reason.to_string())).ok()
     }
 
-    /// The request's parts if nothing was wrong with it, else INVALID_ARGUMENT. A part is missing only where a violation
-    /// says why.
+    /// The request's parts if nothing was wrong with it, else INVALID_ARGUMENT. A part is missing only where a
+    /// violation says why.
     pub fn finish<T>(self, parts: Option<T>) -> Result<T, Status> {
         match parts {
             Some(parts) if self.0.is_empty() => Ok(parts),

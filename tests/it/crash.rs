@@ -1,5 +1,5 @@
-//! R1, R2, R3, R4: a worker process does mixed work under the write recorder; then every state that a crash could have left
-//! is opened and compared with what the worker had been answered, and an independent reader tries every byte ever
+//! R1, R2, R3, R4: a worker process does mixed work under the write recorder; then every state that a crash could have
+//! left is opened and compared with what the worker had been answered, and an independent reader tries every byte ever
 //! written.
 
 mod attack;

@@ -1,5 +1,5 @@
-//! A whole daemon in this process: the directory of `lethed dev`, sled, a free port, and identities that differ in role,
-//! tenants and what they may see in clear.
+//! A whole daemon in this process: the directory of `lethed dev`, sled, a free port, and identities that differ in
+//! role, tenants and what they may see in clear.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! R3: the erasure oracle. Every byte that was ever written, every KEK and an anchor go to a reader that shares no code with
-//! the vault. What was erased must not open; and the controls must, or the test proves nothing.
+//! R3: the erasure oracle. Every byte that was ever written, every KEK and an anchor go to a reader that shares no code
+//! with the vault. What was erased must not open; and the controls must, or the test proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -84,7 +84,7 @@ fn read(json: &Json) -> Opened {
         Opened { records: BTreeMap::new(), listed: BTreeSet::new(), kids: BTreeSet::new() };
     for record in json["records"].as_array().unwrap() {
         let id = record["record"].as_str().unwrap().to_owned();
-        let note = record["fields"].as_array().unwrap().iter().find_map(|f| note_of(f));
+        let note = record["fields"].as_array().unwrap().iter().find_map(note_of);
         let version = record["rec_ver"].as_u64().unwrap();
         opened.records.entry(id).or_default().push((version, note.unwrap_or_default()));
         opened.kids.insert(record["kid"].as_str().unwrap().to_owned());

@@ -1,7 +1,8 @@
 //! What the worker was answered, line by line, and what must therefore be true of every record.
 //!
-//! Lines: `C id op` created; `u id op` an update is asked for; `U id op` and answered; `e id` an erasure is asked for; `E id`
-//! and answered; `b` a kill of the bucket of visits is asked for; `B` and answered. `V id op` is a created visit.
+//! Lines: `C id op` created; `u id op` an update is asked for; `U id op` and answered; `e id` an erasure is asked for;
+//! `E id` and answered; `b` a kill of the bucket of visits is asked for; `B` and answered. `V id op` is a created
+//! visit.
 
 use std::collections::BTreeMap;
 

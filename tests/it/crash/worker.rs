@@ -1,4 +1,5 @@
-//! The worker: several tasks that create, update and erase at once, and write down what they ask and what they are answered.
+//! The worker: several tasks that create, update and erase at once, and write down what they ask and what they are
+//! answered.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
