@@ -91,6 +91,8 @@ impl Setup {
     }
 }
 
+const NO_ANCHOR: &str = "the directory has rows of a vault but no anchor";
+
 /// Holds the directory; released when dropped.
 #[derive(Debug)]
 pub struct DirLock(#[allow(dead_code, reason = "held for its lock")] File);
@@ -130,7 +132,7 @@ fn open_store(setup: &Setup, vault: VaultId) -> Result<Store, StoreError> {
 fn open_empty_store(setup: &Setup, vault: VaultId) -> Result<Store, VaultError> {
     let store = open_store(setup, vault)?;
     if store.get(keys::rows::VAULT_HEADER)?.is_some() {
-        return Err(VaultError::Precondition("the directory has rows of a vault but no anchor"));
+        return Err(VaultError::Precondition(NO_ANCHOR));
     }
     Ok(store)
 }
@@ -156,6 +158,9 @@ impl Vault {
             return Err(VaultError::Exists("vault"));
         }
         // What can be refused without a trace is refused first.
+        if setup.data.join("journal").exists() {
+            return Err(VaultError::Precondition(NO_ANCHOR));
+        }
         setup.kek.candidates().map_err(KeyError::from)?;
         let vault = VaultId(random());
         let anchor = FileAnchor::create(&setup.anchor).map_err(KeyError::from)?;
