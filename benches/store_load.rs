@@ -3,6 +3,7 @@
 //! `cargo bench --profile release --bench store_load -- [ROWS]` (default 1,000,000 records, a row of each kind for
 //! every one). Each step runs in a process of its own, so that its memory is its own. Figures of one machine mean
 //! nothing alone: compare the engines of one run.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 use std::error::Error;
 use std::path::Path;

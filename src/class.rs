@@ -1,4 +1,5 @@
-//! The vocabulary that several layers share: classes, kinds, roles, reasons, levels. Numbers are those of docs/FORMAT.md.
+//! The vocabulary that several layers share: classes, kinds, roles, reasons, levels. Numbers are those of
+//! docs/FORMAT.md.
 
 use serde::{Deserialize, Serialize};
 

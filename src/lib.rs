@@ -8,10 +8,12 @@
 //! | layer | modules |
 //! |---|---|
 //! | 0 | [`id`], [`class`], [`clock`], [`limits`], [`metrics`]: newtypes, vocabulary, time, every bound, counters |
+//! | 0 | [`os`]: locked memory and extent flags, the only unsafe code |
 //! | 1 | [`crypto`] (the only user of ring), [`store`] (rows, engines, the barrier, the node journal) |
 //! | 2 | [`keys`] (anchor, key tree, erasure batches), [`authz`] (identity → permit) |
 //! | 3 | [`vault`]: schemas, records, subjects, blind index, erasure, receipts |
-//! | 5 | [`proto`], [`rpc`] (one file per service), [`client`], [`pki`] |
+//! | 4 | [`proto`]: the generated messages and services |
+//! | 5 | [`rpc`] (one file per service), [`client`], [`pki`] |
 //! | 6 | [`server`] (config, TLS door, accept loop), [`ctl`] (lethectl's commands) |
 
 #![deny(unsafe_code)]

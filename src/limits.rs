@@ -35,8 +35,6 @@ pub const RETENTION_YEARS_MAX: i64 = 100;
 pub const BATCH_ERASE_MAX: usize = 1_000;
 /// Units erased by one anchor batch.
 pub const ERASURE_BATCH_UNITS_MAX: usize = 1_000;
-/// How long an erasure waits for company.
-pub const ERASURE_BATCH_WAIT: Duration = Duration::from_millis(2);
 /// Erasures that wait.
 pub const ERASURE_QUEUE_MAX: usize = 10_000;
 /// Records of one subject that one call erases; their receipts fit one message.
@@ -45,8 +43,9 @@ pub const SUBJECT_RECORDS_MAX: usize = 5_000;
 pub const LIST_ROWS_MAX: usize = 16 * SCAN_PAGE_ROWS;
 /// Values that a search holds in memory, in bytes.
 pub const FIND_BYTES_MAX: usize = 3 << 20;
-/// A superseded version is erased within this time.
-pub const SUPERSEDED_LAG_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Index entries of a bucket kept in memory before they are written as a run.
+pub const INDEX_TAIL_MAX: usize = 16_384;
 
 /// Operations in one durable group.
 pub const COMMIT_GROUP_MAX: usize = 1_024;

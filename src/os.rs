@@ -126,7 +126,8 @@ struct Fiemap {
     extents: [Extent; FIEMAP_EXTENTS],
 }
 
-/// Whether a block of the file is shared with another file or snapshot (a reflink). `Err` where the file system cannot tell.
+/// Whether a block of the file is shared with another file or snapshot (a reflink). `Err` where the file system cannot
+/// tell.
 pub fn has_shared_extents(file: &File) -> Result<bool, Errno> {
     let mut map = Fiemap {
         start: 0,
@@ -137,7 +138,8 @@ pub fn has_shared_extents(file: &File) -> Result<bool, Errno> {
         reserved: 0,
         extents: [Extent::default(); FIEMAP_EXTENTS],
     };
-    // SAFETY: FS_IOC_FIEMAP reads and writes a `struct fiemap` followed by `extent_count` extents, which is this layout.
+    // SAFETY: FS_IOC_FIEMAP reads and writes a `struct fiemap` followed by `extent_count` extents, which is this
+    // layout.
     unsafe { ioctl(file, Updater::<FS_IOC_FIEMAP, Fiemap>::new(&mut map)) }?;
     let mapped = usize::try_from(map.mapped_extents).unwrap_or(FIEMAP_EXTENTS).min(FIEMAP_EXTENTS);
     Ok(map.extents.iter().take(mapped).any(|e| e.flags & FIEMAP_EXTENT_SHARED != 0))

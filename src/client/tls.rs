@@ -179,8 +179,8 @@ fn handshake(endpoint: String, error: &std::io::Error) -> ClientError {
 }
 
 /// What to do when the server turned the client's certificate down.
-pub(super) const ALERT_NEXT: &str = "the vault refused this client's certificate: check that `cert` is from the vault's client CA, not \
-     expired and not revoked";
+pub(super) const ALERT_NEXT: &str = "the vault refused this client's certificate: check that `cert` is \
+     from the vault's client CA, not expired and not revoked";
 
 #[cfg(test)]
 mod tests {

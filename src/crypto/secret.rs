@@ -1,4 +1,5 @@
-//! The types that secrets live in: one per role, built in place, zeroized on drop, without `Clone` or a telling `Debug`.
+//! The types that secrets live in: one per role, built in place, zeroized on drop, without `Clone` or a telling
+//! `Debug`.
 
 use std::fmt;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use super::names::{RecordName, SubjectName, TenantName, TypeName};
 use crate::proto::v1::ErasureReason;
@@ -168,7 +168,7 @@ pub enum RecordCommand {
         #[arg(long = "type", value_name = "TYPE")]
         schema: Option<TypeName>,
         /// Stop after so many
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..=100_000))]
         limit: u32,
         #[command(flatten)]
         view: ViewArgs,

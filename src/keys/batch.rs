@@ -1,7 +1,7 @@
 //! The erasure batch: S1 to S8 of ERASURE §2.6.
 //!
-//! Order, and why: new rows are durable in store and journal (S3) before the anchor names them (S4), or a crash loses the
-//! living; the other slot is overwritten (S5) before anything is answered (S7), or an answered unit could still be
+//! Order, and why: new rows are durable in store and journal (S3) before the anchor names them (S4), or a crash loses
+//! the living; the other slot is overwritten (S5) before anything is answered (S7), or an answered unit could still be
 //! opened; old rows go last (S8), or a crash before S4 loses the living.
 //! After a failed write to the anchor nothing more is done until the vault is reopened.
 
@@ -24,6 +24,7 @@ use crate::class::{ErasureLevel, Medium};
 use crate::clock::{Clock, UnixMillis};
 use crate::crypto::{Digest32, Kek, LockedKey, labels, sha256_parts};
 use crate::id::{Gen, Kid, RunOrd};
+use crate::store::sum::{checked, with_sum};
 use crate::store::{Batch, Urgency};
 
 /// What leaves the tree.
@@ -98,12 +99,12 @@ impl Erased {
         let generation = self.generation.0.to_be_bytes();
         let head = [b"LTG1".as_slice(), &generation, &[self.level as u8, self.medium as u8]];
         let value = [head.concat().as_slice(), &self.scrubbed.0.to_be_bytes()].concat();
-        ([b"g".as_slice(), &generation].concat(), value)
+        ([b"g".as_slice(), &generation].concat(), with_sum(value))
     }
 
     /// Reads such a row back.
     pub fn from_row(value: &[u8]) -> Option<Self> {
-        let rest = value.strip_prefix(b"LTG1")?;
+        let rest = checked(value)?.strip_prefix(b"LTG1")?;
         let (generation, rest) = rest.split_first_chunk()?;
         let ([level, medium], rest) = rest.split_first_chunk::<2>()?;
         let medium = [Medium::InPlaceFile, Medium::MayKeepOldBlocks]
@@ -147,8 +148,8 @@ pub enum Sabotage {
 impl Tree {
     /// Removes keys for good. Blocks until the erasure point (S5) is passed.
     ///
-    /// `rotate` also seals the anchor under the source's next KEK. `ledger` is told the batch's facts and answers with the
-    /// rows that commit with it.
+    /// `rotate` also seals the anchor under the source's next KEK. `ledger` is told the batch's facts and answers with
+    /// the rows that commit with it.
     pub fn batch(
         &self,
         edits: Edits,

@@ -1,7 +1,7 @@
 //! Growth: new pages, buckets, tenants and index runs, without touching the anchor.
 //!
-//! Invariants: growth only adds keys to nodes, so the nodes keep theirs; its rows are handed to the committer before any
-//! put that relies on them, and the committer keeps the order; it waits while a batch is under way.
+//! Invariants: growth only adds keys to nodes, so the nodes keep theirs; its rows are handed to the committer before
+//! any put that relies on them, and the committer keeps the order; it waits while a batch is under way.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 //! Key-encryption keys: where they come from and how one follows another.
 //!
-//! Invariants: a key file that others may read is refused; a new KEK is on disk before the anchor is sealed under it, and
-//! the old one stays until the anchor no longer needs it, so that a crash at any point leaves a key that opens the anchor.
+//! Invariants: a key file that others may read is refused; a new KEK is on disk before the anchor is sealed under it,
+//! and the old one stays until the anchor no longer needs it, so that a crash at any point leaves a key that opens the
+//! anchor.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};

@@ -1,9 +1,9 @@
 //! The key tree: who can open what, and how a key is made to exist nowhere.
 //!
-//! Invariants (ERASURE): a node key seals only growing secret sets, and any removal gives fresh keys to the node and all
-//! its ancestors; the root key exists only in the anchor and in locked memory; an erasure is answered only after
-//! every old copy of the anchor is overwritten; generations only grow. This layer knows nothing of records or ledgers: a
-//! batch takes opaque extra rows and a ledger head.
+//! Invariants (ERASURE): a node key seals only growing secret sets, and any removal gives fresh keys to the node and
+//! all its ancestors; the root key exists only in the anchor and in locked memory; an erasure is answered only after
+//! every old copy of the anchor is overwritten; generations only grow. This layer knows nothing of records or ledgers:
+//! a batch takes opaque extra rows and a ledger head.
 
 pub mod anchor;
 mod batch;
@@ -16,13 +16,15 @@ mod open;
 pub mod path;
 mod plan;
 pub mod rows;
+mod salvage;
 pub mod slots;
 pub mod tree;
 mod undo;
 
 pub use batch::{BatchFacts, Edits, Erased, LedgerHead, Sabotage};
 pub use grow::{NewBucket, NewTenant, RunDraft};
-pub use open::{Opened, Parts, Recovered, create, open};
+pub use open::{Opened, Parts, Recovered, create, open, vault_in};
+pub use salvage::{Found, Salvage};
 pub use tree::Tree;
 
 #[cfg(test)]

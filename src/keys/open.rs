@@ -1,7 +1,8 @@
 //! Making a tree, opening one, and recovery from a crash at any point (ERASURE §2.6, §2.11).
 //!
 //! Invariants: of two slots the newer counts, and only if the store or the journal has its root; an older generation
-//! than the store has completed is refused, and so is a store behind the anchor; S5 is redone before anything is served.
+//! than the store has completed is refused, and so is a store behind the anchor; S5 is redone before anything is
+//! served.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -23,7 +24,7 @@ use crate::clock::UnixMillis;
 use crate::crypto::{Kek, LockedKey, fill_random, kek_id, sha256};
 use crate::id::{Gen, VaultId};
 use crate::metrics::Metrics;
-use crate::store::{Batch, Store, Urgency};
+use crate::store::{Batch, Row, Store, StoreError, Urgency};
 
 /// What a tree is made of.
 pub struct Parts {
@@ -55,11 +56,12 @@ pub struct Opened {
     pub recovered: Recovered,
 }
 
-fn header(vault: VaultId, now: UnixMillis) -> Vec<u8> {
+pub(super) fn header(vault: VaultId, now: UnixMillis) -> Vec<u8> {
     [b"LTV1".as_slice(), &1u16.to_be_bytes(), &vault.0, &now.0.to_be_bytes()].concat()
 }
 
-fn vault_in(header: &[u8]) -> Option<VaultId> {
+/// The vault that a vault header names.
+pub fn vault_in(header: &[u8]) -> Option<VaultId> {
     Some(VaultId(*header.strip_prefix(b"LTV1")?.get(2..)?.first_chunk()?))
 }
 
@@ -140,7 +142,9 @@ pub fn open(mut parts: Parts, now: UnixMillis) -> Result<Opened, KeyError> {
     let kek = pick(keks, &open.kek_id).ok_or(KeyError::Gone)?;
     let source = parts.kek.clone();
     let tree = build(parts, open.vault, kek, open.payload, slot)?;
-    if let Err(e) = tree.read().node(&Path::ROOT) {
+    // A statement of its own: the reader is gone before the state is changed.
+    let root = tree.read().node(&Path::ROOT).map(drop);
+    if let Err(e) = root {
         // Only a batch that was never answered can be given up: its S5 has not happened.
         let older = other.filter(|o| o.payload.generation < tree.generation()).ok_or(e)?;
         tree.step_back(older, &source)?;
@@ -168,9 +172,17 @@ fn check_same_vault(store: &Store, anchor: VaultId) -> Result<(), KeyError> {
 
 /// A store that has completed a later generation is a sign of an old anchor put back.
 fn check_not_older(store: &Store, generation: Gen) -> Result<(), KeyError> {
+    refuse_older(generation, |from, end| store.scan(from, end, 1))
+}
+
+/// Refuses an anchor that is older than what a store has seen; `first` finds the first row of a range.
+pub(super) fn refuse_older(
+    generation: Gen,
+    first_row: impl Fn(&[u8], &[u8]) -> Result<Vec<Row>, StoreError>,
+) -> Result<(), KeyError> {
     for (kind, first) in [(b"g", generation.0 + 1), (b"h", generation.0 + 2)] {
         let from = [kind.as_slice(), &first.to_be_bytes()].concat();
-        let seen = store.scan(&from, &rows::prefix_end(kind), 1)?;
+        let seen = first_row(&from, &rows::prefix_end(kind))?;
         if let Some(row) = seen.first() {
             let store = undo::generation_of(&row.key).map_or(first, |g| g.0);
             return Err(AnchorError::Older { anchor: generation.0, store }.into());

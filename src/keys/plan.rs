@@ -1,7 +1,7 @@
 //! A change of the tree, worked out aside: which nodes change, and the rows that result.
 //!
-//! Invariants: in `Rekey` mode touching a node touches all its ancestors, and each gets a fresh key and version; in `Grow`
-//! mode nothing is ever removed and each present node keeps its key. New nodes always have fresh keys.
+//! Invariants: in `Rekey` mode touching a node touches all its ancestors, and each gets a fresh key and version; in
+//! `Grow` mode nothing is ever removed and each present node keeps its key. New nodes always have fresh keys.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Slots of open pages: who gets the next DEK.
 //!
-//! Invariants: a slot is handed out once, ever; a page that a batch touches takes no more puts (S1); a closed bucket takes
-//! none; a bucket's kill and an index run's boundary wait until every ticket below them is given back.
+//! Invariants: a slot is handed out once, ever; a page that a batch touches takes no more puts (S1); a closed bucket
+//! takes none; a bucket's kill and an index run's boundary wait until every ticket below them is given back.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,5 @@
-//! The tree as a whole, over the memory engine and a file anchor: grow, erase, kill, rotate, reopen, and what must be refused.
+//! The tree as a whole, over the memory engine and a file anchor: grow, erase, kill, rotate, reopen, and what must be
+//! refused.
 
 use std::path::Path as FilePath;
 use std::sync::Arc;

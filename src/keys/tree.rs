@@ -138,6 +138,12 @@ impl Tree {
         self.anchor().payload.wall
     }
 
+    /// The node journal's copy of a row, if there is one.
+    pub fn journal_copy(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KeyError> {
+        let Some(dir) = self.journal_dir.as_ref() else { return Ok(None) };
+        Ok(Journal::lookup(dir, self.vault, key)?)
+    }
+
     /// Opens a node's row: from the store, else from the node journal.
     pub(super) fn load(&self, path: &Path, entry: &Entry) -> Result<Opened, KeyError> {
         let key = path.row_key(entry.ver);
@@ -153,8 +159,8 @@ impl Tree {
             return Ok(opened);
         }
         self.metrics.damaged_rows.one();
-        let dir = self.journal_dir.as_ref().ok_or(KeyError::Damaged(path.kind))?;
-        let rescued = Journal::lookup(dir, self.vault, &key)?
+        let rescued = self
+            .journal_copy(&key)?
             .and_then(|v| open(self.vault, path, entry, &v).ok())
             .ok_or(KeyError::Damaged(path.kind))?;
         self.metrics.journal_rescues.one();

@@ -4,6 +4,7 @@ use crate::id::{BucketOrd, Gen, TenantOrd};
 use crate::limits::ROW_BYTES_MAX;
 
 use super::slots::BucketId;
+use crate::store::sum::{checked, with_sum};
 
 const MAGIC: &[u8; 4] = b"LTB1";
 
@@ -60,7 +61,7 @@ pub fn encode(generation: Gen, chores: &[Chore]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut close = |body: &mut Vec<u8>, count: &mut u16| {
         let part = u16::try_from(rows.len()).unwrap_or(u16::MAX);
         let value = [MAGIC.as_slice(), &count.to_be_bytes(), body].concat();
-        rows.push((row_key(generation, part), value));
+        rows.push((row_key(generation, part), with_sum(value)));
         body.clear();
         *count = 0;
     };
@@ -77,9 +78,10 @@ pub fn encode(generation: Gen, chores: &[Chore]) -> Vec<(Vec<u8>, Vec<u8>)> {
     rows
 }
 
-/// The chores in a row; what is damaged is left out.
+/// The chores in a row. None of a damaged one: a changed key would name a row of the living.
 pub fn decode(value: &[u8]) -> Vec<Chore> {
-    let Some(rest) = value.strip_prefix(MAGIC.as_slice()) else { return Vec::new() };
+    let row = checked(value).and_then(|row| row.strip_prefix(MAGIC.as_slice()));
+    let Some(rest) = row else { return Vec::new() };
     let mut rest = rest.get(2..).unwrap_or_default();
     let mut chores = Vec::new();
     while let [op, length, tail @ ..] = rest {
@@ -109,5 +111,11 @@ mod tests {
         let back: Vec<Chore> = rows.iter().flat_map(|(_, v)| decode(v)).collect();
         assert_eq!(back, chores);
         assert!(decode(b"LTB1\0\x01\x01").is_empty() && decode(b"x").is_empty());
+        let (_, row) = &rows[0];
+        for at in 0..row.len() {
+            let mut bad = row.clone();
+            bad[at] ^= 1;
+            assert!(decode(&bad).is_empty(), "a changed key must never be deleted");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
+use super::opening::repair;
 use super::{Config, DevDir, LogFormat, Opening, ServerError, block_on, log_to_stderr, say};
 use crate::clock::{Clock, SystemClock};
 
@@ -30,6 +31,14 @@ pub enum Command {
         #[arg(long)]
         init: bool,
     },
+    /// Rebuild a damaged store from the rows that prove themselves and from the node journal. Stop the daemon first.
+    Repair {
+        #[arg(long)]
+        config: PathBuf,
+        /// Say what would be kept and lost, and change nothing. Needs room for a copy of the store.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Make a vault for development, or reuse it, and serve it. Not for production.
     Dev {
         #[arg(long, default_value = "lethe-dev")]
@@ -47,6 +56,11 @@ pub fn start(args: Args) -> Result<(), ServerError> {
         Command::Serve { config, init } => {
             let opening = if init { Opening::New } else { Opening::Existing };
             (Config::load(&config)?, opening, None)
+        }
+        Command::Repair { config, dry_run } => {
+            let report = repair(&Config::load(&config)?, &SystemClock, dry_run)?;
+            say(report.to_string().trim_end());
+            return if report.opens() { Ok(()) } else { Err(ServerError::BeyondRepair) };
         }
         Command::Dev { dir, listen } => {
             let dev = DevDir::prepare(&dir, listen, SystemClock.now())?;

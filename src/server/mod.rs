@@ -46,6 +46,8 @@ pub enum ServerError {
     Listen { addr: std::net::SocketAddr, source: std::io::Error },
     #[error("{0}")]
     Vault(#[source] OpenProblem),
+    #[error("the vault cannot be repaired from what is left")]
+    BeyondRepair,
     #[error("{0} ended without an outcome; the log has the cause")]
     Task(&'static str),
     #[error("the process could not be hardened: {0}")]

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::{Config, EngineKind, ServerError, Wiring, config};
 use crate::class::ErasureLevel;
+use crate::clock::Clock;
 use crate::keys::KeyError;
 use crate::keys::anchor::AnchorError;
 use crate::keys::kek::KekSource;
 use crate::store::{Memory, StoreError};
-use crate::vault::{EngineChoice, Setup, Vault, VaultError};
+use crate::vault::{EngineChoice, RepairReport, Setup, Vault, VaultError};
 
 /// What to do about a vault that is not there, or is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ fn next_of_store(error: &StoreError) -> Option<&'static str> {
 }
 
 /// A configuration in the vault's terms.
-fn setup(config: &Config, wiring: &Wiring) -> Result<Setup, VaultError> {
+fn setup(config: &Config) -> Result<Setup, VaultError> {
     let engine = match config.engine {
         EngineKind::Sled => EngineChoice::Sled,
         EngineKind::Redb => EngineChoice::Redb,
@@ -111,8 +112,17 @@ fn setup(config: &Config, wiring: &Wiring) -> Result<Setup, VaultError> {
     };
     let mut setup = Setup::new(config.data.clone(), config.anchor.clone(), engine, kek);
     setup.require_e1 = config.anchor_require == config::AnchorRequire::E1;
-    setup.metrics = Arc::clone(&wiring.metrics);
     Ok(setup)
+}
+
+/// [`crate::vault::repair`] of a configuration's vault.
+pub fn repair(
+    config: &Config,
+    clock: &dyn Clock,
+    dry_run: bool,
+) -> Result<RepairReport, ServerError> {
+    let repaired = setup(config).and_then(|s| crate::vault::repair(&s, clock, dry_run));
+    repaired.map_err(|error| ServerError::Vault(OpenProblem { data: config.data.clone(), error }))
 }
 
 /// The vault of a configuration. Recovery may take a while; it runs on a thread that may block.
@@ -122,7 +132,8 @@ pub async fn open(
     opening: Opening,
 ) -> Result<Arc<Vault>, ServerError> {
     let problem = |error| ServerError::Vault(OpenProblem { data: config.data.clone(), error });
-    let setup = setup(config, wiring).map_err(problem)?;
+    let mut setup = setup(config).map_err(problem)?;
+    setup.metrics = Arc::clone(&wiring.metrics);
     let clock = Arc::clone(&wiring.clock);
     let opened = tokio::task::spawn_blocking(move || {
         let make = match opening {

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use super::group::Committer;
 use super::pages::Rows;
 use super::pending::{Answer, Pending, Promise};
+use super::sum::{checked, with_sum};
 use super::{Batch, DiskGuard, Engine, NodeSink, Row, StoreError};
 use crate::limits;
 
@@ -245,15 +246,25 @@ fn check_sizes(batch: &Batch) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The row that makes a store begin at this sequence; for repair.
+pub fn sequence_row(seq: u64) -> (Vec<u8>, Vec<u8>) {
+    (SEQ_KEY.to_vec(), encode_seq(seq))
+}
+
+/// The sequence that an engine's rows say they have; `None` if that row is missing or damaged.
+pub fn sequence_of(engine: &dyn Engine) -> Option<u64> {
+    decode_seq(&engine.get(SEQ_KEY).ok()??).ok()
+}
+
 pub(super) fn encode_seq(seq: u64) -> Vec<u8> {
-    let mut row = Vec::with_capacity(12);
+    let mut row = Vec::with_capacity(16);
     row.extend_from_slice(&SEQ_MAGIC);
     row.extend_from_slice(&seq.to_be_bytes());
-    row
+    with_sum(row)
 }
 
 fn decode_seq(row: &[u8]) -> Result<u64, StoreError> {
-    let digits = row.strip_prefix(&SEQ_MAGIC).and_then(|rest| rest.try_into().ok());
+    let digits = checked(row).and_then(|row| row.strip_prefix(&SEQ_MAGIC)?.try_into().ok());
     digits
         .map(u64::from_be_bytes)
         .ok_or_else(|| StoreError::Damaged("the commit sequence row".into()))

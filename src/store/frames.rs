@@ -30,6 +30,16 @@ pub(super) fn header(vault: VaultId) -> Vec<u8> {
     [MAGIC.as_slice(), &FMT.to_be_bytes(), &vault.0].concat()
 }
 
+/// The vault that a journal file's header names.
+pub(super) fn vault_in(input: &mut impl Read) -> Result<Option<VaultId>, StoreError> {
+    let mut found = [0; HEADER_BYTES];
+    if !fill(input, &mut found)? {
+        return Ok(None);
+    }
+    let id = found.last_chunk::<16>().map(|id| VaultId(*id));
+    Ok(id.filter(|id| found.as_slice() == header(*id)))
+}
+
 /// Length of the frame of a put of this key and value.
 pub(super) fn put_bytes(key: &[u8], value: &[u8]) -> u64 {
     (PREFIX_BYTES + BODY_MIN + key.len() + value.len()) as u64

@@ -124,6 +124,15 @@ impl Journal {
         Ok(Self { dir, vault, wants, current, rewrite: None, cut, failed: false })
     }
 
+    /// The vault that the files of a directory belong to; `None` if there are none, or their header is damaged.
+    pub fn vault(data_dir: &Path) -> Result<Option<VaultId>, StoreError> {
+        let Some((_, path)) = files(&data_dir.join("journal"), SUFFIX)?.pop_last() else {
+            return Ok(None);
+        };
+        let mut file = File::open(path).map_err(io_error("open of the node journal"))?;
+        frames::vault_in(&mut file)
+    }
+
     /// The newest value of one key, read from the files; `None` if it was never put or is deleted.
     pub fn lookup(
         data_dir: &Path,

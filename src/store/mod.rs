@@ -16,10 +16,11 @@ mod pages;
 mod pending;
 pub mod redb_engine;
 pub mod sled_engine;
+pub mod sum;
 
 use std::fmt;
 
-pub use committer::Store;
+pub use committer::{Store, sequence_of, sequence_row};
 pub use guard::DiskGuard;
 pub use journal::Journal;
 pub use memory::Memory;

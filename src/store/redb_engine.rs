@@ -11,7 +11,7 @@ use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use super::durable;
 use super::{Engine, Row, StoreError};
 
-const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
 /// The file `redb` of a directory.
 pub struct Redb {
@@ -35,6 +35,11 @@ impl Redb {
         })?;
         durable::sync_dir(dir)?;
         Ok(Self { db })
+    }
+
+    /// Reads the whole file, checks its sums and mends what redb can mend. `false` if something was mended.
+    pub fn check(&mut self) -> Result<bool, StoreError> {
+        caught(|| Ok(self.db.check_integrity()?))
     }
 }
 

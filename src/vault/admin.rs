@@ -43,6 +43,9 @@ pub struct BucketInfo {
     pub expires: Day,
 }
 
+/// Buckets, and where the next page starts.
+pub type BucketPage = (Vec<BucketInfo>, Option<(TypeOrd, Day)>);
+
 impl Vault {
     /// Whether calls are served: no write has failed.
     pub fn is_running(&self) -> bool {
@@ -89,7 +92,7 @@ impl Vault {
         let core = &*self.core;
         let (kek_id, since) = core.tree.kek();
         let tenants = core.registry.all();
-        let buckets: usize = tenants.iter().map(|t| t.state().buckets.len()).sum();
+        let buckets: usize = tenants.iter().map(|t| t.buckets(None).len()).sum();
         let info = |kind, wrapped_by, count| KeyInfo {
             kind,
             key_id: String::new(),
@@ -120,7 +123,7 @@ impl Vault {
         tenant: &str,
         after: Option<(TypeOrd, Day)>,
         page_size: usize,
-    ) -> Result<(Vec<BucketInfo>, Option<(TypeOrd, Day)>), VaultError> {
+    ) -> Result<BucketPage, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
         let keys: Vec<(TypeOrd, Day)> = {
             let state = tenant.state();

@@ -18,7 +18,8 @@ use super::core::{Core, Stripes, Vault};
 use super::error::VaultError;
 use super::index::{Token, subject_token};
 use super::ledger::{Receipt, leaf_key};
-use super::records::{SUBJECT, tokens_of};
+use super::lookup::tokens_of;
+use super::records::SUBJECT;
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer, Tombstone};
 use super::sealed;
@@ -26,9 +27,9 @@ use super::slug::Slug;
 use crate::authz::{EraseBucket, EraseRecord, EraseSubject, Permit, RotateKey};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd};
+use crate::crypto::merkle::leaf_hash;
+use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
 use crate::keys::KeyError;
-use crate::keys::slots::BucketId;
 use crate::limits;
 
 /// A record version whose key is to be destroyed.
@@ -53,7 +54,7 @@ pub enum Job {
     Units(Vec<Doomed>, Answer<Vec<Receipt>>),
     Bucket {
         tenant: Arc<Tenant>,
-        bucket: BucketId,
+        key: (TypeOrd, Day),
         reason: ErasureReason,
         done: Answer<Receipt>,
     },
@@ -181,6 +182,8 @@ impl Vault {
                 }
             }
         }
+        // Nothing failed: from here on the old versions are ours, but for those that a batch is erasing already.
+        doomed.retain(|d| d.whole || core.superseded.take_kid(d.kid).is_some());
         if !doomed.is_empty() {
             let marked: BTreeSet<RecordId> = doomed.iter().map(|d| d.record).collect();
             let _erasing = core.mark_erasing(marked.into_iter().collect());
@@ -222,10 +225,8 @@ impl Vault {
     ) -> Result<Receipt, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
         let rtype = tenant.schema(rtype)?.ord();
-        let bucket = tenant.state().buckets.get(&(rtype, expires)).copied();
-        let bucket = (tenant.ord, bucket.ok_or(VaultError::NotFound("bucket"))?);
         let (done, answered) = oneshot::channel();
-        self.eraser.send(Job::Bucket { tenant, bucket, reason, done })?;
+        self.eraser.send(Job::Bucket { tenant, key: (rtype, expires), reason, done })?;
         answered.await.map_err(|_| VaultError::Stopping)?
     }
 
@@ -248,9 +249,16 @@ impl Core {
         record: RecordId,
     ) -> Result<Option<Receipt>, VaultError> {
         let row = self.tree.store().get(&Tombstone::key(tenant.ord, record))?;
-        let Some(tombstone) = row.as_deref().and_then(Tombstone::decode) else { return Ok(None) };
-        let Some(erased) = self.tree.completed(tombstone.generation)? else { return Ok(None) };
+        let Some(row) = row else { return Ok(None) };
+        let tombstone = Tombstone::decode(&row).ok_or(VaultError::Damaged("tombstone"))?;
+        let Some(erased) = self.tree.completed(tombstone.generation)? else {
+            // A batch that is not through yet has no level; of one that is, it is missing or damaged.
+            let committed = tombstone.generation <= self.tree.generation();
+            return if committed { Err(VaultError::Damaged("ledger")) } else { Ok(None) };
+        };
+        // A receipt is signed anew, so it must not vouch for another leaf or a damaged one.
         let leaf = self.tree.store().get(&leaf_key(tombstone.leaf_seq))?;
+        let leaf = leaf.filter(|l| leaf_hash(l) == tombstone.leaf);
         let signer = self.tree.read().signer()?;
         let receipt = leaf.and_then(|l| Receipt::sign(self.vault(), &l, &erased, &signer));
         receipt.map(Some).ok_or(VaultError::Damaged("ledger"))
@@ -290,7 +298,7 @@ impl Core {
             return Err(VaultError::Erased(what));
         }
         doomed.push(unit);
-        for old in self.superseded.take_record(record) {
+        for old in self.superseded.of_record(record) {
             doomed.push(self.doom(Some(tenant), &Intent { reason, ..old }, false));
         }
         Ok(())

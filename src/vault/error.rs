@@ -9,7 +9,8 @@ use crate::store::StoreError;
 /// The error of a vault call.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// The permit is for another tenant than the call: a defect of the caller inside this program, answered as a denial.
+    /// The permit is for another tenant than the call: a defect of the caller inside this program, answered as a
+    /// denial.
     #[error("the permit does not cover this tenant")]
     Forbidden,
     /// Never there, or not under this name.

@@ -2,8 +2,8 @@
 //!
 //! A token is an HMAC under a key of the tenant's node. Tokens of recent versions are in memory (the tail, rebuilt from
 //! record rows at open); older ones are in sealed runs that hang under the bucket's node and die with it.
-//! Invariants: a listing is in the tail or in exactly one run; an erased version's listings leave the tail, their leaf and
-//! every filter; a token is never written anywhere but into a sealed leaf.
+//! Invariants: a listing is in the tail or in exactly one run; an erased version's listings leave the tail, their leaf
+//! and every filter; a token is never written anywhere but into a sealed leaf.
 
 mod filter;
 mod tail;
@@ -24,8 +24,6 @@ use crate::keys::slots::BucketId;
 use crate::keys::tree::{RunHead, leaf_path};
 use crate::keys::{RunDraft, Tree};
 
-/// Listings that the tail of a bucket holds before they are written as a run.
-const TAIL_MAX: usize = 16_384;
 /// Wanted listings per leaf.
 const LEAF_TARGET: usize = 48;
 /// Greatest number of listings in a leaf.
@@ -75,8 +73,8 @@ struct BucketIndex {
 }
 
 /// The index of all buckets.
-#[derive(Default)]
 pub struct Index {
+    tail_max: usize,
     buckets: Mutex<HashMap<BucketId, BucketIndex>>,
 }
 
@@ -88,6 +86,10 @@ pub struct Merge {
 }
 
 impl Index {
+    pub fn new(tail_max: usize) -> Self {
+        Self { tail_max, buckets: Mutex::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<BucketId, BucketIndex>> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,10 +203,11 @@ impl Index {
         Ok(())
     }
 
-    /// Buckets whose tail is long enough to be written as a run (all with a tail of at least `least`).
-    pub fn flushable(&self, least: usize) -> Vec<BucketId> {
+    /// Buckets whose tail is long enough to be written as a run; at a stop, those that would be slow to rebuild.
+    pub fn flushable(&self, stopping: bool) -> Vec<BucketId> {
+        let least = if stopping { self.tail_max / 8 } else { self.tail_max };
         let known = self.lock();
-        known.iter().filter(|(_, b)| b.tail.len() >= least).map(|(id, _)| *id).collect()
+        known.iter().filter(|(_, b)| b.tail.len() > least).map(|(id, _)| *id).collect()
     }
 
     /// Writes the settled part of a bucket's tail as a run. Only the eraser's thread calls this.
@@ -338,9 +341,6 @@ fn draft(run: RunOrd, mut listings: Vec<Listing>) -> Option<RunDraft> {
     listings.zeroize();
     Some(RunDraft { run, head, leaves: spread })
 }
-
-/// Whether a tail this long should be written.
-pub const FLUSH_AT: usize = TAIL_MAX;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,8 @@
 //! The erasure ledger and its receipts (docs/FORMAT.md §7).
 //!
-//! Invariants: a leaf holds enums, numbers, hashes and random ids, never what a caller wrote; leaves commit with the batch
-//! that they describe and count once the anchor's generation is theirs; a receipt is made from a completed batch only.
+//! Invariants: a leaf holds enums, numbers, hashes and random ids, never what a caller wrote; leaves commit with the
+//! batch that they describe and count once the anchor's generation is theirs; a receipt is made from a completed batch
+//! only.
 
 use crate::class::{ErasureLevel, ErasureReason, Medium};
 use crate::clock::UnixMillis;
@@ -111,7 +112,8 @@ pub fn frontier_key(generation: Gen) -> Vec<u8> {
     [b"h".as_slice(), &generation.0.to_be_bytes()].concat()
 }
 
-fn encode_frontier(frontier: &Frontier) -> Vec<u8> {
+/// The value of a frontier row.
+pub fn encode_frontier(frontier: &Frontier) -> Vec<u8> {
     let mut out = FRONTIER_MAGIC.to_vec();
     out.extend_from_slice(&frontier.size().to_be_bytes());
     out.push(frontier.peaks().len() as u8);

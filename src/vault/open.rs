@@ -16,25 +16,26 @@ use super::erase::{Eraser, Start};
 use super::error::VaultError;
 use super::index::Index;
 use super::ledger::{decode_frontier, frontier_key, leaf_key};
+use super::lookup::tokens_of;
 use super::pending::Superseded;
-use super::records::tokens_of;
 use super::registry::{Meta, Registry, Tenant, TenantInfo, TenantState};
-use super::rows::Intent;
+use super::rows::{Intent, Pointer};
 use super::schema::Schema;
 use super::sealed;
-use crate::class::Medium;
-use crate::clock::Clock;
+use crate::class::{ErasureReason, Medium};
+use crate::clock::{Clock, UnixMillis};
 use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::crypto::{LockedKey, random};
 use crate::id::{Day, Kid, PageOrd, RecVer, TypeOrd, VaultId};
 use crate::keys::anchor::{AnchorError, select};
 use crate::keys::file_anchor::FileAnchor;
 use crate::keys::kek::KekSource;
+use crate::keys::path::NodeKind;
 use crate::keys::rows::journaled;
 use crate::keys::slots::BucketId;
 use crate::keys::{self, KeyError, Parts, Recovered, Sabotage, Tree, anchor::Anchor};
 use crate::metrics::Metrics;
-use crate::store::{DiskGuard, Engine, Journal, NodeSink, Redb, Sled, Store, StoreError};
+use crate::store::{DiskGuard, Engine, Journal, NodeSink, Redb, Row, Sled, Store, StoreError};
 
 /// Which engine keeps the rows.
 #[derive(Clone)]
@@ -68,6 +69,8 @@ pub struct Setup {
     pub node_cache_bytes: usize,
     /// Memory for the engine.
     pub engine_cache_bytes: u64,
+    /// Index entries of a bucket kept in memory before they are written as a run.
+    pub index_tail_max: usize,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
     #[doc(hidden)]
@@ -85,6 +88,7 @@ impl Setup {
             require_e1: false,
             node_cache_bytes: 128 << 20,
             engine_cache_bytes: 256 << 20,
+            index_tail_max: crate::limits::INDEX_TAIL_MAX,
             metrics: Arc::default(),
             sabotage: Sabotage::None,
         }
@@ -97,11 +101,11 @@ const NO_ANCHOR: &str = "the directory has rows of a vault but no anchor";
 #[derive(Debug)]
 pub struct DirLock(#[allow(dead_code, reason = "held for its lock")] File);
 
-fn io_error(e: std::io::Error) -> StoreError {
+pub(super) fn io_error(e: std::io::Error) -> StoreError {
     StoreError::Io(e.to_string())
 }
 
-fn lock(data: &Path) -> Result<DirLock, StoreError> {
+pub(super) fn lock(data: &Path) -> Result<DirLock, StoreError> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -113,20 +117,31 @@ fn lock(data: &Path) -> Result<DirLock, StoreError> {
     Ok(DirLock(file))
 }
 
-fn open_store(setup: &Setup, vault: VaultId) -> Result<Store, StoreError> {
+fn open_store(setup: &Setup, vault: VaultId) -> Result<Store, KeyError> {
     let wants = match setup.sabotage {
         Sabotage::SkipJournal => |_: &[u8]| false,
         _ => journaled as fn(&[u8]) -> bool,
     };
+    let engine = open_engine(setup, &setup.data.join("store"))?;
+    if let Some(store) = Journal::vault(&setup.data)?.filter(|found| *found != vault) {
+        // Two files that agree on another vault are no damage: the anchor and the data do not belong together.
+        let header = engine.get(keys::rows::VAULT_HEADER)?;
+        if header.as_deref().and_then(keys::vault_in) != Some(vault) {
+            return Err(AnchorError::Foreign { anchor: vault, store }.into());
+        }
+    }
     let journal = Journal::open(&setup.data, vault, wants)?;
-    let dir = setup.data.join("store");
-    let engine: Arc<dyn Engine> = match &setup.engine {
-        EngineChoice::Sled => Arc::new(Sled::open(&dir, setup.engine_cache_bytes)?),
-        EngineChoice::Redb => Arc::new(Redb::open(&dir, setup.engine_cache_bytes)?),
-        EngineChoice::Given(engine) => engine.clone(),
-    };
     let guard = DiskGuard::open(&setup.data)?;
-    Store::open(engine, Some(Box::new(journal) as Box<dyn NodeSink>), Some(guard))
+    Ok(Store::open(engine, Some(Box::new(journal) as Box<dyn NodeSink>), Some(guard))?)
+}
+
+/// The engine's files in `dir`, which the one of a test does not need.
+pub(super) fn open_engine(setup: &Setup, dir: &Path) -> Result<Arc<dyn Engine>, StoreError> {
+    Ok(match &setup.engine {
+        EngineChoice::Sled => Arc::new(Sled::open(dir, setup.engine_cache_bytes)?),
+        EngineChoice::Redb => Arc::new(Redb::open(dir, setup.engine_cache_bytes)?),
+        EngineChoice::Given(engine) => engine.clone(),
+    })
 }
 
 fn open_empty_store(setup: &Setup, vault: VaultId) -> Result<Store, VaultError> {
@@ -228,9 +243,9 @@ fn assemble(
         );
     }
     let frontier = load_frontier(&tree)?;
-    let (registry, index) = (Registry::default(), Index::default());
+    let (registry, index) = (Registry::default(), Index::new(setup.index_tail_max));
     let superseded = Superseded::default();
-    load_tenants(&tree, &registry, &index)?;
+    load_tenants(&tree, &registry, &index, &metrics)?;
     let mut unacknowledged = BTreeSet::new();
     for tenant in registry.all() {
         for bucket in tenant.buckets(None) {
@@ -241,7 +256,7 @@ fn assemble(
         }
     }
     for row in tree.store().prefix(b"q") {
-        if let Some(intent) = Intent::decode(&row?.value) {
+        if let Some(intent) = intent_of(&tree, &row?, clock.now())? {
             superseded.add(intent);
         }
     }
@@ -278,7 +293,41 @@ fn load_frontier(tree: &Tree) -> Result<Frontier, VaultError> {
     Some(rebuilt).filter(right).ok_or(VaultError::Damaged("ledger"))
 }
 
-fn load_tenants(tree: &Tree, registry: &Registry, index: &Index) -> Result<(), VaultError> {
+/// What a `q` row asks for. A damaged one is made anew from the version that it is about: a superseded version must
+/// not live on because its intent was lost, and a current one must not die of an intent that was changed.
+fn intent_of(tree: &Tree, row: &Row, now: UnixMillis) -> Result<Option<Intent>, VaultError> {
+    let Some(kid) = row.key.get(1..).and_then(|k| k.try_into().ok()).map(Kid::from_bytes) else {
+        return Ok(None);
+    };
+    let decoded = Intent::decode(&row.value).filter(|i| i.kid == kid);
+    let intent = match decoded {
+        Some(intent) => Some(intent),
+        None => {
+            tracing::error!("an erasure intent is damaged; it is made anew from what it is about");
+            let value = tree.store().get(&sealed::row_key(kid, 0))?;
+            value.as_deref().and_then(sealed::peek).filter(|v| v.kid == kid).map(|v| Intent {
+                kid,
+                record: v.record,
+                rec_ver: v.rec_ver,
+                rtype: v.rtype,
+                reason: ErasureReason::Superseded,
+                requested: now,
+            })
+        }
+    };
+    let Some(intent) = intent else { return Ok(None) };
+    let pointer = tree.store().get(&Pointer::key(kid.tenant, intent.record))?;
+    let current = pointer.as_deref().map(|p| Pointer::decode(p).is_none_or(|p| p.kid == kid));
+    // An intent contradicts a pointer to the same version only if one of them is wrong.
+    Ok(Some(intent).filter(|_| current != Some(true)))
+}
+
+fn load_tenants(
+    tree: &Tree,
+    registry: &Registry,
+    index: &Index,
+    metrics: &Metrics,
+) -> Result<(), VaultError> {
     let paths = tree.read().children(&keys::path::Path::ROOT)?;
     for path in paths {
         let ord = path.tenant;
@@ -289,7 +338,17 @@ fn load_tenants(tree: &Tree, registry: &Registry, index: &Index) -> Result<(), V
         for row in tree.store().prefix(&prefix) {
             let row = row?;
             let Some(meta) = Meta::of_key(&row.key) else { continue };
-            let json = meta.open(tree.vault(), ord, &secrets.meta, &row.value)?;
+            let open = |value: &[u8]| meta.open(tree.vault(), ord, &secrets.meta, value);
+            let json = match open(&row.value) {
+                Ok(json) => json,
+                Err(e) => {
+                    let copy = tree.journal_copy(&row.key)?.ok_or(e)?;
+                    let json = open(&copy)?;
+                    metrics.journal_rescues.one();
+                    tracing::warn!("a metadata row was rescued from the node journal");
+                    json
+                }
+            };
             let damaged = || VaultError::Damaged("metadata");
             match meta {
                 Meta::Tenant => {
@@ -309,7 +368,7 @@ fn load_tenants(tree: &Tree, registry: &Registry, index: &Index) -> Result<(), V
     Ok(())
 }
 
-type Buckets = BTreeMap<(TypeOrd, Day), crate::id::BucketOrd>;
+type Buckets = BTreeMap<(TypeOrd, Day), Vec<crate::id::BucketOrd>>;
 
 fn load_buckets(
     tree: &Tree,
@@ -326,7 +385,7 @@ fn load_buckets(
             let reader = tree.read();
             (reader.bucket(tenant, bucket)?, reader.children(&path)?.last().map(|p| p.ord + 1))
         };
-        buckets.insert((head.rtype, head.expire_day), bucket);
+        buckets.entry((head.rtype, head.expire_day)).or_default().push(bucket);
         let next_page = last.unwrap_or(0).max(head.indexed_below.value());
         tree.slots().register((tenant, bucket), next_page);
         index.register(tree, (tenant, bucket))?;
@@ -348,7 +407,14 @@ fn rebuild_tail(
         let mut pages = Vec::new();
         for path in reader.children(&keys::path::Path::bucket(bucket.0, bucket.1))? {
             if path.ord >= below {
-                pages.extend(reader.page_state(&path)?.map(|state| (path, state)));
+                match reader.page_state(&path) {
+                    Ok(state) => pages.extend(state.map(|state| (path, state))),
+                    // Its records are lost; the others are served.
+                    Err(KeyError::Damaged(NodeKind::Page)) => {
+                        tracing::error!("a page of keys is damaged, here and in the node journal");
+                    }
+                    Err(e) => return Err(e.into()),
+                }
             }
         }
         (reader.tenant(bucket.0)?.index, pages)

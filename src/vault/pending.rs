@@ -41,12 +41,9 @@ impl Superseded {
         self.lock().remove(&kid)
     }
 
-    /// Takes those of a record, which goes as a whole.
-    pub fn take_record(&self, record: RecordId) -> Vec<Intent> {
-        let mut all = self.lock();
-        let chosen: Vec<Kid> =
-            all.iter().filter(|(_, i)| i.record == record).map(|(k, _)| *k).collect();
-        chosen.iter().filter_map(|k| all.remove(k)).collect()
+    /// Those of a record.
+    pub fn of_record(&self, record: RecordId) -> Vec<Intent> {
+        self.lock().values().filter(|i| i.record == record).copied().collect()
     }
 
     /// Their bucket is gone, and they with it.

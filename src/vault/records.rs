@@ -4,25 +4,25 @@
 //! version's erasure intent commit in one batch; a unique value is checked and stored under one lock; what a caller may
 //! not see in clear leaves here masked or not at all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::core::{Core, Stripes, Vault};
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
-use super::index::{Token, subject_token, token};
-use super::mask::masked;
+use super::index::{Token, token};
+use super::lookup::tokens_of;
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer, Tombstone};
-use super::schema::Schema;
 use super::sealed::{self, OpenVersion, Version};
 use super::slug::Slug;
 use super::value::Value;
+use super::view::{ReadSpec, RecordView, view};
 use crate::authz::{ClassSet, CreateRecord, Permit, ReadRecord, UpdateRecord};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::crypto::{IndexKey, random};
-use crate::id::{Day, FieldOrd, Kid, RecVer, RecordId, TypeOrd};
+use crate::crypto::random;
+use crate::id::{Day, Kid, RecVer, RecordId, TypeOrd};
 use crate::keys::slots::{BucketId, Slot};
 use crate::keys::{KeyError, NewBucket};
 use crate::limits;
@@ -48,39 +48,6 @@ pub struct RecordChange {
     pub remove: Vec<String>,
     /// Every other field goes.
     pub replace: bool,
-}
-
-/// What a reader asks for.
-#[derive(Clone, Debug, Default)]
-pub struct ReadSpec {
-    /// Names of the fields to return; `None` = all.
-    pub fields: Option<BTreeSet<String>>,
-    /// What for. Fields that name purposes are returned for those only.
-    pub purpose: Option<String>,
-}
-
-impl ReadSpec {
-    /// Fails if a field is asked for that none of the schemas has.
-    fn check(&self, schemas: &[&Schema]) -> Result<(), VaultError> {
-        let known = |name: &String| schemas.iter().any(|s| s.field(name).is_some());
-        if self.fields.iter().flatten().all(known) {
-            return Ok(());
-        }
-        let reason = "names a field that the schema does not have";
-        Err(VaultError::Argument { field: "read_mask", reason })
-    }
-}
-
-/// A record as its reader may see it.
-pub struct RecordView {
-    pub id: RecordId,
-    pub rtype: Slug,
-    pub subject: RecordId,
-    pub fields: BTreeMap<String, Value>,
-    pub version: RecVer,
-    pub created: UnixMillis,
-    pub updated: UnixMillis,
-    pub expires: Day,
 }
 
 /// A version as it is, before anyone's rights are applied.
@@ -200,7 +167,8 @@ impl Vault {
         Ok(view(&schema, change.record, rec_ver, expires, map, permit.clear(), &spec))
     }
 
-    /// Records of a tenant in the order of their ids, after `after`; with the last id that was looked at, if more follow.
+    /// Records of a tenant in the order of their ids, after `after`; with the last id that was looked at, if more
+    /// follow.
     pub fn list_records(
         &self,
         permit: &Permit<ReadRecord>,
@@ -250,7 +218,9 @@ impl Vault {
                     }
                     // Erased meanwhile, or damaged: the others are served.
                     Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
-                    Err(VaultError::Damaged(_)) => core.metrics.damaged_rows.one(),
+                    Err(VaultError::Damaged(_) | VaultError::Keys(KeyError::Damaged(_))) => {
+                        core.metrics.damaged_rows.one();
+                    }
                     Err(e) => return Err(e),
                 }
                 if views.len() >= page_size || bytes >= limits::PAGE_BYTES {
@@ -387,7 +357,7 @@ impl Core {
         rtype: TypeOrd,
         expires: Day,
     ) -> Result<BucketId, VaultError> {
-        let present = |t: &Tenant| t.state().buckets.get(&(rtype, expires)).copied();
+        let present = |t: &Tenant| t.state().buckets.get(&(rtype, expires))?.last().copied();
         if let Some(bucket) = present(tenant) {
             return Ok((tenant.ord, bucket));
         }
@@ -403,7 +373,7 @@ impl Core {
         self.index.register(&self.tree, (tenant.ord, bucket))?;
         let mut state = tenant.state_mut();
         state.next_bucket = next + 1;
-        state.buckets.insert((rtype, expires), bucket);
+        state.buckets.entry((rtype, expires)).or_default().push(bucket);
         Ok((tenant.ord, bucket))
     }
 
@@ -449,81 +419,6 @@ impl Core {
         })
     }
 
-    /// Tokens of the unique fields that a record has.
-    pub(super) fn unique_tokens(
-        &self,
-        tenant: &Tenant,
-        schema: &Schema,
-        fields: &BTreeMap<FieldOrd, Value>,
-    ) -> Result<Vec<(FieldOrd, Token)>, VaultError> {
-        let unique = |ord: &FieldOrd| schema.field_by_ord(*ord).is_some_and(|d| d.unique);
-        if !fields.keys().any(unique) {
-            return Ok(Vec::new());
-        }
-        let secrets = self.tree.read().tenant(tenant.ord)?;
-        let values = schema.index_values(fields).into_iter().filter(|(ord, _)| unique(ord));
-        Ok(values.map(|(ord, v)| (ord, token(&secrets.index, schema.ord(), ord, &v))).collect())
-    }
-
-    /// Refuses a value that another live record has in a unique field. The caller holds the tokens' locks.
-    pub(super) fn check_unique(
-        &self,
-        tenant: &Tenant,
-        schema: &Schema,
-        uniques: &[(FieldOrd, Token)],
-        map: &FieldMap,
-        own: Option<RecordId>,
-    ) -> Result<(), VaultError> {
-        for (ord, token) in uniques {
-            let (Some(def), Some(value)) = (schema.field_by_ord(*ord), map.fields.get(ord)) else {
-                continue;
-            };
-            let found = self.lookup(tenant, schema.ord(), token, |other| {
-                other.fields.get(ord).is_some_and(|v| v.matches(value, def.kind))
-            })?;
-            let other = found.iter().map(|f| f.open.version.record).find(|r| Some(*r) != own);
-            if let Some(record) = other {
-                let field = def.name.as_str().to_owned();
-                return Err(VaultError::Duplicate { field, record });
-            }
-        }
-        Ok(())
-    }
-
-    /// Current versions that have a token and pass the comparison.
-    pub(super) fn lookup(
-        &self,
-        tenant: &Tenant,
-        rtype: TypeOrd,
-        token: &Token,
-        matches: impl Fn(&FieldMap) -> bool,
-    ) -> Result<Vec<Found>, VaultError> {
-        let candidates = self.index.find(&self.tree, &tenant.buckets(Some(rtype)), token)?;
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        for kid in candidates {
-            if found.len() >= limits::PAGE_SIZE_MAX {
-                break;
-            }
-            if bytes > limits::FIND_BYTES_MAX {
-                return Err(VaultError::Exhausted("the records found are too large together"));
-            }
-            let Ok(Some(value)) = self.tree.store().get(&sealed::row_key(kid, 0)) else { continue };
-            let Some(version) = sealed::peek(&value) else { continue };
-            match self.find_any(tenant, version.record, "record") {
-                Ok(f) if f.pointer.kid == kid && matches(&f.open.fields) => {
-                    let values = f.open.fields.fields.values();
-                    bytes += values.map(Value::encoded_len).sum::<usize>();
-                    found.push(f);
-                }
-                // Superseded, erased, or of another value: not what was looked for.
-                Ok(_) | Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
-                Err(VaultError::Damaged(_)) => self.metrics.damaged_rows.one(),
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(found)
-    }
-
     fn view_of(
         &self,
         tenant: &Tenant,
@@ -537,51 +432,5 @@ impl Core {
         let expires = schema.retention().expiry_day(found.open.fields.created);
         let map = found.open.fields;
         Ok(view(&schema, record, found.pointer.rec_ver, expires, map, clear, spec))
-    }
-}
-
-/// Tokens under which a version is listed: its subject's and those of its indexed fields.
-pub(super) fn tokens_of(
-    key: &IndexKey,
-    rtype: TypeOrd,
-    schema: Option<&Schema>,
-    map: &FieldMap,
-) -> Vec<Token> {
-    let mut tokens = vec![subject_token(key, map.subject)];
-    let values = schema.map(|s| s.index_values(&map.fields)).unwrap_or_default();
-    tokens.extend(values.iter().map(|(ord, v)| token(key, rtype, *ord, v)));
-    tokens
-}
-
-/// Applies a reader's rights and wishes to a version.
-fn view(
-    schema: &Schema,
-    id: RecordId,
-    version: RecVer,
-    expires: Day,
-    map: FieldMap,
-    clear: ClassSet,
-    spec: &ReadSpec,
-) -> RecordView {
-    let mut fields = BTreeMap::new();
-    for (ord, value) in map.fields {
-        let Some(def) = schema.field_by_ord(ord) else { continue };
-        let wanted = spec.fields.as_ref().is_none_or(|w| w.contains(def.name.as_str()));
-        let serves = spec.purpose.as_deref().map_or(def.purposes.is_empty(), |p| def.serves(p));
-        if !wanted || !serves {
-            continue;
-        }
-        let shown = if clear.contains(def.class) { Some(value) } else { masked(&value, def.mask) };
-        fields.extend(shown.map(|v| (def.name.as_str().to_owned(), v)));
-    }
-    RecordView {
-        id,
-        rtype: schema.type_name().clone(),
-        subject: map.subject,
-        fields,
-        version,
-        created: map.created,
-        updated: map.updated,
-        expires,
     }
 }

@@ -1,7 +1,7 @@
 //! Tenants, schemas and buckets in memory, as their rows and nodes say.
 //!
-//! Invariants: what is registered is durable or in the committer's queue before anything that relies on it; a tenant's or
-//! schema's row is sealed under the tenant's K_meta and dies with the tenant.
+//! Invariants: what is registered is durable or in the committer's queue before anything that relies on it; a tenant's
+//! or schema's row is sealed under the tenant's K_meta and dies with the tenant.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -38,7 +38,8 @@ impl TenantInfo {
 #[derive(Default)]
 pub struct TenantState {
     pub schemas: BTreeMap<Slug, Arc<Schema>>,
-    pub buckets: BTreeMap<(TypeOrd, Day), BucketOrd>,
+    /// The last of a list takes puts. There are several only where a crash fell between a kill and its successor's first put.
+    pub buckets: BTreeMap<(TypeOrd, Day), Vec<BucketOrd>>,
     pub next_bucket: u32,
 }
 
@@ -76,7 +77,7 @@ impl Tenant {
     pub fn buckets(&self, rtype: Option<TypeOrd>) -> Vec<(TenantOrd, BucketOrd)> {
         let state = self.state();
         let wanted = state.buckets.iter().filter(|((t, _), _)| rtype.is_none_or(|r| r == *t));
-        wanted.map(|(_, b)| (self.ord, *b)).collect()
+        wanted.flat_map(|(_, all)| all).map(|b| (self.ord, *b)).collect()
     }
 }
 

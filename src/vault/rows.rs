@@ -2,7 +2,9 @@
 
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
+use crate::crypto::Digest32;
 use crate::id::{Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
+use crate::store::sum::{checked, with_sum};
 
 /// Where a record's current version is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +19,7 @@ struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn after(value: &'a [u8], magic: &[u8; 4]) -> Option<Self> {
-        value.strip_prefix(magic.as_slice()).map(Self)
+        checked(value)?.strip_prefix(magic.as_slice()).map(Self)
     }
 
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -52,7 +54,7 @@ impl Pointer {
 
     pub fn encode(&self) -> Vec<u8> {
         let head = [b"LTU1".as_slice(), &self.kid.bytes(), &self.rec_ver.0.to_be_bytes()].concat();
-        [head.as_slice(), &self.rtype.0.to_be_bytes()].concat()
+        with_sum([head.as_slice(), &self.rtype.0.to_be_bytes()].concat())
     }
 
     pub fn decode(value: &[u8]) -> Option<Self> {
@@ -90,7 +92,7 @@ impl Intent {
         out.extend_from_slice(&self.rtype.0.to_be_bytes());
         out.push(self.reason as u8);
         out.extend_from_slice(&self.requested.0.to_be_bytes());
-        out
+        with_sum(out)
     }
 
     pub fn decode(value: &[u8]) -> Option<Self> {
@@ -115,6 +117,8 @@ pub struct Tombstone {
     pub leaf_seq: u64,
     pub requested: UnixMillis,
     pub removed: UnixMillis,
+    /// Hash of the ledger's leaf about it.
+    pub leaf: Digest32,
 }
 
 /// State of a tombstone: the erasure is done (1, requested, is for asynchronous requests).
@@ -132,7 +136,8 @@ impl Tombstone {
         out.extend_from_slice(&self.leaf_seq.to_be_bytes());
         out.extend_from_slice(&self.requested.0.to_be_bytes());
         out.extend_from_slice(&self.removed.0.to_be_bytes());
-        out
+        out.extend_from_slice(&self.leaf);
+        with_sum(out)
     }
 
     pub fn decode(value: &[u8]) -> Option<Self> {
@@ -144,6 +149,7 @@ impl Tombstone {
             leaf_seq: u64::from_be_bytes(at.take()?),
             requested: UnixMillis(i64::from_be_bytes(at.take()?)),
             removed: UnixMillis(i64::from_be_bytes(at.take()?)),
+            leaf: at.take()?,
         };
         at.end(found).filter(|_| state == ERASED)
     }
@@ -173,6 +179,7 @@ mod tests {
             leaf_seq: 2,
             requested: UnixMillis(3),
             removed: UnixMillis(4),
+            leaf: [5; 32],
         };
         assert_eq!(Tombstone::decode(&tombstone.encode()), Some(tombstone));
         for bytes in [pointer.encode(), intent.encode(), tombstone.encode()] {

@@ -9,7 +9,7 @@ use super::error::VaultError;
 use super::fieldmap::{FieldMap, chunks};
 use crate::crypto::{Dek, hkdf32, labels, open_in_place, seal_append};
 use crate::id::{Kid, RecVer, RecordId, TypeOrd, VaultId};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 const MAGIC: &[u8; 4] = b"LTR1";
 const HEADER: usize = 52;
@@ -77,13 +77,16 @@ fn chunk_key(dek: &Dek, chunk: u16) -> Zeroizing<[u8; 32]> {
     key
 }
 
+/// Key and value.
+pub type SealedRow = (Vec<u8>, Vec<u8>);
+
 /// Seals a record version into its rows.
 pub fn seal(
     vault: VaultId,
     version: &Version,
     dek: &Dek,
     fields: &FieldMap,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, VaultError> {
+) -> Result<Vec<SealedRow>, VaultError> {
     let padded = fields.encode()?;
     let count = chunks(&padded).len();
     let mut rows = Vec::with_capacity(count);
@@ -114,11 +117,22 @@ pub fn open(
     dek: &Dek,
     expected: Option<(RecordId, RecVer)>,
 ) -> Result<OpenVersion, VaultError> {
+    open_rows(&mut |chunk| store.get(&row_key(kid, chunk)), vault, kid, dek, expected)
+}
+
+/// The same, with the rows from wherever `row` takes them.
+pub fn open_rows(
+    row: &mut dyn FnMut(u16) -> Result<Option<Vec<u8>>, StoreError>,
+    vault: VaultId,
+    kid: Kid,
+    dek: &Dek,
+    expected: Option<(RecordId, RecVer)>,
+) -> Result<OpenVersion, VaultError> {
     let damaged = || VaultError::Damaged("record");
     let mut padded = Zeroizing::new(Vec::new());
     let mut found = None;
     for chunk in 0..CHUNKS_MAX {
-        let mut value = Zeroizing::new(store.get(&row_key(kid, chunk))?.ok_or_else(damaged)?);
+        let mut value = Zeroizing::new(row(chunk)?.ok_or_else(damaged)?);
         let version = peek(&value).filter(|v| v.kid == kid).ok_or_else(damaged)?;
         if expected.is_some_and(|e| e != (version.record, version.rec_ver))
             || found.is_some_and(|f| f != version)

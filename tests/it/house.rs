@@ -61,6 +61,8 @@ impl House {
         let mut setup = Setup::new(data.clone(), data.join("anchor"), self.engine.clone(), kek);
         setup.engine_cache_bytes = 16 << 20;
         setup.node_cache_bytes = 16 << 20;
+        // Small, so that runs are written and merged in short tests too.
+        setup.index_tail_max = 48;
         (self.change)(&mut setup);
         setup
     }

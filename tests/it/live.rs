@@ -30,11 +30,13 @@ const MORE: [(&str, Role, &str, ClassSet); 5] = [
     ("stranger", Role::Auditor, "", ClassSet::NONE),
 ];
 
+type Running = (oneshot::Sender<()>, JoinHandle<Result<(), ServerError>>);
+
 pub struct Live {
     pub dir: tempfile::TempDir,
     pub config: Config,
     pub clock: Arc<ManualClock>,
-    running: Option<(oneshot::Sender<()>, JoinHandle<Result<(), ServerError>>)>,
+    running: Option<Running>,
 }
 
 impl Live {

@@ -1,4 +1,5 @@
-//! R10: random operations against the vault and against a model in memory, with restarts; both must agree at every step.
+//! R10: random operations against the vault and against a model in memory, with restarts; both must agree at every
+//! step.
 
 use std::collections::BTreeMap;
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::{Answer, Doomed, Job};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::crypto::merkle::Frontier;
-use crate::id::{Gen, Kid, TenantOrd};
+use crate::crypto::merkle::{Frontier, leaf_hash};
+use crate::id::{Day, Gen, Kid, TenantOrd, TypeOrd};
 use crate::keys::path::BUCKET_KINDS;
 use crate::keys::rows::prefix_end;
 use crate::keys::slots::BucketId;
@@ -21,7 +21,6 @@ use crate::limits;
 use crate::store::{Batch, Urgency};
 use crate::vault::core::Core;
 use crate::vault::error::VaultError;
-use crate::vault::index::FLUSH_AT;
 use crate::vault::ledger::{
     Appended, LeafDraft, LeafKind, Receipt, append, bucket_kid, frontier_key, unit_of,
     unit_of_bucket,
@@ -31,15 +30,13 @@ use crate::vault::rows::{Pointer, Tombstone};
 use crate::vault::sealed;
 
 /// How often the thread looks whether something is to be done.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(100);
 /// A superseded version waits at most this long for company.
 const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
 /// This many superseded versions make a batch of their own.
 const SUPERSEDED_MANY: usize = 512;
 /// Paths of open buckets are re-keyed this often (ERASURE invariant 13).
 const REKEY_EVERY: Duration = Duration::from_secs(20 * 3600);
-/// Tails at least this long are written at a clean stop; shorter ones are quick to rebuild.
-const FLUSH_AT_STOP: usize = 2048;
 /// How long a bucket's kill waits for puts that are under way.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// Rows collected at once after a kill.
@@ -63,12 +60,16 @@ pub struct Worker {
     /// The last batch, whose level no leaf states yet.
     last: Option<Erased>,
     rekeyed: Instant,
+    tended: Instant,
 }
+
+/// What goes together, and who waits for it.
+type Unit = (Vec<Doomed>, Option<Answer<Vec<Receipt>>>);
 
 /// What a batch is to do.
 #[derive(Default)]
 struct Work {
-    units: Vec<(Vec<Doomed>, Option<Answer<Vec<Receipt>>>)>,
+    units: Vec<Unit>,
     merge: bool,
     rekey: bool,
 }
@@ -83,6 +84,7 @@ impl Worker {
             to_collect: start.to_collect,
             last: None,
             rekeyed: Instant::now(),
+            tended: Instant::now(),
         }
     }
 
@@ -93,8 +95,11 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => Job::Wake,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            if self.tended.elapsed() >= TICK {
+                self.tend();
+            }
             if let Some(done) = self.take(job) {
-                let outcome = self.flush_tails(FLUSH_AT_STOP);
+                let outcome = self.stop_clean();
                 // The one who asked may be gone; there is nobody else to tell.
                 let _ = done.send(outcome);
                 return;
@@ -135,14 +140,14 @@ impl Worker {
                 let units = vec![(units, Some(answer))];
                 self.batch_of(Work { units, ..Work::default() });
             }
-            Job::Bucket { tenant, bucket, reason, done } => {
+            Job::Bucket { tenant, key, reason, done } => {
                 // The caller may be gone; the kill is done all the same.
-                let _ = done.send(self.kill_bucket(&tenant, bucket, reason));
+                let _ = done.send(self.kill_buckets(&tenant, key, reason));
             }
             Job::Rotate(done) => {
                 let _ = done.send(self.rotate());
             }
-            Job::Wake => self.tend(),
+            Job::Wake => {}
             Job::Stop(done) => return Some(done),
         }
         None
@@ -150,10 +155,11 @@ impl Worker {
 
     /// What is done without being asked.
     fn tend(&mut self) {
+        self.tended = Instant::now();
         if self.core.tree.check_running().is_err() || self.core.tree.store().stopped() {
             return;
         }
-        let tended = self.flush_tails(FLUSH_AT).and_then(|()| {
+        let tended = self.flush_tails(false).and_then(|()| {
             let old = self.core.superseded.oldest().is_some_and(|at| {
                 self.core.clock.now().0 - at.0 >= SUPERSEDED_WAIT.as_millis() as i64
             });
@@ -175,8 +181,23 @@ impl Worker {
         }
     }
 
-    fn flush_tails(&mut self, least: usize) -> Result<(), VaultError> {
-        for bucket in self.core.index.flushable(least) {
+    /// What makes the next start quick, and leaves no old version behind.
+    fn stop_clean(&mut self) -> Result<(), VaultError> {
+        while self.core.superseded.len() > 0
+            && self.core.tree.check_running().is_ok()
+            && self.core.tree.sabotage() != crate::keys::Sabotage::KeepOldVersion
+        {
+            let before = self.core.superseded.len();
+            self.batch_of(Work::default());
+            if self.core.superseded.len() >= before {
+                break;
+            }
+        }
+        self.flush_tails(true)
+    }
+
+    fn flush_tails(&mut self, stopping: bool) -> Result<(), VaultError> {
+        for bucket in self.core.index.flushable(stopping) {
             self.core.index.flush(&self.core.tree, bucket)?;
         }
         Ok(())
@@ -335,6 +356,7 @@ impl Worker {
                     leaf_seq: first + *at as u64,
                     requested: *requested,
                     removed,
+                    leaf: appended.leaves.get(*at).map(|l| leaf_hash(l)).unwrap_or_default(),
                 };
                 writes.push((Tombstone::key(*tenant, *record), tombstone.encode()));
             }
@@ -365,45 +387,46 @@ impl Worker {
         Ok(erased.generation())
     }
 
-    fn kill_bucket(
+    /// Destroys the keys of every record of a type and day. The receipt is the last bucket's; there is more than one only
+    /// after a crash.
+    fn kill_buckets(
         &mut self,
         tenant: &Arc<Tenant>,
-        bucket: BucketId,
+        key: (TypeOrd, Day),
         reason: ErasureReason,
     ) -> Result<Receipt, VaultError> {
         let core = self.core.clone();
         let requested = core.clock.now();
-        {
-            let mut state = tenant.state_mut();
-            let before = state.buckets.len();
-            state.buckets.retain(|_, b| *b != bucket.1);
-            if state.buckets.len() == before {
-                return Err(VaultError::NotFound("bucket"));
-            }
-        }
-        core.tree.slots().close_bucket(bucket);
+        let ords = tenant.state_mut().buckets.remove(&key).ok_or(VaultError::NotFound("bucket"))?;
+        let buckets: Vec<BucketId> = ords.into_iter().map(|b| (tenant.ord, b)).collect();
         let since = Instant::now();
-        while !core.tree.slots().is_drained(bucket) {
-            if since.elapsed() > DRAIN_MAX {
-                return Err(VaultError::Precondition("puts into the bucket do not end"));
+        for bucket in &buckets {
+            core.tree.slots().close_bucket(*bucket);
+            while !core.tree.slots().is_drained(*bucket) {
+                if since.elapsed() > DRAIN_MAX {
+                    return Err(VaultError::Precondition("puts into the bucket do not end"));
+                }
+                std::thread::sleep(Duration::from_millis(1));
             }
-            std::thread::sleep(Duration::from_millis(1));
         }
         let mut drafts: Vec<LeafDraft> = self.last.map(LeafDraft::level).into_iter().collect();
-        drafts.push(LeafDraft {
+        let pseudonym = core.tree.read().tenant(tenant.ord)?.pseudonym;
+        drafts.extend(buckets.iter().map(|(t, b)| LeafDraft {
             reason: Some(reason),
-            pseudonym: core.tree.read().tenant(bucket.0)?.pseudonym,
-            unit: unit_of_bucket(core.vault(), bucket.0, bucket.1),
-            kid: bucket_kid(bucket.0, bucket.1),
+            pseudonym,
+            unit: unit_of_bucket(core.vault(), *t, *b),
+            kid: bucket_kid(*t, *b),
             ..LeafDraft::plain(LeafKind::Bucket, requested)
-        });
-        let edits = Edits { kill: [bucket].into(), ..Edits::default() };
+        }));
+        let edits = Edits { kill: buckets.iter().copied().collect(), ..Edits::default() };
         let (appended, erased) = self.commit(edits, &drafts, UnitRows::default(), None)?;
-        core.superseded.forget_bucket(bucket);
-        core.index.forget(bucket);
-        core.tree.slots().forget(bucket);
-        core.metrics.buckets_erased.one();
-        self.to_collect.push(bucket);
+        for bucket in buckets {
+            core.superseded.forget_bucket(bucket);
+            core.index.forget(bucket);
+            core.tree.slots().forget(bucket);
+            core.metrics.buckets_erased.one();
+            self.to_collect.push(bucket);
+        }
         let signer = core.tree.read().signer()?;
         let leaf = appended.leaves.last().ok_or(VaultError::Damaged("ledger"))?;
         Receipt::sign(core.vault(), leaf, &erased, &signer).ok_or(VaultError::Damaged("ledger"))
@@ -444,11 +467,13 @@ impl Worker {
     }
 }
 
+/// Position of the leaf, whose tombstone to write, why, and since when.
+type Tomb = (usize, Option<(TenantOrd, crate::id::RecordId)>, ErasureReason, UnixMillis);
+
 /// What commits with the units of a batch, and what goes after it.
 #[derive(Default)]
 struct UnitRows {
-    /// Position of the leaf, whose tombstone to write, why, and since when.
-    tombs: Vec<(usize, Option<(TenantOrd, crate::id::RecordId)>, ErasureReason, UnixMillis)>,
+    tombs: Vec<Tomb>,
     after: Vec<Vec<u8>>,
 }
 

@@ -82,11 +82,11 @@ pub fn row_at(head: &[u8]) -> Option<(RowKind, usize)> {
         }
         RowKind::Vault => 30,
         RowKind::Journal => 22,
-        RowKind::Pointer => 24,
-        RowKind::Intent => 49,
-        RowKind::Tombstone => 38,
-        RowKind::Level => 22,
-        RowKind::Sequence => 12,
+        RowKind::Pointer => 28,
+        RowKind::Intent => 53,
+        RowKind::Tombstone => 74,
+        RowKind::Level => 26,
+        RowKind::Sequence => 16,
         RowKind::Frontier => {
             c.take(8)?;
             13 + 32 * usize::from(c.u8()?)
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(row_at(b"LTR1\0\0\0\x10"), None, "shorter than its header");
         assert_eq!(row_at(b"LTR1\0\x01\0\0"), None, "longer than any row");
         assert_eq!(row_at(b"LTL1"), Some((RowKind::Leaf, 208)));
-        assert_eq!(row_at(b"LTU1"), Some((RowKind::Pointer, 24)));
+        assert_eq!(row_at(b"LTU1"), Some((RowKind::Pointer, 28)));
         assert_eq!(row_at(b"LTX1"), None);
     }
 

@@ -123,13 +123,21 @@ fn read_head(kind: u8, head: &[u8]) -> Option<Head> {
     let mut c = Cursor(head);
     let read = match kind {
         ROOT => Head::Root { signing_seed: c.array()? },
-        TENANT => Head::Tenant { k_meta: c.array()?, k_idx: c.array()?, pseudonym: c.array()? },
+        TENANT => {
+            let (k_meta, k_idx, pseudonym) = (c.array()?, c.array()?, c.array()?);
+            c.take(3)?;
+            Head::Tenant { k_meta, k_idx, pseudonym }
+        }
         BUCKET => {
             let (type_, expire_day) = (c.u16()?, c.i32()?);
             c.take(6)?;
             Head::Bucket { type_, expire_day }
         }
-        RUN => Head::Run { bits: c.u8()?, entries: c.u32()? },
+        RUN => {
+            let bits = c.u8()?;
+            c.take(2)?;
+            Head::Run { bits, entries: c.u32()? }
+        }
         _ => Head::Empty,
     };
     c.0.is_empty().then_some(read)

@@ -39,7 +39,7 @@ impl Scene {
 
     pub fn log(&self) -> Log {
         let log = Log::read(&self.log).unwrap();
-        assert_eq!(log.roots, [self.dir.clone()]);
+        assert_eq!(log.roots, std::slice::from_ref(&self.dir));
         log
     }
 

@@ -1,0 +1,108 @@
+//! From a value to the live versions that have it: what searches and unique fields rest on.
+//!
+//! Invariant: the index only proposes; a version counts if it is its record's current one and its value compares equal.
+
+use std::collections::BTreeMap;
+
+use super::core::Core;
+use super::error::VaultError;
+use super::fieldmap::FieldMap;
+use super::index::{Token, subject_token, token};
+use super::records::Found;
+use super::registry::Tenant;
+use super::schema::Schema;
+use super::sealed;
+use super::value::Value;
+use crate::crypto::IndexKey;
+use crate::id::{FieldOrd, RecordId, TypeOrd};
+use crate::limits;
+
+impl Core {
+    /// Tokens of the unique fields that a record has.
+    pub(super) fn unique_tokens(
+        &self,
+        tenant: &Tenant,
+        schema: &Schema,
+        fields: &BTreeMap<FieldOrd, Value>,
+    ) -> Result<Vec<(FieldOrd, Token)>, VaultError> {
+        let unique = |ord: &FieldOrd| schema.field_by_ord(*ord).is_some_and(|d| d.unique);
+        if !fields.keys().any(unique) {
+            return Ok(Vec::new());
+        }
+        let secrets = self.tree.read().tenant(tenant.ord)?;
+        let values = schema.index_values(fields).into_iter().filter(|(ord, _)| unique(ord));
+        Ok(values.map(|(ord, v)| (ord, token(&secrets.index, schema.ord(), ord, &v))).collect())
+    }
+
+    /// Refuses a value that another live record has in a unique field. The caller holds the tokens' locks.
+    pub(super) fn check_unique(
+        &self,
+        tenant: &Tenant,
+        schema: &Schema,
+        uniques: &[(FieldOrd, Token)],
+        map: &FieldMap,
+        own: Option<RecordId>,
+    ) -> Result<(), VaultError> {
+        for (ord, token) in uniques {
+            let (Some(def), Some(value)) = (schema.field_by_ord(*ord), map.fields.get(ord)) else {
+                continue;
+            };
+            let found = self.lookup(tenant, schema.ord(), token, |other| {
+                other.fields.get(ord).is_some_and(|v| v.matches(value, def.kind))
+            })?;
+            let other = found.iter().map(|f| f.open.version.record).find(|r| Some(*r) != own);
+            if let Some(record) = other {
+                let field = def.name.as_str().to_owned();
+                return Err(VaultError::Duplicate { field, record });
+            }
+        }
+        Ok(())
+    }
+
+    /// Current versions that have a token and pass the comparison.
+    pub(super) fn lookup(
+        &self,
+        tenant: &Tenant,
+        rtype: TypeOrd,
+        token: &Token,
+        matches: impl Fn(&FieldMap) -> bool,
+    ) -> Result<Vec<Found>, VaultError> {
+        let candidates = self.index.find(&self.tree, &tenant.buckets(Some(rtype)), token)?;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for kid in candidates {
+            if found.len() >= limits::PAGE_SIZE_MAX {
+                break;
+            }
+            if bytes > limits::FIND_BYTES_MAX {
+                return Err(VaultError::Exhausted("the records found are too large together"));
+            }
+            let Ok(Some(value)) = self.tree.store().get(&sealed::row_key(kid, 0)) else { continue };
+            let Some(version) = sealed::peek(&value) else { continue };
+            match self.find_any(tenant, version.record, "record") {
+                Ok(f) if f.pointer.kid == kid && matches(&f.open.fields) => {
+                    let values = f.open.fields.fields.values();
+                    bytes += values.map(Value::encoded_len).sum::<usize>();
+                    found.push(f);
+                }
+                // Superseded, erased, or of another value: not what was looked for.
+                Ok(_) | Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
+                Err(VaultError::Damaged(_)) => self.metrics.damaged_rows.one(),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Tokens under which a version is listed: its subject's and those of its indexed fields.
+pub(super) fn tokens_of(
+    key: &IndexKey,
+    rtype: TypeOrd,
+    schema: Option<&Schema>,
+    map: &FieldMap,
+) -> Vec<Token> {
+    let mut tokens = vec![subject_token(key, map.subject)];
+    let values = schema.map(|s| s.index_values(&map.fields)).unwrap_or_default();
+    tokens.extend(values.iter().map(|(ord, v)| token(key, rtype, *ord, v)));
+    tokens
+}

@@ -1,0 +1,81 @@
+//! What a reader sees of a record: the fields asked for, as far as the caller's rights and the purpose reach.
+//!
+//! Invariant: a value of a class that the caller may not see in clear leaves here masked or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::error::VaultError;
+use super::fieldmap::FieldMap;
+use super::mask::masked;
+use super::schema::Schema;
+use super::slug::Slug;
+use super::value::Value;
+use crate::authz::ClassSet;
+use crate::clock::UnixMillis;
+use crate::id::{Day, RecVer, RecordId};
+
+/// What a reader asks for.
+#[derive(Clone, Debug, Default)]
+pub struct ReadSpec {
+    /// Names of the fields to return; `None` = all.
+    pub fields: Option<BTreeSet<String>>,
+    /// What for. Fields that name purposes are returned for those only.
+    pub purpose: Option<String>,
+}
+
+impl ReadSpec {
+    /// Fails if a field is asked for that none of the schemas has.
+    pub(super) fn check(&self, schemas: &[&Schema]) -> Result<(), VaultError> {
+        let known = |name: &String| schemas.iter().any(|s| s.field(name).is_some());
+        if self.fields.iter().flatten().all(known) {
+            return Ok(());
+        }
+        let reason = "names a field that the schema does not have";
+        Err(VaultError::Argument { field: "read_mask", reason })
+    }
+}
+
+/// A record as its reader may see it.
+pub struct RecordView {
+    pub id: RecordId,
+    pub rtype: Slug,
+    pub subject: RecordId,
+    pub fields: BTreeMap<String, Value>,
+    pub version: RecVer,
+    pub created: UnixMillis,
+    pub updated: UnixMillis,
+    pub expires: Day,
+}
+
+/// Applies a reader's rights and wishes to a version.
+pub(super) fn view(
+    schema: &Schema,
+    id: RecordId,
+    version: RecVer,
+    expires: Day,
+    map: FieldMap,
+    clear: ClassSet,
+    spec: &ReadSpec,
+) -> RecordView {
+    let mut fields = BTreeMap::new();
+    for (ord, value) in map.fields {
+        let Some(def) = schema.field_by_ord(ord) else { continue };
+        let wanted = spec.fields.as_ref().is_none_or(|w| w.contains(def.name.as_str()));
+        let serves = spec.purpose.as_deref().map_or(def.purposes.is_empty(), |p| def.serves(p));
+        if !wanted || !serves {
+            continue;
+        }
+        let shown = if clear.contains(def.class) { Some(value) } else { masked(&value, def.mask) };
+        fields.extend(shown.map(|v| (def.name.as_str().to_owned(), v)));
+    }
+    RecordView {
+        id,
+        rtype: schema.type_name().clone(),
+        subject: map.subject,
+        fields,
+        version,
+        created: map.created,
+        updated: map.updated,
+        expires,
+    }
+}

@@ -1,0 +1,202 @@
+//! R3: the erasure oracle. Every byte that was ever written, every KEK and an anchor go to a reader that shares no code with
+//! the vault. What was erased must not open; and the controls must, or the test proves nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lethe::id::RecordId;
+use lethe_recorder::{CrashImages, Event, History, MetadataRule, Variant};
+use serde_json::Value as Json;
+
+use super::fate::{Fate, fates};
+use super::images::Life;
+use super::{oracle, scale};
+
+/// What the attacker holds: history up to an event, and the anchor as it was at another.
+pub struct Loot<'a> {
+    pub life: &'a Life,
+    pub history_to: usize,
+    pub anchor_at: usize,
+    /// Also try every anchor image of the history.
+    pub old_anchors: bool,
+}
+
+/// What the independent reader opened.
+pub struct Opened {
+    /// Versions by record: number and what its note says.
+    pub records: BTreeMap<String, Vec<(u64, String)>>,
+    /// kid of each index entry.
+    pub listed: BTreeSet<String>,
+    /// kid of each opened version.
+    pub kids: BTreeSet<String>,
+}
+
+/// Bytes of a file of the vault's directory at a crash point.
+fn file_at(life: &Life, point: usize, path: &str) -> Option<Vec<u8>> {
+    let mut images = CrashImages::new(&life.log, MetadataRule::Ext4Like);
+    images.go_to(point).unwrap();
+    let home = super::scratch();
+    images.materialise(point, Variant::All, &home.path().join("i")).unwrap();
+    std::fs::read(home.path().join("i").join(path)).ok()
+}
+
+impl Loot<'_> {
+    pub fn open(&self, home: &Path) -> Opened {
+        let history = home.join("history");
+        let mut out = BufWriter::new(File::create(&history).unwrap());
+        for region in History::new(&self.life.log.events[..self.history_to]) {
+            out.write_all(&region.file.0.to_be_bytes()).unwrap();
+            out.write_all(&region.offset.to_be_bytes()).unwrap();
+            out.write_all(&(region.bytes.len() as u32).to_be_bytes()).unwrap();
+            out.write_all(region.bytes).unwrap();
+        }
+        drop(out);
+        let anchor = home.join("anchor");
+        std::fs::write(&anchor, file_at(self.life, self.anchor_at, "data/anchor").unwrap())
+            .unwrap();
+        let mut command = Command::new(oracle());
+        command.arg("open").arg("--history").arg(&history).arg("--anchor").arg(&anchor);
+        for kek in keks(&self.life.orders.dir) {
+            command.arg("--kek").arg(kek);
+        }
+        if self.old_anchors {
+            command.arg("--anchor-from-history");
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.code() == Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let json: Json = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["format_warnings"], Json::Array(vec![]), "the format's own rules");
+        read(&json)
+    }
+}
+
+fn keks(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    let is_kek = |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().contains("kek"));
+    entries.filter(is_kek).collect()
+}
+
+fn read(json: &Json) -> Opened {
+    let mut opened =
+        Opened { records: BTreeMap::new(), listed: BTreeSet::new(), kids: BTreeSet::new() };
+    for record in json["records"].as_array().unwrap() {
+        let id = record["record"].as_str().unwrap().to_owned();
+        let note = record["fields"].as_array().unwrap().iter().find_map(|f| note_of(f));
+        let version = record["rec_ver"].as_u64().unwrap();
+        opened.records.entry(id).or_default().push((version, note.unwrap_or_default()));
+        opened.kids.insert(record["kid"].as_str().unwrap().to_owned());
+    }
+    for entry in json["index_entries"].as_array().unwrap() {
+        opened.listed.insert(entry["kid"].as_str().unwrap().to_owned());
+    }
+    opened
+}
+
+/// The text of field 3, the note.
+fn note_of(field: &Json) -> Option<String> {
+    (field["field"].as_u64() == Some(NOTE)).then(|| field["text"].as_str().map(str::to_owned))?
+}
+
+/// Ordinal of the note among the fields of the test schema.
+const NOTE: u64 = 2;
+
+/// Points at which an erasure had just been answered.
+fn answered_erasures(life: &Life) -> Vec<usize> {
+    let mut points = Vec::new();
+    for (at, event) in life.log.events.iter().enumerate() {
+        if let Event::Write { data, .. } = event
+            && (data.starts_with(b"E ") || data.starts_with(b"B\n"))
+        {
+            points.push(at + 1);
+        }
+    }
+    points
+}
+
+/// What is wrong with what the reader opened at a point.
+pub fn judge(opened: &Opened, fates: &BTreeMap<RecordId, Fate>) -> Result<(), String> {
+    for (id, fate) in fates {
+        let versions = opened.records.get(&id.to_string());
+        if fate.must_be_gone && versions.is_some() {
+            return Err(format!("erased {id} opens"));
+        }
+        if !fate.must_be_gone && !fate.may_be_gone && versions.is_none() {
+            return Err(format!("control: live {id} does not open"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn r3_what_was_erased_opens_to_nobody_and_the_controls_open() {
+    for (engine, seed, ops) in [("redb", 7, scale(60, 400)), ("sled", 8, 30)] {
+        let life = Life::record(engine, "none", seed, ops as u64);
+        let home = super::scratch();
+        let acks = answered_erasures(&life);
+        // In the middle of the work: the anchor as it was right after an answer.
+        for at in [acks[acks.len() / 3], acks[acks.len() / 2], acks[acks.len() - 1]] {
+            let loot = Loot { life: &life, history_to: at, anchor_at: at, old_anchors: false };
+            judge(&loot.open(home.path()), &fates(&life.answers(at))).unwrap();
+        }
+        // At the end: also the old versions are gone, and every index entry is of a live version.
+        let end = life.log.events.len();
+        let lines = fates(&life.answers(end));
+        let loot = Loot { life: &life, history_to: end, anchor_at: end, old_anchors: false };
+        let opened = loot.open(home.path());
+        judge(&opened, &lines).unwrap();
+        judge_final(&opened).unwrap();
+        // Control: an anchor from before an erasure opens what was erased by it.
+        let (before, erased) = before_an_erasure(&life, &acks);
+        let loot = Loot { life: &life, history_to: end, anchor_at: before, old_anchors: false };
+        let past = loot.open(home.path());
+        assert!(past.records.contains_key(&erased), "control: the pre-erasure anchor opens it");
+        // Control: with every slot image that ever was, everything opens; so the reader misses nothing.
+        let loot = Loot { life: &life, history_to: end, anchor_at: end, old_anchors: true };
+        let all = loot.open(home.path());
+        for id in lines.keys() {
+            assert!(
+                all.records.contains_key(&id.to_string()),
+                "control: unscrubbed slots open {id}"
+            );
+        }
+        println!(
+            "R3 {engine}: {} erasures answered, {} records in all, controls open",
+            acks.len(),
+            lines.len()
+        );
+    }
+}
+
+/// At a clean stop superseded versions are gone too, and no index entry names a version that does not open.
+pub fn judge_final(opened: &Opened) -> Result<(), String> {
+    for (id, versions) in &opened.records {
+        if versions.len() > 1 {
+            return Err(format!("{} versions of {id} open", versions.len()));
+        }
+    }
+    match opened.listed.difference(&opened.kids).next() {
+        Some(kid) => Err(format!("an index entry names {kid}, which does not open")),
+        None => Ok(()),
+    }
+}
+
+/// A point before an erasure was asked for, and the record that it erased.
+fn before_an_erasure(life: &Life, acks: &[usize]) -> (usize, String) {
+    for ack in acks.iter().rev() {
+        let Event::Write { data, .. } = &life.log.events[ack - 1] else { continue };
+        let line = String::from_utf8_lossy(data).into_owned();
+        let Some(id) = line.strip_prefix("E ").map(|l| l.trim().to_owned()) else { continue };
+        let asked = format!("e {id}\n");
+        let at =
+            life.log.events.iter().position(
+                |e| matches!(e, Event::Write { data, .. } if **data == *asked.as_bytes()),
+            );
+        if let Some(at) = at {
+            return (at, id);
+        }
+    }
+    panic!("no erasure of a single record")
+}

@@ -1,0 +1,99 @@
+//! What the worker was answered, line by line, and what must therefore be true of every record.
+//!
+//! Lines: `C id op` created; `u id op` an update is asked for; `U id op` and answered; `e id` an erasure is asked for; `E id`
+//! and answered; `b` a kill of the bucket of visits is asked for; `B` and answered. `V id op` is a created visit.
+
+use std::collections::BTreeMap;
+
+use lethe::id::RecordId;
+use lethe::vault::{Vault, VaultError};
+
+use crate::house::{get, text};
+
+/// What must be true of a record.
+#[derive(Clone, Debug, Default)]
+pub struct Fate {
+    /// Its note is one of these.
+    pub notes: Vec<String>,
+    pub may_be_gone: bool,
+    pub must_be_gone: bool,
+    visit: bool,
+}
+
+/// What must be true of all records after these lines.
+pub fn fates(lines: &str) -> BTreeMap<RecordId, Fate> {
+    let mut all = BTreeMap::<RecordId, Fate>::new();
+    let mut before_kill: Vec<RecordId> = Vec::new();
+    let mut kill_asked = false;
+    for line in lines.split_inclusive('\n').filter_map(|l| l.strip_suffix('\n')) {
+        let mut words = line.split(' ');
+        let kind = words.next().unwrap_or_default();
+        let id = words.next().and_then(RecordId::parse);
+        let op = words.next().unwrap_or_default().to_owned();
+        match (kind, id) {
+            ("C" | "V", Some(id)) => {
+                let visit = kind == "V";
+                let may_be_gone = visit && kill_asked;
+                all.insert(id, Fate { notes: vec![op], visit, may_be_gone, ..Fate::default() });
+            }
+            ("u", Some(id)) => all.entry(id).or_default().notes.push(op),
+            ("U", Some(id)) => all.entry(id).or_default().notes.retain(|n| *n == op),
+            ("e", Some(id)) => all.entry(id).or_default().may_be_gone = true,
+            ("E", Some(id)) => all.entry(id).or_default().must_be_gone = true,
+            ("b", _) => {
+                kill_asked = true;
+                before_kill = all.iter().filter(|(_, f)| f.visit).map(|(i, _)| *i).collect();
+                all.values_mut().filter(|f| f.visit).for_each(|f| f.may_be_gone = true);
+            }
+            ("B", _) => {
+                kill_asked = false;
+                for id in before_kill.drain(..) {
+                    all.entry(id).or_default().must_be_gone = true;
+                }
+            }
+            _ => panic!("a line of no known kind: {line}"),
+        }
+    }
+    all
+}
+
+/// Compares an open vault with what must be true; says what is wrong.
+pub fn check(vault: &Vault, fates: &BTreeMap<RecordId, Fate>) -> Result<(), String> {
+    for (id, fate) in fates {
+        match get(vault, *id) {
+            Ok(view) => {
+                let note = text(&view, "note").unwrap_or_default();
+                if fate.must_be_gone {
+                    return Err(format!("{id} was erased and opens"));
+                }
+                if !fate.notes.iter().any(|n| n == note) {
+                    return Err(format!("{id} has note {note}, not one of {:?}", fate.notes));
+                }
+            }
+            Err(VaultError::Erased(_) | VaultError::NotFound(_))
+                if fate.must_be_gone || fate.may_be_gone => {}
+            Err(e) => return Err(format!("{id} ({fate:?}): {e}")),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn lines_are_read_as_they_are_meant() {
+    let id = |n: u8| lethe::id::RecordId([n; 16]);
+    let text = format!(
+        "C {} 1\nu {} 2\nV {} 3\nb\nV {} 4\nB\ne {} \nC {} 5\nE {}\nC half",
+        id(1),
+        id(1),
+        id(2),
+        id(3),
+        id(4),
+        id(4),
+        id(4)
+    );
+    // The line that a crash cut off does not count; the erased record's lines came in another order.
+    let all = fates(&text);
+    assert_eq!(all[&id(1)].notes, ["1", "2"]);
+    assert!(all[&id(2)].must_be_gone && all[&id(3)].may_be_gone && !all[&id(3)].must_be_gone);
+    assert!(all[&id(4)].must_be_gone && all.len() == 4);
+}

@@ -1,0 +1,54 @@
+//! R1: kill -9 under mixed load, again and again on the same vault.
+
+use std::time::Duration;
+
+use super::fate::{check, fates};
+use super::{Orders, scale, scratch};
+use crate::house::House;
+use crate::model::Dice;
+
+fn rounds(engine: &'static str, rounds: usize, seed: u64) {
+    let home = scratch();
+    let dir = home.path().join("vault");
+    std::fs::create_dir(&dir).unwrap();
+    let mut dice = Dice::new(seed);
+    for round in 0..rounds {
+        let orders = Orders {
+            secs: 20,
+            ..Orders::new(&dir, engine, seed * 100_000 + round as u64, 1_000_000)
+        };
+        let mut worker = orders.spawn(None);
+        let answers = dir.join("answers");
+        let before = std::fs::read(&answers).map_or(0, |a| a.len());
+        // Bounded: a worker that writes nothing is a failure of its own, seen below.
+        for _ in 0..2000 {
+            if std::fs::read(&answers).map_or(0, |a| a.len()) > before {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(dice.below(120)));
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        let answers = std::fs::read_to_string(&answers).unwrap();
+        assert!(answers.len() > before, "round {round}: the worker was answered nothing");
+        // A line that was cut off must not swallow the next worker's first.
+        let whole = answers.rfind('\n').map_or("", |end| &answers[..=end]);
+        std::fs::write(dir.join("answers"), whole).unwrap();
+        let vault = House::new(&dir, orders.engine()).open();
+        let vault = vault.unwrap_or_else(|e| panic!("round {round}: does not open: {e}"));
+        let verdict = check(&vault, &fates(whole));
+        assert_eq!(verdict, Ok(()), "round {round}");
+    }
+    println!("R1 {engine}: {rounds} kills, nothing lost, nothing un-erased");
+}
+
+#[test]
+fn r1_kills_of_redb_lose_nothing() {
+    rounds("redb", scale(100, 5000), 3);
+}
+
+#[test]
+fn r1_kills_of_sled_lose_nothing() {
+    rounds("sled", scale(10, 500), 4);
+}

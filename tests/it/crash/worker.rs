@@ -1,0 +1,165 @@
+//! The worker: several tasks that create, update and erase at once, and write down what they ask and what they are answered.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use lethe::class::ErasureReason;
+use lethe::id::RecordId;
+use lethe::vault::value::Value;
+use lethe::vault::{Vault, VaultError};
+
+use super::{Orders, WORKER_VAR};
+use crate::house::{House, TENANT, app, fields, furnish, get, operator, put, slug, update};
+use crate::model::Dice;
+
+const TASKS: u64 = 6;
+
+struct Shared {
+    vault: Vault,
+    orders: Orders,
+    answers: Mutex<File>,
+    end: Option<Instant>,
+}
+
+impl Shared {
+    fn note(&self, line: std::fmt::Arguments<'_>) {
+        let line = format!("{line}\n");
+        self.answers.lock().unwrap().write_all(line.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn work() {
+    // Only a process that was started as a worker does anything here.
+    let Some(orders) = std::env::var(WORKER_VAR).ok().and_then(|t| Orders::decode(&t)) else {
+        return;
+    };
+    let mut house = House::new(&orders.dir, orders.engine());
+    house.change = |setup| {
+        let orders = std::env::var(WORKER_VAR).ok().and_then(|t| Orders::decode(&t));
+        setup.sabotage = orders.map(|o| o.sabotage()).unwrap_or_default();
+    };
+    let fresh = !orders.dir.join("kek").exists();
+    let vault = if fresh { house.create() } else { house.open().unwrap() };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let answers =
+        OpenOptions::new().create(true).append(true).open(orders.dir.join("answers")).unwrap();
+    let end = (orders.secs > 0).then(|| Instant::now() + Duration::from_secs(orders.secs));
+    let shared = Arc::new(Shared { vault, orders, answers: Mutex::new(answers), end });
+    runtime.block_on(async {
+        if fresh {
+            furnish(&shared.vault).await;
+        }
+        let tasks: Vec<_> = (0..TASKS).map(|n| tokio::spawn(task(shared.clone(), n))).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    let shared = Arc::into_inner(shared).unwrap();
+    keep_keks(&shared.orders);
+    shared.vault.close().unwrap();
+}
+
+/// Every KEK that ever was is the attacker's.
+fn keep_keks(orders: &Orders) {
+    for name in ["kek", "kek.next"] {
+        if let Ok(text) = std::fs::read(orders.dir.join(name)) {
+            let tag = &text[..12];
+            let to = orders.dir.join(format!("old-kek-{}", String::from_utf8_lossy(tag)));
+            std::fs::write(to, &text).unwrap();
+        }
+    }
+}
+
+async fn task(shared: Arc<Shared>, number: u64) {
+    let mut dice = Dice::new(shared.orders.seed * 1000 + number);
+    let mut mine: Vec<RecordId> = Vec::new();
+    for op in 0..shared.orders.ops {
+        if shared.end.is_some_and(|end| Instant::now() > end) {
+            break;
+        }
+        // Long enough for what the vault does on its own: runs are written and merged.
+        tokio::time::sleep(Duration::from_millis(dice.below(25))).await;
+        let name = format!("{}-{number}-{op}", shared.orders.seed);
+        match dice.below(100) {
+            0..45 => create(&shared, &mut dice, &mut mine, &name).await,
+            45..68 => change(&shared, &mut dice, &mine, &name).await,
+            68..94 => erase(&shared, &mut dice, &mut mine).await,
+            94..96 => kill(&shared).await,
+            96..97 if number == 0 => {
+                keep_keks(&shared.orders);
+                shared.vault.rotate_key(&operator(None)).await.unwrap();
+            }
+            _ => {
+                if let Some(id) = dice.pick(&mine) {
+                    // A visit may be gone with its bucket.
+                    let _ = get(&shared.vault, *id);
+                }
+            }
+        }
+    }
+}
+
+async fn create(shared: &Shared, dice: &mut Dice, mine: &mut Vec<RecordId>, name: &str) {
+    let visit = dice.below(6) == 0;
+    let city = format!("c{}", dice.below(4));
+    let mut set = fields(&[("reference", name), ("city", &city), ("note", name)]);
+    if dice.below(12) == 0 {
+        let photo = vec![dice.below(255) as u8; 9_000 + dice.below(30_000) as usize];
+        set.insert("photo".into(), Value::Bytes(photo));
+    }
+    let rtype = if visit { "visit" } else { "customer" };
+    let view = put(&shared.vault, rtype, set).await.unwrap();
+    let kind = if visit { 'V' } else { 'C' };
+    shared.note(format_args!("{kind} {} {name}", view.id));
+    mine.push(view.id);
+}
+
+async fn change(shared: &Shared, dice: &mut Dice, mine: &[RecordId], name: &str) {
+    let Some(id) = dice.pick(mine) else { return };
+    shared.note(format_args!("u {id} {name}"));
+    match update(&shared.vault, *id, fields(&[("note", name)])).await {
+        Ok(_) => shared.note(format_args!("U {id} {name}")),
+        Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
+        Err(e) => panic!("update: {e}"),
+    }
+}
+
+async fn erase(shared: &Shared, dice: &mut Dice, mine: &mut Vec<RecordId>) {
+    let mut doomed = Vec::new();
+    for _ in 0..1 + dice.below(3) {
+        if !mine.is_empty() {
+            doomed.push(mine.swap_remove(dice.below(mine.len() as u64) as usize));
+        }
+    }
+    if doomed.is_empty() {
+        return;
+    }
+    doomed.iter().for_each(|id| shared.note(format_args!("e {id}")));
+    let reason = ErasureReason::SubjectRequest;
+    match shared.vault.erase_records(&app(), TENANT, &doomed, reason, None).await {
+        Ok(_) => doomed.iter().for_each(|id| shared.note(format_args!("E {id}"))),
+        // One of them went with its bucket: the call as a whole did nothing.
+        Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
+        Err(e) => panic!("erase: {e}"),
+    }
+}
+
+async fn kill(shared: &Shared) {
+    // One kill at a time, so that the lines tell which creates came before it.
+    static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _one = ONE.lock().await;
+    let permit = operator(Some(TENANT));
+    let (buckets, _) =
+        shared.vault.list_buckets(&operator(Some(TENANT)), TENANT, None, 100).unwrap();
+    let visit = slug("visit");
+    let Some(bucket) = buckets.iter().find(|b| b.rtype.as_ref() == Some(&visit)) else { return };
+    shared.note(format_args!("b"));
+    let reason = ErasureReason::Retention;
+    let day = bucket.expires;
+    shared.vault.erase_bucket(&permit, TENANT, &visit, day, reason).await.unwrap();
+    shared.note(format_args!("B"));
+}
