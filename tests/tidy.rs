@@ -84,6 +84,7 @@ const FILE_USERS: &[&str] = &[
     "src/store/journal.rs",
     "src/store/sled_engine.rs",
     "src/vault/open.rs",
+    "src/vault/repair.rs",
 ];
 
 fn root() -> &'static Path {

@@ -53,9 +53,10 @@ fn next(error: &VaultError) -> Option<&'static str> {
             Some("to make a new vault start once with --init; else check `data` and `anchor.path`")
         }
         VaultError::Exists(_) => Some("leave out --init to open it, or name another `data`"),
-        VaultError::Precondition(_) => {
-            Some("put the anchor back where `anchor.path` says; without it nothing can be read")
-        }
+        VaultError::Precondition(_) => Some(
+            "put the anchor back where `anchor.path` says, without it nothing can be read; \
+                 or name an empty `data`",
+        ),
         VaultError::Damaged(_) => Some("put a backup back, or run `lethed repair`"),
         VaultError::Keys(e) => next_of_keys(e),
         VaultError::Store(e) => next_of_store(e),

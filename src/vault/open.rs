@@ -116,6 +116,8 @@ impl Setup {
     }
 }
 
+const NO_ANCHOR: &str = "the directory has rows of a vault but no anchor";
+
 /// Holds the directory; released when dropped.
 #[derive(Debug)]
 pub struct DirLock(#[allow(dead_code, reason = "held for its lock")] File);
@@ -174,7 +176,7 @@ pub(super) fn open_engine(setup: &Setup, dir: &Path) -> Result<Arc<dyn Engine>, 
 }
 
 fn open_empty_store(setup: &Setup, vault: VaultId) -> Result<Store, VaultError> {
-    let occupied = VaultError::Precondition("the directory has rows of a vault but no anchor");
+    let occupied = VaultError::Precondition(NO_ANCHOR);
     match open_store(setup, vault) {
         Err(KeyError::Anchor(AnchorError::Foreign { .. })) => Err(occupied),
         Ok(store) if store.get(keys::rows::VAULT_HEADER)?.is_some() => Err(occupied),
@@ -203,6 +205,9 @@ impl Vault {
             return Err(VaultError::Exists("vault"));
         }
         // What can be refused without a trace is refused first.
+        if setup.data.join("journal").exists() {
+            return Err(VaultError::Precondition(NO_ANCHOR));
+        }
         setup.kek.candidates().map_err(KeyError::from)?;
         let vault = VaultId(random());
         let anchor = FileAnchor::create(&setup.anchor).map_err(KeyError::from)?;

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lethe::clock::{Clock, SystemClock};
+
 use crate::peer::{CHECK, Caller, PATIENCE, Verdict, call, channel, client_config, knock};
 
 /// A daemon that ends with the test.
@@ -113,18 +115,75 @@ fn what_cannot_be_served_ends_with_a_precise_message() {
         (&["serve", "--config", "no-such-file"], "no-such-file: No such file"),
     ];
     for (args, expected) in cases {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lethed"))
-            .args(args)
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+        let said = refusal(args);
         assert!(said.starts_with("lethed: ") && said.contains(expected), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
+}
+
+/// What a daemon says that does not start.
+fn refusal(args: &[&str]) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lethed"))
+        .args(args)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let since = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if since.elapsed() > PATIENCE {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{args:?}: {said}");
+    said
+}
+
+#[tokio::test]
+async fn a_vault_that_cannot_be_opened_says_why_and_what_to_do_next() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().join("v");
+    let free = "127.0.0.1:0".parse().unwrap();
+    lethe::server::DevDir::prepare(&dir, Some(free), SystemClock.now()).unwrap();
+    let config = dir.join("lethed.toml");
+    let serve = ["serve", "--config", config.to_str().unwrap()];
+    let init = [&serve[..], &["--init"]].concat();
+    let refused = |args: &[&str], expected: [&str; 2]| {
+        let said = refusal(args);
+        let last = said.lines().last().unwrap();
+        assert!(last.starts_with("lethed: "), "{said}");
+        assert!(expected.iter().all(|e| last.contains(e)), "{expected:?}: {said}");
+    };
+    refused(&serve, ["there is no anchor at ", "start once with --init"]);
+    assert!(!dir.join("data/anchor").exists());
+
+    std::fs::rename(dir.join("kek"), dir.join("kek.away")).unwrap();
+    refused(&init, ["there is no KEK at ", "kek"]);
+    std::fs::rename(dir.join("kek.away"), dir.join("kek")).unwrap();
+    let daemon = Daemon::start(&dir, &[], ":");
+    let other = std::fs::read_to_string(&config).unwrap();
+    let other = other.replace(&format!("{}", daemon.addr), "127.0.0.1:0");
+    std::fs::write(dir.join("other.toml"), other).unwrap();
+    let second = ["serve", "--config", dir.join("other.toml").to_str().unwrap()].map(str::to_owned);
+    let second: Vec<&str> = second.iter().map(String::as_str).collect();
+    refused(&second, ["in use by another process", "stop the other lethed"]);
+    assert!(daemon.stop().await);
+
+    refused(&init, ["vault exists already", "leave out --init"]);
+    let kek = std::fs::read(dir.join("kek")).unwrap();
+    std::fs::write(dir.join("kek"), "0".repeat(64)).unwrap();
+    refused(&serve, ["sealed under KEK ", "supply the right KEK"]);
+    std::fs::write(dir.join("kek"), kek).unwrap();
+    let anchor = std::fs::read(dir.join("data/anchor")).unwrap();
+    std::fs::write(dir.join("data/anchor"), &anchor[..4096]).unwrap();
+    refused(&serve, ["4096 bytes instead of 8192", "put the right anchor file back"]);
+    std::fs::remove_file(dir.join("data/anchor")).unwrap();
+    refused(&init, ["has rows of a vault but no anchor", "put the anchor back"]);
+    std::fs::write(dir.join("data/anchor"), &anchor).unwrap();
+    assert!(Daemon::start(&dir, &[], ":").stop().await);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lethe::authz::{Binding, ClassSet, Principal, TenantScope};
 use lethe::class::{Classification, Role};
@@ -18,7 +18,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
-use crate::peer::{Caller, channel, client_config, in_time};
+use crate::peer::{Caller, PATIENCE, channel, client_config, in_time};
 
 /// Identities besides the three of `lethed dev`, which are bound to all tenants: name, role, tenants, clear right.
 const MORE: [(&str, Role, &str, ClassSet); 5] = [
@@ -63,11 +63,24 @@ impl Live {
         live
     }
 
+    /// A vault that was just closed in this process may be held a moment longer by sled's own threads.
     async fn serve(&mut self) {
+        let since = Instant::now();
+        while let Err(problem) = self.try_serve().await {
+            let problem = problem.to_string();
+            assert!(problem.contains("in use") && since.elapsed() < PATIENCE, "{problem}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn try_serve(&mut self) -> Result<(), ServerError> {
         let (up, listening) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let said = |text: &lethe::server::Up| up.send(text.addr).unwrap();
+        let said = |text: &lethe::server::Up| {
+            assert!(text.text().starts_with("Receipts reach E"));
+            up.send(text.addr).unwrap();
+        };
         let stopping = async {
             let _ = stopped.await;
         };
@@ -76,9 +89,10 @@ impl Live {
             tokio::spawn(async move { run(config, Opening::Either, clock, said, stopping).await });
         match in_time(listening).await {
             Ok(addr) => self.config.listen = addr,
-            Err(_) => panic!("{}", daemon.await.unwrap().unwrap_err()),
+            Err(_) => return daemon.await.unwrap(),
         }
         self.running = Some((stop, daemon));
+        Ok(())
     }
 
     /// Stops the daemon as SIGTERM does, and fails unless it ends well.

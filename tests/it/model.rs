@@ -250,7 +250,7 @@ impl Run {
 
 pub fn run(seed: u64, steps: u64, engine: EngineChoice) {
     println!("model seed {seed} on {engine:?}");
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::crash::scratch();
     let house = House::new(dir.path(), engine);
     let vault = house.create();
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -266,7 +266,7 @@ pub fn run(seed: u64, steps: u64, engine: EngineChoice) {
 #[test]
 fn the_vault_agrees_with_a_model_in_memory() {
     let memory = || EngineChoice::Given(std::sync::Arc::new(lethe::store::Memory::new()));
-    (0..300).for_each(|seed| run(seed, 100, memory()));
+    (0..crate::crash::scale(500, 50_000) as u64).for_each(|seed| run(seed, 100, memory()));
     run(1000, 100, EngineChoice::Redb);
     run(1001, 100, EngineChoice::Sled);
 }

@@ -327,7 +327,7 @@ async fn the_key_rotates_under_load_without_a_failed_call() {
     let operator = live.client("operator").await;
     let status = operator.vault().get_status(admin::GetStatusRequest {}).await.unwrap();
     let status = status.into_inner();
-    assert_eq!((status.store_engine.as_str(), status.tenants), ("sled", 1));
+    assert_eq!((status.store_engine.as_str(), status.tenants), ("redb", 1));
     assert_eq!((status.vault_id.len(), status.public_key.len()), (32, 32));
     assert!(status.advertised_level >= 1 && status.counters["reads"] >= 1);
 }
