@@ -1,6 +1,7 @@
 //! P9: what a read, a start and the memory cost in a large vault, against a small one.
 //!
-//! `cargo bench --profile release --bench growth -- [--records N] [--engine E] [--quick]`. Each step is a process of its
+//! `cargo bench --profile release --bench growth -- [--records N] [--engine E] [--quick]`. Each step is a process of
+//! its
 //! own, so that its memory is its own. The small and the large vault are read round about.
 
 mod support;

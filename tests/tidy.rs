@@ -59,6 +59,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "src/keys/kek.rs",
             "src/store/guard.rs",
             "src/vault/open.rs",
+            "src/vault/repair.rs",
             "src/server/accept.rs",
             "src/server/dev.rs",
             "src/server/process.rs",

@@ -68,6 +68,8 @@ impl KekSource {
             match read(path) {
                 Ok(key) => keys.push(key),
                 Err(KekError::Missing(_)) => {}
+                // A rotation that a crash cut off: no anchor can name a key that was not yet whole on disk.
+                Err(KekError::Malformed(_)) if path == &next && !keys.is_empty() => {}
                 Err(e) => return Err(e),
             }
         }
@@ -101,7 +103,7 @@ impl KekSource {
         let (_, next) = self.paths();
         match read(&next) {
             Ok(key) if kek_id(&key) == *in_use => self.promote_next(),
-            Ok(_) | Err(KekError::Missing(_)) => Ok(()),
+            Ok(_) | Err(KekError::Missing(_) | KekError::Malformed(_)) => Ok(()),
             Err(e) => Err(e),
         }
     }
@@ -217,6 +219,11 @@ mod tests {
         let old = kek_id(&create_file(&path).unwrap());
         let source = KekSource::File(path);
         let abandoned = kek_id(&source.prepare_next().unwrap());
+        // A crash in the middle of writing it leaves the present key usable.
+        let torn = dir.path().join("kek.next");
+        std::fs::write(&torn, "ab").unwrap();
+        assert_eq!(source.candidates().unwrap().len(), 1);
+        source.settle(&old).unwrap();
         let next = kek_id(&source.prepare_next().unwrap());
         assert_ne!(abandoned, next);
         let ids = |s: &KekSource| s.candidates().unwrap().iter().map(kek_id).collect::<Vec<_>>();

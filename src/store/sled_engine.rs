@@ -54,10 +54,21 @@ impl Sled {
             .cache_capacity(cache_bytes)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(None);
-        let db = caught(|| config.open())?;
+        let db = open_free(&config)?;
         caught(|| db.flush())?;
         Ok(Self { db, files: Mutex::new(Files::open(dir)?) })
     }
+}
+
+/// Opens, waiting a little for a process that is just ending, or is between fork and exec, to let go of the lock.
+fn open_free(config: &sled::Config) -> Result<sled::Db, StoreError> {
+    for _ in 0..40 {
+        match caught(|| config.open()) {
+            Err(StoreError::InUse) => std::thread::sleep(std::time::Duration::from_millis(25)),
+            other => return other,
+        }
+    }
+    Err(StoreError::InUse)
 }
 
 impl Files {

@@ -1,4 +1,5 @@
-//! R11, quickly: every decoder of the vault and its keys, fed random and mutated bytes for a bounded time. None may panic,
+//! R11, quickly: every decoder of the vault and its keys, fed random and mutated bytes for a bounded time. None may
+//! panic,
 //! and what decodes must be what encodes.
 
 use std::sync::Arc;

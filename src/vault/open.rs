@@ -134,8 +134,14 @@ pub(super) fn lock(data: &Path) -> Result<DirLock, StoreError> {
         .mode(0o600)
         .open(data.join("lock"))
         .map_err(io_error)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| StoreError::InUse)?;
-    Ok(DirLock(file))
+    // A process that is just ending, or that is between fork and exec, may hold it for a moment.
+    for _ in 0..40 {
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok(DirLock(file));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(25));
+    }
+    Err(StoreError::InUse)
 }
 
 fn open_store(setup: &Setup, vault: VaultId) -> Result<Store, KeyError> {

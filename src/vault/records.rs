@@ -80,7 +80,9 @@ impl Vault {
             let map = subject_map(subject, now);
             let version = (SUBJECT, subject, RecVer(1), 1);
             let open = Day::OPEN_ENDED;
-            tickets.push(core.put_version(&tenant, version, open, &map, &mut batch).await?);
+            tickets.push(
+                core.put_version(&tenant, version, Home::Expiry(open), &map, &mut batch).await?,
+            );
         }
         let map = FieldMap { subject, created: now, updated: now, fields };
         let uniques = core.unique_tokens(&tenant, &schema, &map.fields)?;
@@ -89,7 +91,8 @@ impl Vault {
         core.check_unique(&tenant, &schema, &uniques, &map, None)?;
         let expires = schema.retention().expiry_day(now);
         let version = (schema.ord(), id, RecVer(1), schema.revision());
-        tickets.push(core.put_version(&tenant, version, expires, &map, &mut batch).await?);
+        let home = Home::Expiry(expires);
+        tickets.push(core.put_version(&tenant, version, home, &map, &mut batch).await?);
         core.commit_put(batch, &tickets).await?;
         core.metrics.creates.one();
         let spec = ReadSpec::default();
@@ -146,7 +149,8 @@ impl Vault {
         let version = (schema.ord(), change.record, rec_ver, schema.revision());
         let mut batch = Batch::default();
         batch.expect(Pointer::key(tenant.ord, change.record), Some(pointer.encode()));
-        let ticket = core.put_version(&tenant, version, expires, &map, &mut batch).await?;
+        let home = Home::Bucket((tenant.ord, pointer.kid.bucket));
+        let ticket = core.put_version(&tenant, version, home, &map, &mut batch).await?;
         let intent = Intent {
             kid: pointer.kid,
             record: change.record,
@@ -280,6 +284,15 @@ pub(super) fn subject_map(subject: RecordId, now: UnixMillis) -> FieldMap {
     FieldMap { subject, created: now, updated: now, fields: BTreeMap::new() }
 }
 
+/// Where a version goes.
+#[derive(Clone, Copy)]
+pub(super) enum Home {
+    /// A new record: the bucket of this day, whichever takes puts.
+    Expiry(Day),
+    /// A newer version: beside the one that it replaces. Anywhere else it would outlive a kill of their bucket.
+    Bucket(BucketId),
+}
+
 impl Core {
     /// A record's current version, or why there is none.
     pub(super) fn find_record(
@@ -382,16 +395,22 @@ impl Core {
         &self,
         tenant: &Arc<Tenant>,
         (rtype, record, rec_ver, schema_rev): (TypeOrd, RecordId, RecVer, u32),
-        expires: Day,
+        home: Home,
         map: &FieldMap,
         batch: &mut Batch,
     ) -> Result<Slot, VaultError> {
         let slot = loop {
-            let bucket = self.bucket(tenant, rtype, expires).await?;
-            match self.tree.take_slot(bucket).await {
-                // The bucket was killed meanwhile: a new one takes its place.
-                Err(KeyError::Closed) => tokio::task::yield_now().await,
-                other => break other?,
+            let bucket = match home {
+                Home::Expiry(expires) => self.bucket(tenant, rtype, expires).await?,
+                Home::Bucket(bucket) => bucket,
+            };
+            match (self.tree.take_slot(bucket).await, home) {
+                // The bucket is being killed. A new record goes into its successor; what lived in it dies with it.
+                (Err(KeyError::Closed), Home::Expiry(_)) => tokio::task::yield_now().await,
+                (Err(KeyError::Closed), Home::Bucket(_)) => {
+                    return Err(VaultError::Erased("record"));
+                }
+                (other, _) => break other?,
             }
         };
         let version = Version { kid: slot.kid, record, rec_ver, rtype, schema_rev };

@@ -38,7 +38,8 @@ impl TenantInfo {
 #[derive(Default)]
 pub struct TenantState {
     pub schemas: BTreeMap<Slug, Arc<Schema>>,
-    /// The last of a list takes puts. There are several only where a crash fell between a kill and its successor's first put.
+    /// The last of a list takes puts. There are several only where a crash fell between a kill and its successor's
+    /// first put.
     pub buckets: BTreeMap<(TypeOrd, Day), Vec<BucketOrd>>,
     pub next_bucket: u32,
 }

@@ -2,7 +2,7 @@
 
 use super::core::Vault;
 use super::error::VaultError;
-use super::records::{SUBJECT, subject_map};
+use super::records::{Home, SUBJECT, subject_map};
 use crate::authz::{CreateSubject, Permit, ReadSubject};
 use crate::clock::UnixMillis;
 use crate::crypto::random;
@@ -29,7 +29,8 @@ impl Vault {
         let mut batch = Batch::default();
         let version = (SUBJECT, id, RecVer(1), 1);
         let map = subject_map(id, now);
-        let slot = core.put_version(&tenant, version, Day::OPEN_ENDED, &map, &mut batch).await?;
+        let home = Home::Expiry(Day::OPEN_ENDED);
+        let slot = core.put_version(&tenant, version, home, &map, &mut batch).await?;
         core.commit_put(batch, &[slot]).await?;
         core.metrics.creates.one();
         Ok(SubjectView { id, created: now })

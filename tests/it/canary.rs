@@ -1,4 +1,5 @@
-//! R15: canaries. Values, ids and keys are planted by the real daemon and the real client, both in processes of their own;
+//! R15: canaries. Values, ids and keys are planted by the real daemon and the real client, both in processes of their
+//! own;
 //! then logs, errors, process lists, environments and every file of the vault are searched for them in four encodings.
 
 use std::fs::File;

@@ -387,7 +387,8 @@ impl Worker {
         Ok(erased.generation())
     }
 
-    /// Destroys the keys of every record of a type and day. The receipt is the last bucket's; there is more than one only
+    /// Destroys the keys of every record of a type and day. The receipt is the last bucket's; there is more than one
+    /// only
     /// after a crash.
     fn kill_buckets(
         &mut self,

@@ -140,7 +140,8 @@ impl fmt::Display for RepairReport {
         if store < anchor {
             writeln!(
                 f,
-                "the store had forgotten writes: commit sequence {store}, the anchor has seen {anchor}; records written \
+                "the store had forgotten writes: commit sequence {store}, \
+                 the anchor has seen {anchor}; records written \
                  or changed in between are lost or as they were before"
             )?;
         }

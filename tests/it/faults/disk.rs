@@ -40,6 +40,8 @@ fn on_a_full_disk_puts_stop_and_reads_and_erasures_go_on() {
             let reserve = dir.path().join("data/reserve");
             assert!(reserve.exists());
             free.store(DISK_FREE_MIN - 1, Ordering::SeqCst);
+            // The guard looks again after a tenth of a second.
+            tokio::time::sleep(std::time::Duration::from_millis(150)).await;
             let set = || fields(&[("reference", "x"), ("city", "c"), ("note", "x")]);
             let refused = put(&vault, "customer", set()).await.err().unwrap();
             assert!(is_full(&refused), "{refused:?}");

@@ -1,4 +1,5 @@
-//! R5, files: the engine's own files and the node journal, flipped, cut and torn. The vault opens with everything or refuses
+//! R5, files: the engine's own files and the node journal, flipped, cut and torn. The vault opens with everything or
+//! refuses
 //! precisely; it never serves a wrong value and never un-erases; `repair` saves what is readable.
 
 use std::collections::BTreeMap;

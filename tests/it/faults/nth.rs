@@ -1,4 +1,5 @@
-//! R6, inside the process: the n-th operation of engine or journal fails, for every n. Nothing acknowledged is lost or comes
+//! R6, inside the process: the n-th operation of engine or journal fails, for every n. Nothing acknowledged is lost
+//! or comes
 //! back, a failed write stops everything until the vault is reopened, and nothing panics.
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! R7: an anchor, a KEK and a data directory that do not belong together. Each pair has its own answer, which says what to
+//! R7: an anchor, a KEK and a data directory that do not belong together. Each pair has its own answer, which says
+//! what to
 //! do; nothing is changed by the refusal, and the right pair still opens with everything.
 
 use std::os::unix::fs::PermissionsExt;
@@ -162,7 +163,8 @@ fn old_anchors_and_old_directories_are_refused() {
             copy_dir(&now, &dir.join("data"));
         });
     }
-    // Within one generation an old directory is told by the commit sequence; an old anchor is the same key and loses nothing.
+    // Within one generation an old directory is told by the commit sequence; an old anchor is the same key and loses
+    // nothing.
     let dir = history.pair(0, 1);
     let e = open_at(dir.path()).err().unwrap();
     assert!(matches!(anchor(&e), Some(AnchorError::StoreOlder { .. })), "{e:?}");

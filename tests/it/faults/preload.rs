@@ -1,4 +1,5 @@
-//! R6, below the process: the n-th write, sync or open of a file fails in a child that works under the fault injector of
+//! R6, below the process: the n-th write, sync or open of a file fails in a child that works under the fault injector
+//! of
 //! tools/recorder; then the vault is opened without it and compared with what the child was answered.
 
 use std::io::Write;

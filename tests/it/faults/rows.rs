@@ -140,7 +140,8 @@ impl Scene {
     }
 
     fn all(&self, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let end = lethe::keys::rows::prefix_end(prefix);
+        let all = prefix.is_empty();
+        let end = if all { vec![u8::MAX] } else { lethe::keys::rows::prefix_end(prefix) };
         let rows = self.spy.rows.scan(prefix, &end, usize::MAX).unwrap();
         rows.into_iter().map(|r| (r.key, r.value)).collect()
     }
