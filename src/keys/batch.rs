@@ -25,7 +25,7 @@ use crate::clock::{Clock, UnixMillis};
 use crate::crypto::{Digest32, Kek, LockedKey, labels, sha256_parts};
 use crate::id::{Gen, Kid, RunOrd};
 use crate::store::sum::{checked, with_sum};
-use crate::store::{Batch, Urgency};
+use crate::store::{Batch, StoreError, Urgency};
 
 /// What leaves the tree.
 #[derive(Default)]
@@ -161,7 +161,11 @@ impl Tree {
         let next_kek = rotate.map(KekSource::prepare_next).transpose()?;
         let _held = self.mutation.blocking_lock();
         for (bucket, pages) in self.slots.wanted_spares() {
-            self.add_pages(bucket, pages)?;
+            match self.add_pages(bucket, pages) {
+                // Spares serve puts, and those have stopped; the erasure goes on.
+                Err(KeyError::Store(StoreError::DiskFull)) => break,
+                other => other?,
+            }
         }
         let generation = Gen(self.generation().0 + 1);
         let kill = edits.kill.clone();

@@ -141,7 +141,9 @@ fn corpus() -> Corpus {
         small: vec![pointer.encode(), intent.encode(), tombstone.encode()],
         frontier: encode_frontier(&made.frontier),
         leaf: made.leaves[0].clone(),
-        schema: br#"{"type":"t","ord":1,"revision":1,"updated":1,"retention":"P3Y6M","next_field":2,"fields":[{"name":"a","ord":1,"kind":"TEXT"}]}"#.to_vec(),
+        schema: br#"{"type":"t","ord":1,"revision":1,"updated":1,"retention":"P3Y6M",
+            "next_field":2,"fields":[{"name":"a","ord":1,"kind":"TEXT"}]}"#
+            .to_vec(),
         tenant: br#"{"id":"acme","display_name":"A","created_ms":1}"#.to_vec(),
         entry,
         dek,

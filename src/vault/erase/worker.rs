@@ -16,9 +16,9 @@ use crate::id::{Day, Gen, Kid, TenantOrd, TypeOrd};
 use crate::keys::path::BUCKET_KINDS;
 use crate::keys::rows::prefix_end;
 use crate::keys::slots::BucketId;
-use crate::keys::{BatchFacts, Edits, Erased, LedgerHead};
+use crate::keys::{BatchFacts, Edits, Erased, KeyError, LedgerHead};
 use crate::limits;
-use crate::store::{Batch, Urgency};
+use crate::store::{Batch, StoreError, Urgency};
 use crate::vault::core::Core;
 use crate::vault::error::VaultError;
 use crate::vault::ledger::{
@@ -193,7 +193,11 @@ impl Worker {
                 break;
             }
         }
-        self.flush_tails(true)
+        match self.flush_tails(true) {
+            // Only the next start is slower: the tail is rebuilt from the records.
+            Err(VaultError::Keys(KeyError::Store(StoreError::DiskFull))) => Ok(()),
+            other => other,
+        }
     }
 
     fn flush_tails(&mut self, stopping: bool) -> Result<(), VaultError> {
@@ -237,7 +241,7 @@ impl Worker {
                 let key_error = match e {
                     VaultError::Keys(e) => e,
                     VaultError::Store(e) => e.into(),
-                    _ => crate::keys::KeyError::Stopped,
+                    _ => KeyError::Stopped,
                 };
                 for (_, answer) in work.units {
                     let failed = VaultError::Keys(key_error.clone());
