@@ -107,7 +107,7 @@ async fn read(
             Ok(_) => load.reads.fetch_add(1, Ordering::Relaxed),
             Err(_) => load.failed.fetch_add(1, Ordering::Relaxed),
         };
-        if n % 32 == 0 {
+        if n.is_multiple_of(32) {
             // Reads never wait, so that the runtime must be given its turn; and a machine that only reads is no load.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

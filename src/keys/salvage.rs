@@ -112,6 +112,7 @@ impl Salvage<'_> {
         chosen.ok_or(KeyError::Damaged(NodeKind::Root))
     }
 
+    #[allow(clippy::type_complexity, reason = "a visitor that is named once")]
     /// Visits every node that opens, parents first. `visit` is given the node's row.
     pub fn walk<E>(
         &mut self,

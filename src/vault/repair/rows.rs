@@ -354,8 +354,7 @@ impl<'a> Pass<'a> {
         splits: u8,
         take: &mut dyn FnMut(&mut Self, Row) -> Result<(), VaultError>,
     ) -> Result<(), VaultError> {
-        loop {
-            let Ok(rows) = engine.scan(&from, end, limits::SCAN_PAGE_ROWS) else { break };
+        while let Ok(rows) = engine.scan(&from, end, limits::SCAN_PAGE_ROWS) {
             let Some(last) = rows.last() else { return Ok(()) };
             from = [last.key.as_slice(), &[0]].concat();
             let more = rows.len() == limits::SCAN_PAGE_ROWS;

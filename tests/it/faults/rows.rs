@@ -427,7 +427,7 @@ fn every_kind_of_row_is_detected_named_and_the_others_are_served() {
     assert_eq!(kinds, listed, "every kind of row is in the scene");
     let nodes: BTreeSet<u8> = scene.all(b"k").iter().map(|(k, _)| k[1]).collect();
     assert_eq!(nodes, (1..=12).collect(), "every kind of node is in the scene");
-    for _ in 0..scale(2600, 300_000) {
+    for _ in 0..scale(2900, 300_000) {
         scene.record_rows();
     }
     for _ in 0..scale(1400, 100_000) {
