@@ -3,6 +3,7 @@
 //! `cargo bench --profile release --bench erase -- [--records N] [--erasures N] [--callers N] [--engine E] [--quick]`.
 //! The rival is the disk: a commit of a tiny row beside a sync of a journal, then the anchor's two slots, measured in
 //! the same directory between the rounds. No more than `callers` erasures can share these.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

@@ -3,6 +3,7 @@
 //! `cargo bench --profile release --bench growth -- [--records N] [--engine E] [--quick]`. Each step is a process of
 //! its
 //! own, so that its memory is its own. The small and the large vault are read round about.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

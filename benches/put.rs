@@ -3,6 +3,7 @@
 //! `cargo bench --profile release --bench put -- [--records N] [--callers N] [--engine redb|sled] [--quick]`.
 //! The rival commits a record row and a pointer row of the same sizes and keys of the same shape through the same
 //! committer; the vault's key pages, index runs and their journal are its own cost.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! P7: rotation of the KEK while readers and writers go on.
 //!
 //! `cargo bench --profile release --bench rotate -- [--records N] [--rotations N] [--engine E] [--quick]`.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

@@ -4,6 +4,7 @@
 //! [--quick]`. On each simulated day every tenant's share of records is created (half of them kept for ever, half for
 //! a while), some are corrected, some
 //! customers erased with their subject, and the buckets that are due are killed.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
