@@ -300,7 +300,7 @@ impl Vault {
         let mut top = BTreeMap::new();
         for (t, buckets) in tenants {
             let entries = self.directory(&|l, o| path(4, t, 0, 0, l, o), &buckets);
-            let head = [&self.head(t).concat()[..], &[9; 16]].concat();
+            let head = [&self.head(t).concat()[..], &[9; 16], &[0; 3]].concat();
             top.insert(t, self.node(path(3, t, 0, 0, 0, 0), &[], &body(&head, &entries)));
         }
         let entries = self.directory(&|l, o| path(2, 0, 0, 0, l, o), &top);
@@ -323,7 +323,7 @@ impl Vault {
             return None;
         }
         let entries = self.directory(&|l, o| path(11, t, b, 0, l, o), &leaves);
-        let run = self.node(path(10, t, b, 0, 0, 0), &[], &body(&[20, 0, 0, 0, 1], &entries));
+        let run = self.node(path(10, t, b, 0, 0, 0), &[], &body(&[20, 0, 1, 0, 0, 0, 1], &entries));
         let entries = vec![(0, 0, run.0, run.1)];
         Some(self.node(path(8, t, b, 0, 0, 0), &[], &body(&[], &entries)))
     }
