@@ -315,7 +315,7 @@ fn rows_of_the_dead_stay_out_whatever_the_damaged_store_says() {
     // Just the living are kept: every subject, and the records that were not erased.
     let living = original.live.len() - doomed.len() + 60;
     assert_eq!(report.kept["record versions"] as usize, living, "{report}");
-    // One of the eight lay on a page that went with its last slot: no key is left to tell it by.
+    // Seven of eight are reported. Why not the eighth is not traced yet; that it is not kept is checked above.
     assert!(report.dropped["record versions"] >= 7, "{report}");
     let found = vault.find_records(
         &crate::house::app(),
