@@ -54,6 +54,8 @@ counters!(
     pages_created,
     /// Index runs written.
     runs_written,
+    /// Indexes of a bucket made anew because a node was lost.
+    indexes_rebuilt,
     /// Rows that did not authenticate.
     damaged_rows,
     /// Node rows taken from the journal because the store lacked or damaged them.

@@ -2,16 +2,18 @@
 //!
 //! Order, and why: new rows are durable in store and journal (S3) before the anchor names them (S4), or a crash loses
 //! the living; the other slot is overwritten (S5) before anything is answered (S7), or an answered unit could still be
-//! opened; old rows go last (S8), or a crash before S4 loses the living.
+//! opened; old rows go last (S8), or a crash before S4 loses the living. S8 has no sync of its own while batches follow
+//! each other: it commits with the next batch's S2, or when nothing follows ([`Tree::settle`]).
 //! After a failed write to the anchor nothing more is done until the vault is reopened.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 
 use super::KeyError;
 use super::anchor::{AnchorError, Payload, SLOTS, seal_slot};
 use super::cache::Cached;
+use super::erased::Erased;
 use super::grow::{RunDraft, add_run_nodes};
 use super::kek::KekSource;
 use super::node::{Body, Listing};
@@ -20,11 +22,9 @@ use super::plan::{Mode, Outcome, Plan};
 use super::slots::BucketId;
 use super::tree::{AnchorState, Reader, State, TENANT_HEAD, Tree};
 use super::undo::{self, Chore};
-use crate::class::{ErasureLevel, Medium};
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::Clock;
 use crate::crypto::{Digest32, Kek, LockedKey, labels, sha256_parts};
-use crate::id::{Gen, Kid, RunOrd};
-use crate::store::sum::{checked, with_sum};
+use crate::id::{Gen, Kid, PageOrd, RunOrd};
 use crate::store::{Batch, StoreError, Urgency};
 
 /// What leaves the tree.
@@ -38,6 +38,8 @@ pub struct Edits {
     pub kill: BTreeSet<BucketId>,
     /// Runs of a bucket that one new run takes the place of.
     pub merge: Vec<(BucketId, Vec<RunOrd>, Option<RunDraft>)>,
+    /// Buckets whose whole index goes, to be made anew.
+    pub unindex: BTreeSet<BucketId>,
     /// Re-key the path of every open page (ERASURE invariant 13).
     pub rekey_open: bool,
 }
@@ -58,65 +60,6 @@ pub struct LedgerHead {
     pub writes: Vec<(Vec<u8>, Vec<u8>)>,
     /// Keys of rows to delete afterwards.
     pub after: Vec<Vec<u8>>,
-}
-
-/// Proof that a batch is complete: only a completed batch makes one.
-#[derive(Clone, Copy, Debug)]
-pub struct Erased {
-    generation: Gen,
-    level: ErasureLevel,
-    medium: Medium,
-    scrubbed: UnixMillis,
-}
-
-impl Erased {
-    pub(super) fn completed(generation: Gen, medium: Medium, scrubbed: UnixMillis) -> Self {
-        let level = match medium {
-            Medium::InPlaceFile => ErasureLevel::LocalAnchor,
-            Medium::MayKeepOldBlocks => ErasureLevel::Tombstoned,
-        };
-        Self { generation, level, medium, scrubbed }
-    }
-
-    pub fn generation(&self) -> Gen {
-        self.generation
-    }
-
-    pub fn level(&self) -> ErasureLevel {
-        self.level
-    }
-
-    pub fn medium(&self) -> Medium {
-        self.medium
-    }
-
-    pub fn scrubbed(&self) -> UnixMillis {
-        self.scrubbed
-    }
-
-    /// The row that keeps this (docs/FORMAT.md §3.5).
-    pub fn row(&self) -> (Vec<u8>, Vec<u8>) {
-        let generation = self.generation.0.to_be_bytes();
-        let head = [b"LTG1".as_slice(), &generation, &[self.level as u8, self.medium as u8]];
-        let value = [head.concat().as_slice(), &self.scrubbed.0.to_be_bytes()].concat();
-        ([b"g".as_slice(), &generation].concat(), with_sum(value))
-    }
-
-    /// Reads such a row back.
-    pub fn from_row(value: &[u8]) -> Option<Self> {
-        let rest = checked(value)?.strip_prefix(b"LTG1")?;
-        let (generation, rest) = rest.split_first_chunk()?;
-        let ([level, medium], rest) = rest.split_first_chunk::<2>()?;
-        let medium = [Medium::InPlaceFile, Medium::MayKeepOldBlocks]
-            .into_iter()
-            .find(|m| *m as u8 == *medium)?;
-        Some(Self {
-            generation: Gen(u64::from_be_bytes(*generation)),
-            level: ErasureLevel::from_number(*level)?,
-            medium,
-            scrubbed: UnixMillis(i64::from_be_bytes(*rest.first_chunk()?)),
-        })
-    }
 }
 
 /// Ways to break the erasure path on purpose. Only tests make anything but `None`; no configuration reaches it.
@@ -167,6 +110,10 @@ impl Tree {
                 other => other?,
             }
         }
+        for bucket in &edits.unindex {
+            // The index said how far the ordinals of pages were used; from now on the last page does.
+            self.add_pages(*bucket, 1)?;
+        }
         let generation = Gen(self.generation().0 + 1);
         let kill = edits.kill.clone();
         let outcome = {
@@ -185,7 +132,7 @@ impl Tree {
             self.write_rows(&facts, &outcome, &head, &kill)?;
         }
         if self.sabotage == Sabotage::DeleteEarly {
-            self.delete_old(generation, &outcome, &head, None)?.wait()?;
+            self.store.commit_blocking(self.old_rows(generation, &outcome, &head, None)?)?;
         }
         let erased = self.flip_anchor(&facts, &outcome, &head, next_kek, clock)?;
         if anchor_first {
@@ -198,8 +145,22 @@ impl Tree {
         self.metrics.generations.one();
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(erased);
         // Hygiene: nobody waits for it, and recovery does it otherwise.
-        drop(self.delete_old(generation, &outcome, &head, Some(&erased))?);
+        *self.leftover() = self.old_rows(generation, &outcome, &head, Some(&erased))?;
         Ok(erased)
+    }
+
+    /// S8 of the last batch, if no batch took it along.
+    pub fn settle(&self) -> Result<(), KeyError> {
+        let mut leftover = self.leftover();
+        if !leftover.writes.is_empty() {
+            self.store.commit_blocking(leftover.clone())?;
+            *leftover = Batch::default();
+        }
+        Ok(())
+    }
+
+    fn leftover(&self) -> MutexGuard<'_, Batch> {
+        self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// S1: closes every touched page and takes the doomed keys out of their nodes.
@@ -231,7 +192,7 @@ impl Tree {
                 continue;
             }
             for run in old {
-                plan.remove(&Path::run(bucket.0, bucket.1, run))?;
+                plan.remove_whole(&Path::run(bucket.0, bucket.1, run))?;
             }
             if let Some(draft) = new {
                 let path = Path::bucket(bucket.0, bucket.1);
@@ -239,6 +200,16 @@ impl Tree {
                 head.next_run = head.next_run.max(draft.run.value() + 1);
                 plan.dir(&path)?.head = head.encode();
                 add_run_nodes(plan, bucket, draft)?;
+            }
+        }
+        for (tenant, bucket) in edits.unindex {
+            let path = Path::bucket(tenant, bucket);
+            let mut head = reader.bucket(tenant, bucket)?;
+            head.indexed_below = PageOrd::of(0);
+            plan.dir(&path)?.head = head.encode();
+            match plan.remove_whole(&Path::index(tenant, bucket)) {
+                Ok(()) | Err(KeyError::Gone) => {}
+                Err(e) => return Err(e),
             }
         }
         if edits.rekey_open {
@@ -296,14 +267,17 @@ impl Tree {
         let written = outcome.rows.iter().chain(&head.writes).map(|(k, _)| Chore::Undo(k.clone()));
         let mut chores: Vec<Chore> = after.chain(written).collect();
         chores.extend(kill.iter().map(|b| Chore::Collect(*b)));
-        let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+        let mut leftover = self.leftover();
+        let mut batch = Batch { urgency: Urgency::Vital, ..leftover.clone() };
         for (key, value) in undo::encode(facts.generation, &chores) {
             batch.put(key, value);
         }
         for (key, value) in outcome.rows.iter().chain(&head.writes) {
             batch.put(key.clone(), value.clone());
         }
-        self.store.submit(batch)?.wait()?;
+        self.store.commit_blocking(batch)?;
+        *leftover = Batch::default();
+        drop(leftover);
         for (key, value) in &outcome.rows {
             if self.store.get(key)?.as_ref() != Some(value) {
                 self.stopped.store(true, Ordering::SeqCst);
@@ -403,14 +377,14 @@ impl Tree {
         Ok(())
     }
 
-    /// S8: what the batch made obsolete goes, and with it the note that it must.
-    fn delete_old(
+    /// What S8 writes: what the batch made obsolete goes, and with it the note that it must.
+    fn old_rows(
         &self,
         generation: Gen,
         outcome: &Outcome,
         head: &LedgerHead,
         erased: Option<&Erased>,
-    ) -> Result<crate::store::Pending, KeyError> {
+    ) -> Result<Batch, KeyError> {
         let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
         for key in outcome.obsolete.iter().chain(&head.after) {
             batch.delete(key.clone());
@@ -430,7 +404,7 @@ impl Tree {
                 }
             }
         }
-        Ok(self.store.submit(batch)?)
+        Ok(batch)
     }
 }
 
@@ -464,24 +438,4 @@ fn facts(generation: Gen, outcome: &Outcome) -> BatchFacts {
 pub(super) fn batch_hash(facts: &BatchFacts, ledger_root: &Digest32) -> Digest32 {
     let generation = facts.generation.0.to_be_bytes();
     sha256_parts(&[labels::BATCH, &generation, &facts.new_rows, ledger_root])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_medium_that_keeps_old_blocks_claims_no_more_than_e0() {
-        let weak = Erased::completed(Gen(1), Medium::MayKeepOldBlocks, UnixMillis(2));
-        assert_eq!(weak.level(), ErasureLevel::Tombstoned);
-        let strong = Erased::completed(Gen(1), Medium::InPlaceFile, UnixMillis(2));
-        assert_eq!(strong.level(), ErasureLevel::LocalAnchor);
-        let (_, value) = strong.row();
-        let back = Erased::from_row(&value).unwrap();
-        assert_eq!(
-            (back.generation(), back.level(), back.scrubbed()),
-            (Gen(1), strong.level(), UnixMillis(2))
-        );
-        assert!(Erased::from_row(&value[..value.len() - 1]).is_none());
-    }
 }

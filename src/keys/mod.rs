@@ -8,6 +8,7 @@
 pub mod anchor;
 mod batch;
 mod cache;
+mod erased;
 pub mod file_anchor;
 mod grow;
 pub mod kek;
@@ -21,7 +22,8 @@ pub mod slots;
 pub mod tree;
 mod undo;
 
-pub use batch::{BatchFacts, Edits, Erased, LedgerHead, Sabotage};
+pub use batch::{BatchFacts, Edits, LedgerHead, Sabotage};
+pub use erased::Erased;
 pub use grow::{NewBucket, NewTenant, RunDraft};
 pub use open::{Opened, Parts, Recovered, create, open, vault_in};
 pub use salvage::{Found, Salvage};

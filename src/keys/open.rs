@@ -9,8 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::anchor::{Anchor, AnchorError, Current, Payload, select};
-use super::batch::{BatchFacts, Erased, Sabotage, batch_hash};
+use super::batch::{BatchFacts, Sabotage, batch_hash};
 use super::cache::NodeCache;
+use super::erased::Erased;
 use super::kek::KekSource;
 use super::node::{Entry, seal};
 use super::path::Path;
@@ -89,6 +90,7 @@ fn build(
         metrics: parts.metrics,
         stopped: AtomicBool::new(false),
         last: Mutex::default(),
+        leftover: Mutex::default(),
         sabotage: parts.sabotage,
     })
 }
@@ -243,6 +245,7 @@ impl Tree {
 
     /// A killed bucket's rows are collected: nothing is left to do for it.
     pub fn collected(&self, bucket: BucketId) -> Result<(), KeyError> {
+        self.settle()?;
         let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
         for row in self.store.prefix(b"b") {
             let row = row?;

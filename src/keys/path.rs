@@ -50,6 +50,12 @@ pub const BUCKET_KINDS: [NodeKind; 8] = [
 ];
 
 impl NodeKind {
+    /// Whether a node of this kind is part of a bucket's index, which can be made anew from its records.
+    pub fn is_index(self) -> bool {
+        use NodeKind::*;
+        matches!(self, Index | RunDir | Run | LeafDir | Leaf)
+    }
+
     pub fn from_number(n: u8) -> Option<Self> {
         use NodeKind::*;
         [

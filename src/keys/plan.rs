@@ -132,6 +132,15 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// Removes a node and names every row below it as obsolete. What does not open below it is left as it is: sealed
+    /// under keys that are gone.
+    pub fn remove_whole(&mut self, path: &Path) -> Result<(), KeyError> {
+        let below = self.reader.rows_below(path);
+        self.remove(path)?;
+        self.obsolete.extend(below);
+        Ok(())
+    }
+
     /// Whether a node that a removal left empty goes too.
     fn is_spent(path: &Path, body: &Body) -> bool {
         match body {

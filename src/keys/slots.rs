@@ -187,6 +187,13 @@ impl Slots {
         }
     }
 
+    /// The bucket's kill did not come about: it takes puts again, into new pages.
+    pub fn reopen_bucket(&self, id: BucketId) {
+        if let Some(bucket) = self.lock().get_mut(&id) {
+            bucket.closed = false;
+        }
+    }
+
     /// Whether every ticket of the bucket has been given back.
     pub fn is_drained(&self, id: BucketId) -> bool {
         self.lock().get(&id).is_none_or(|b| b.in_flight.is_empty())
@@ -249,5 +256,8 @@ mod tests {
         drop(_ticket_c);
         assert!(slots.is_drained(ID));
         assert_eq!(slots.settled_below(ID), 7);
+        slots.reopen_bucket(ID);
+        assert!(matches!(slots.take(ID), Taken::NeedPage), "after a kill that failed");
+        assert_eq!(slots.next_page(ID).unwrap().0, 7);
     }
 }

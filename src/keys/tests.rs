@@ -8,7 +8,7 @@ use super::anchor::AnchorError;
 use super::file_anchor::FileAnchor;
 use super::kek::{KekSource, create_file};
 use super::node::Listing;
-use super::path::Path;
+use super::path::{NodeKind, Path};
 use super::slots::BucketId;
 use super::tree::{RunHead, leaf_path};
 use super::*;
@@ -153,7 +153,7 @@ fn a_removal_gives_fresh_keys_and_versions_up_to_the_root_and_deletes_the_old_ro
     for ((old_row, old_key), (new_row, new_key)) in before.iter().zip(&after) {
         assert!(old_row != new_row && old_key != new_key);
     }
-    tree.store().commit_blocking(Batch::default()).unwrap();
+    tree.settle().unwrap();
     for (old_row, _) in &before {
         assert_eq!(tree.store().get(old_row).unwrap(), None);
     }
@@ -225,9 +225,37 @@ fn index_runs_grow_lose_entries_and_merge() {
     erase(&tree, Edits { merge: vec![(BUCKET, old, Some(merged))], ..Edits::default() });
     assert_eq!(tree.read().runs(BUCKET.0, BUCKET.1).unwrap(), [run(2)]);
     assert_eq!(tree.read().bucket(BUCKET.0, BUCKET.1).unwrap().next_run, 3);
+    tree.settle().unwrap();
+    let leaves = tree.store().prefix(&[b'k', NodeKind::Leaf as u8]);
+    let runs =
+        leaves.map(|r| Path::from_bytes(r.unwrap().key[1..15].try_into().unwrap()).unwrap().run);
+    assert_eq!(runs.collect::<Vec<_>>(), [RunOrd::of(2); 2], "leaves of merged runs are left");
     drop(tree);
     let opened = house.open().unwrap();
     assert!(opened.tree.read().lists(&leaf_path(&run(2), 0), &entry(2)).unwrap());
+}
+
+#[test]
+fn a_dropped_index_leaves_no_row_and_page_ordinals_are_not_used_again() {
+    let house = House::new();
+    let tree = house.create(Sabotage::None);
+    grown(&tree, BUCKET);
+    let kid = take(&tree, BUCKET).0;
+    let entry = |n: u8| Listing { token: [n; 16], page: 0, slot: n };
+    tree.add_run(BUCKET, Some(draft(0, &[entry(1), entry(200)])), PageOrd::of(9)).unwrap();
+    erase(&tree, Edits { unindex: [BUCKET].into(), ..Edits::default() });
+    assert_eq!(tree.read().runs(BUCKET.0, BUCKET.1).unwrap(), []);
+    let head = tree.read().bucket(BUCKET.0, BUCKET.1).unwrap();
+    assert_eq!((head.indexed_below.value(), head.next_run), (0, 1));
+    tree.settle().unwrap();
+    for kind in [NodeKind::Index, NodeKind::Run, NodeKind::Leaf] {
+        assert!(tree.store().prefix(&[b'k', kind as u8]).next().is_none(), "{kind:?}");
+    }
+    let pages = tree.read().children(&Path::bucket(BUCKET.0, BUCKET.1)).unwrap();
+    assert!(pages.len() > 1 && tree.read().dek(kid).is_ok());
+    tree.add_run(BUCKET, Some(draft(1, &[entry(1)])), PageOrd::of(1)).unwrap();
+    let run = Path::run(BUCKET.0, BUCKET.1, RunOrd::of(1));
+    assert!(tree.read().lists(&leaf_path(&run, 0), &entry(1)).unwrap());
 }
 
 #[test]

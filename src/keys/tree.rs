@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use super::KeyError;
 use super::anchor::{Anchor, Payload};
-use super::batch::{Erased, Sabotage};
+use super::batch::Sabotage;
 use super::cache::{Cached, NodeCache};
+use super::erased::Erased;
 use super::node::{Body, BucketHead, DirView, Entry, Leaf, Listing, Opened, dek_in, open};
 use super::path::{ChildKey, NodeKind, Path};
 use super::slots::Slots;
@@ -20,7 +21,7 @@ use crate::crypto::{Dek, IndexKey, Kek, LockedKey, MetaKey, NodeKey, Signer};
 use crate::id::{BucketOrd, Gen, Kid, RunOrd, TenantOrd, VaultId};
 use crate::metrics::Metrics;
 use crate::store::journal::Journal;
-use crate::store::{Store, StoreError};
+use crate::store::{Batch, Store, StoreError};
 
 /// What the anchor said last, and the anchor itself.
 pub(super) struct AnchorState {
@@ -50,8 +51,10 @@ pub struct Tree {
     pub(super) journal_dir: Option<PathBuf>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stopped: AtomicBool,
-    /// The last completed batch: its level row may still wait for the committer.
+    /// The last completed batch: its level row may not be written yet.
     pub(super) last: Mutex<Option<Erased>>,
+    /// What the last batch left to delete (S8).
+    pub(super) leftover: Mutex<Batch>,
     pub(super) sabotage: Sabotage,
 }
 
@@ -304,6 +307,24 @@ impl Reader<'_> {
         }
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// Keys of the rows of all nodes below one, as far as they open.
+    pub(super) fn rows_below(&self, path: &Path) -> Vec<Vec<u8>> {
+        let (mut rows, mut todo) = (Vec::new(), vec![*path]);
+        while let Some(at) = todo.pop() {
+            let Ok(node) = self.node(&at) else { continue };
+            let Ok(plain) = self.tree.cache.open(&at, &node) else { continue };
+            let Ok(view) = DirView::new(&plain) else { continue };
+            for (child, ver, _) in view.iter() {
+                let Some(child) = at.child(child) else { continue };
+                rows.push(child.row_key(ver));
+                if child.kind != NodeKind::Leaf {
+                    todo.push(child);
+                }
+            }
+        }
+        rows
     }
 
     fn entries(&self, path: &Path) -> Result<Vec<ChildKey>, KeyError> {

@@ -15,9 +15,10 @@ use super::registry::{Registry, Tenant};
 use crate::authz::{ActionKind, Permit};
 use crate::clock::{Clock, UnixMillis};
 use crate::crypto::LockedKey;
-use crate::id::{RecordId, VaultId};
+use crate::id::{Kid, RecordId, VaultId};
 use crate::keys::Tree;
 use crate::keys::kek::KekSource;
+use crate::keys::slots::BucketId;
 use crate::metrics::Metrics;
 
 const STRIPES: usize = 1024;
@@ -61,22 +62,33 @@ pub struct Core {
     pub record_locks: Stripes<tokio::sync::Mutex<()>>,
     pub subject_locks: Stripes<tokio::sync::RwLock<()>>,
     pub unique_locks: Stripes<tokio::sync::Mutex<()>>,
-    erasing: Mutex<HashSet<RecordId>>,
+    erasing: Mutex<Refused>,
     /// One process holds the directory.
     _held: DirLock,
 }
 
-/// Marks records as being erased for as long as it lives.
+/// What is being erased: reads of it are refused.
+#[derive(Default)]
+struct Refused {
+    records: HashSet<RecordId>,
+    buckets: HashSet<BucketId>,
+}
+
+/// Marks records or buckets as being erased for as long as it lives.
 pub struct Erasing<'a> {
     core: &'a Core,
     records: Vec<RecordId>,
+    buckets: Vec<BucketId>,
 }
 
 impl Drop for Erasing<'_> {
     fn drop(&mut self) {
         let mut erasing = self.core.erasing();
         self.records.iter().for_each(|r| {
-            erasing.remove(r);
+            erasing.records.remove(r);
+        });
+        self.buckets.iter().for_each(|b| {
+            erasing.buckets.remove(b);
         });
     }
 }
@@ -117,18 +129,26 @@ impl Core {
         }
     }
 
-    fn erasing(&self) -> MutexGuard<'_, HashSet<RecordId>> {
+    fn erasing(&self) -> MutexGuard<'_, Refused> {
         self.erasing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses reads of these records from now on.
     pub fn mark_erasing(&self, records: Vec<RecordId>) -> Erasing<'_> {
-        self.erasing().extend(records.iter().copied());
-        Erasing { core: self, records }
+        self.erasing().records.extend(records.iter().copied());
+        Erasing { core: self, records, buckets: Vec::new() }
     }
 
-    pub fn is_erasing(&self, record: RecordId) -> bool {
-        self.erasing().contains(&record)
+    /// Refuses reads of what is in these buckets from now on.
+    pub fn mark_killing(&self, buckets: &[BucketId]) -> Erasing<'_> {
+        self.erasing().buckets.extend(buckets);
+        Erasing { core: self, records: Vec::new(), buckets: buckets.to_vec() }
+    }
+
+    /// Whether a record, or the bucket that its current version is in, is being erased.
+    pub fn is_erasing(&self, record: RecordId, kid: Kid) -> bool {
+        let refused = self.erasing();
+        refused.records.contains(&record) || refused.buckets.contains(&(kid.tenant, kid.bucket))
     }
 
     pub fn vault(&self) -> VaultId {

@@ -127,6 +127,7 @@ fn corpus() -> Corpus {
     };
     let tombstone = Tombstone {
         reason: ErasureReason::Contract,
+        rtype: TypeOrd(6),
         generation: Gen(1),
         leaf_seq: 2,
         requested: UnixMillis(3),

@@ -3,6 +3,7 @@
 //! Invariants: an erasure that was accepted goes on whatever becomes of its caller; its answer is a receipt made from a
 //! completed batch; asking again for what is erased gives the same receipt; one thread alone removes keys.
 
+mod upkeep;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use super::error::VaultError;
 use super::index::{Token, subject_token};
 use super::ledger::{Receipt, leaf_key};
 use super::lookup::tokens_of;
-use super::records::SUBJECT;
+use super::records::Sort;
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer, Tombstone};
 use super::sealed;
@@ -37,6 +38,7 @@ pub struct Doomed {
     pub kid: Kid,
     pub record: RecordId,
     pub rec_ver: RecVer,
+    pub rtype: TypeOrd,
     /// How many rows its ciphertext has.
     pub rows: u16,
     /// `None`: it no longer opens, so every leaf is searched.
@@ -45,6 +47,15 @@ pub struct Doomed {
     pub requested: UnixMillis,
     /// The record as such goes: a tombstone takes its pointer's place.
     pub whole: bool,
+}
+
+impl Doomed {
+    /// The wish to erase it, if it is an old version.
+    fn intent(&self) -> Option<Intent> {
+        let reason = ErasureReason::Superseded;
+        let Doomed { kid, record, rec_ver, rtype, requested, .. } = *self;
+        (!self.whole).then_some(Intent { kid, record, rec_ver, rtype, reason, requested })
+    }
 }
 
 type Answer<T> = oneshot::Sender<Result<T, VaultError>>;
@@ -131,7 +142,8 @@ impl Vault {
         if distinct.len() != records.len() {
             return Err(VaultError::Argument { field: "names", reason: "a name is given twice" });
         }
-        self.erase_all(&tenant, records, "record", reason, etag).await
+        let records: Vec<_> = records.iter().map(|r| (Sort::Record, *r)).collect();
+        self.erase_all(&tenant, &records, reason, etag).await
     }
 
     /// Erases a subject and every record about it. The subject's receipt comes first.
@@ -147,29 +159,32 @@ impl Vault {
         let stripe = Stripes::<tokio::sync::RwLock<()>>::of(&subject.0);
         // Puts about the subject are over, and later ones will not find it.
         let _no_puts = core.subject_locks.at(stripe).write().await;
-        let mut records = vec![subject];
+        let mut records = vec![(Sort::Subject, subject)];
         match core.check_subject(&tenant, subject) {
-            Ok(()) => records.extend(core.records_about(&tenant, subject)?),
+            Ok(()) => {
+                let about = core.records_about(&tenant, subject)?;
+                records.extend(about.into_iter().map(|r| (Sort::Record, r)));
+            }
             Err(VaultError::Erased(_)) => {}
             Err(e) => return Err(e),
         }
         if records.len() > limits::SUBJECT_RECORDS_MAX {
             return Err(VaultError::Exhausted("the subject has too many records for one call"));
         }
-        let receipts = self.erase_all(&tenant, &records, "subject", reason, None).await?;
-        Ok(records.into_iter().zip(receipts).collect())
+        let receipts = self.erase_all(&tenant, &records, reason, None).await?;
+        Ok(records.into_iter().map(|(_, r)| r).zip(receipts).collect())
     }
 
     async fn erase_all(
         &self,
         tenant: &Arc<Tenant>,
-        records: &[RecordId],
-        what: &'static str,
+        records: &[(Sort, RecordId)],
         reason: ErasureReason,
         etag: Option<RecVer>,
     ) -> Result<Vec<Receipt>, VaultError> {
         let core = &*self.core;
-        let _held = core.lock_records(records).await;
+        let ids: Vec<RecordId> = records.iter().map(|(_, r)| *r).collect();
+        let _held = core.lock_records(&ids).await;
         let requested = core.clock.now();
         let mut doomed = Vec::new();
         let mut done = Vec::with_capacity(records.len());
@@ -177,7 +192,7 @@ impl Vault {
             match core.find_erased(tenant, *record)? {
                 Some(receipt) => done.push(Some(receipt)),
                 None => {
-                    core.condemn(tenant, *record, what, reason, requested, etag, &mut doomed)?;
+                    core.condemn(tenant, *record, reason, requested, etag, &mut doomed)?;
                     done.push(None);
                 }
             }
@@ -188,7 +203,7 @@ impl Vault {
             let marked: BTreeSet<RecordId> = doomed.iter().map(|d| d.record).collect();
             let _erasing = core.mark_erasing(marked.into_iter().collect());
             let (answer, answered) = oneshot::channel();
-            self.eraser.send(Job::Units(doomed, answer))?;
+            self.send_units(doomed, answer)?;
             let receipts = answered.await.map_err(|_| VaultError::Stopping)??;
             let mut fresh = receipts.into_iter();
             for slot in done.iter_mut().filter(|s| s.is_none()) {
@@ -196,6 +211,20 @@ impl Vault {
             }
         }
         done.into_iter().map(|r| r.ok_or(VaultError::Stopping)).collect()
+    }
+
+    /// Hands units to the eraser; old versions that it does not take wait on.
+    fn send_units(
+        &self,
+        doomed: Vec<Doomed>,
+        answer: Answer<Vec<Receipt>>,
+    ) -> Result<(), VaultError> {
+        let old: Vec<Intent> = doomed.iter().filter_map(Doomed::intent).collect();
+        let sent = self.eraser.send(Job::Units(doomed, answer));
+        if sent.is_err() {
+            old.into_iter().for_each(|i| self.core.superseded.add(i));
+        }
+        sent
     }
 
     /// Erases a superseded version at once, by the schema's policy.
@@ -207,10 +236,7 @@ impl Vault {
         let Some(intent) = self.core.superseded.take_kid(kid) else { return Ok(()) };
         let doomed = self.core.doom_superseded(Some(tenant), &intent);
         let (answer, answered) = oneshot::channel();
-        if let Err(e) = self.eraser.send(Job::Units(vec![doomed], answer)) {
-            self.core.superseded.add(intent);
-            return Err(e);
-        }
+        self.send_units(vec![doomed], answer)?;
         answered.await.map_err(|_| VaultError::Stopping)?.map(drop)
     }
 
@@ -246,11 +272,12 @@ impl Core {
     fn find_erased(
         &self,
         tenant: &Tenant,
-        record: RecordId,
+        (sort, record): (Sort, RecordId),
     ) -> Result<Option<Receipt>, VaultError> {
         let row = self.tree.store().get(&Tombstone::key(tenant.ord, record))?;
         let Some(row) = row else { return Ok(None) };
         let tombstone = Tombstone::decode(&row).ok_or(VaultError::Damaged("tombstone"))?;
+        sort.check(tombstone.rtype)?;
         let Some(erased) = self.tree.completed(tombstone.generation)? else {
             // A batch that is not through yet has no level; of one that is, it is missing or damaged.
             let committed = tombstone.generation <= self.tree.generation();
@@ -265,23 +292,20 @@ impl Core {
     }
 
     /// Everything of a record that has a key: its current version and the superseded ones.
-    #[allow(clippy::too_many_arguments, reason = "one caller; a struct would only rename them")]
     fn condemn(
         &self,
         tenant: &Arc<Tenant>,
-        record: RecordId,
-        what: &'static str,
+        (sort, record): (Sort, RecordId),
         reason: ErasureReason,
         requested: UnixMillis,
         etag: Option<RecVer>,
         doomed: &mut Vec<Doomed>,
     ) -> Result<(), VaultError> {
+        let what = sort.word();
         let row = self.tree.store().get(&Pointer::key(tenant.ord, record))?;
         let row = row.ok_or(VaultError::NotFound(what))?;
         let pointer = Pointer::decode(&row).ok_or(VaultError::Damaged(what))?;
-        if what == "record" && pointer.rtype == SUBJECT {
-            return Err(VaultError::NotFound(what));
-        }
+        sort.check(pointer.rtype)?;
         if etag.is_some_and(|e| e != pointer.rec_ver) {
             return Err(VaultError::Stale);
         }
@@ -294,8 +318,11 @@ impl Core {
             requested,
         };
         let unit = self.doom(Some(tenant), &current, true);
-        if let Err(KeyError::Gone) = self.tree.read().dek(pointer.kid) {
-            return Err(VaultError::Erased(what));
+        match self.tree.read().dek(pointer.kid) {
+            Ok(_) => {}
+            Err(KeyError::Gone) => return Err(VaultError::Erased(what)),
+            // Its page is lost: said to this caller alone, not found out in a batch with others.
+            Err(e) => return Err(e.into()),
         }
         doomed.push(unit);
         for old in self.superseded.of_record(record) {
@@ -329,6 +356,7 @@ impl Core {
             kid: unit.kid,
             record: unit.record,
             rec_ver: unit.rec_ver,
+            rtype: unit.rtype,
             rows,
             tokens,
             reason: unit.reason,
@@ -356,7 +384,7 @@ impl Core {
         for kid in self.index.find(&self.tree, &tenant.buckets(None), &token)? {
             let value = self.tree.store().get(&sealed::row_key(kid, 0))?;
             let Some(version) = value.as_deref().and_then(sealed::peek) else { continue };
-            match self.find_any(tenant, version.record, "record") {
+            match self.find_current(tenant, version.record, Sort::Record) {
                 Ok(f) if f.open.fields.subject == subject => records.insert(version.record),
                 // A record that does not open cannot prove that it is about someone else: the index says it is.
                 Err(VaultError::Damaged(_)) => records.insert(version.record),

@@ -6,6 +6,7 @@
 //! and every filter; a token is never written anywhere but into a sealed leaf.
 
 mod filter;
+mod rebuild;
 mod tail;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,15 +15,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroize;
 
 use self::filter::RunFilter;
+pub use self::rebuild::Relisted;
 use self::tail::Tail;
 use super::error::VaultError;
 use crate::crypto::{IndexKey, hmac_sha256, labels};
 use crate::id::{FieldOrd, Kid, PageOrd, RecordId, RunOrd, TypeOrd};
 use crate::keys::node::Listing;
-use crate::keys::path::Path;
+use crate::keys::path::{NodeKind, Path};
 use crate::keys::slots::BucketId;
-use crate::keys::tree::{RunHead, leaf_path};
-use crate::keys::{RunDraft, Tree};
+use crate::keys::tree::{Reader, RunHead, leaf_path};
+use crate::keys::{KeyError, RunDraft, Tree};
 
 /// Wanted listings per leaf.
 const LEAF_TARGET: usize = 48;
@@ -70,6 +72,28 @@ struct BucketIndex {
     runs: Vec<Run>,
     next_run: u32,
     indexed_below: u32,
+    /// A node of it is lost: what it would answer is not whole. It is made anew (`rebuild`).
+    broken: bool,
+}
+
+type Found = Result<(), KeyError>;
+
+impl BucketIndex {
+    /// Reads the runs. If a node of theirs is lost, so is the index until it is made anew.
+    fn or_break(&mut self, read: impl FnOnce(&mut [Run]) -> Found) -> Found {
+        if self.broken {
+            return Err(KeyError::Damaged(NodeKind::Index));
+        }
+        let outcome = read(&mut self.runs);
+        self.broken = matches!(outcome, Err(KeyError::Damaged(kind)) if kind.is_index());
+        outcome
+    }
+}
+
+fn runs_of(reader: &Reader<'_>, bucket: BucketId) -> Result<Vec<Run>, KeyError> {
+    let paths = reader.runs(bucket.0, bucket.1)?;
+    let run = |path| Ok(Run { path, head: reader.run(&path)?, filter: RunFilter::default() });
+    paths.into_iter().map(run).collect()
 }
 
 /// The index of all buckets.
@@ -85,9 +109,63 @@ pub struct Merge {
     new: Option<(RunOrd, RunHead)>,
 }
 
+/// Where a version is listed.
+pub struct Listed {
+    kid: Kid,
+    leaves: Vec<(Path, u32, Listing)>,
+}
+
+impl Listed {
+    /// Where the index says that these tokens of the version are.
+    fn look_up(&mut self, reader: &Reader<'_>, run: &mut Run, tokens: &[Token]) -> Found {
+        let (page, slot) = (self.kid.page.value(), self.kid.slot);
+        for token in tokens {
+            let listing = Listing { token: token.0, page, slot };
+            for leaf in run.head.leaves(&token.0) {
+                if run.filter.may_have(reader, &run.path, leaf, token)?
+                    && reader.lists(&leaf_path(&run.path, leaf), &listing)?
+                {
+                    self.leaves.push((run.path, leaf, listing));
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every listing of the version, whatever its token.
+    fn look_through(&mut self, reader: &Reader<'_>, run: &Run) -> Found {
+        let (page, slot) = (self.kid.page.value(), self.kid.slot);
+        for leaf in 0..u32::from(run.head.parts) << run.head.bits {
+            let content = reader.leaf(&leaf_path(&run.path, leaf))?;
+            let mine = content.listings.iter().filter(|l| (l.page, l.slot) == (page, slot));
+            self.leaves.extend(mine.map(|l| (run.path, leaf, *l)));
+        }
+        Ok(())
+    }
+
+    /// Adds what is to leave each leaf.
+    pub fn collect(&self, leaves: &mut BTreeMap<Path, Vec<Listing>>) {
+        for (run, leaf, listing) in &self.leaves {
+            leaves.entry(leaf_path(run, *leaf)).or_default().push(*listing);
+        }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.leaves.iter_mut().for_each(|(_, _, listing)| listing.zeroize());
+    }
+}
+
 impl Index {
     pub fn new(tail_max: usize) -> Self {
         Self { tail_max, buckets: Mutex::default() }
+    }
+
+    /// Listings of a bucket that are kept in memory.
+    pub fn tail_max(&self) -> usize {
+        self.tail_max
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<BucketId, BucketIndex>> {
@@ -98,17 +176,13 @@ impl Index {
     pub fn register(&self, tree: &Tree, bucket: BucketId) -> Result<(), VaultError> {
         let reader = tree.read();
         let head = reader.bucket(bucket.0, bucket.1)?;
-        let mut runs = Vec::new();
-        for path in reader.runs(bucket.0, bucket.1)? {
-            let head = reader.run(&path)?;
-            runs.push(Run { path, head, filter: RunFilter::default() });
-        }
-        let known = BucketIndex {
-            tail: Tail::default(),
-            runs,
-            next_run: head.next_run,
-            indexed_below: head.indexed_below.value(),
+        let (runs, broken) = match runs_of(&reader, bucket) {
+            Ok(runs) => (runs, false),
+            Err(KeyError::Damaged(kind)) if kind.is_index() => (Vec::new(), true),
+            Err(e) => return Err(e.into()),
         };
+        let (next_run, indexed_below) = (head.next_run, head.indexed_below.value());
+        let known = BucketIndex { tail: Tail::default(), runs, next_run, indexed_below, broken };
         self.lock().insert(bucket, known);
         Ok(())
     }
@@ -144,70 +218,66 @@ impl Index {
         for id in buckets {
             let Some(bucket) = known.get_mut(id) else { continue };
             found.extend(bucket.tail.find(*id, token));
-            for run in &mut bucket.runs {
-                for leaf in run.head.leaves(&token.0) {
-                    if !run.filter.may_have(&reader, &run.path, leaf, token)? {
-                        continue;
+            bucket.or_break(|runs| {
+                for run in runs {
+                    for leaf in run.head.leaves(&token.0) {
+                        if !run.filter.may_have(&reader, &run.path, leaf, token)? {
+                            continue;
+                        }
+                        let content = reader.leaf(&leaf_path(&run.path, leaf))?;
+                        let hits = content.listings.iter().filter(|l| l.token == token.0);
+                        found.extend(hits.filter_map(|l| kid_of(*id, l)));
                     }
-                    let content = reader.leaf(&leaf_path(&run.path, leaf))?;
-                    let hits = content.listings.iter().filter(|l| l.token == token.0);
-                    found.extend(hits.filter_map(|l| kid_of(*id, l)));
                 }
-            }
+                Ok(())
+            })?;
         }
         Ok(found)
     }
 
-    /// Takes an erased version's listings out of the tail and the filters, and says which leaves still have them.
+    /// Which leaves list a version that is to be erased; none if it is in the tail. Changes nothing.
     /// `tokens` is `None` where the record no longer opens: every leaf of the bucket is searched.
-    pub fn unlist(
+    pub fn listed(
         &self,
         tree: &Tree,
         kid: Kid,
         tokens: Option<&[Token]>,
-        leaves: &mut BTreeMap<Path, Vec<Listing>>,
-    ) -> Result<(), VaultError> {
+    ) -> Result<Listed, KeyError> {
         let reader = tree.read();
         let mut known = self.lock();
-        let Some(bucket) = known.get_mut(&(kid.tenant, kid.bucket)) else { return Ok(()) };
-        if bucket.tail.remove(kid) {
-            return Ok(());
-        }
-        for run in &mut bucket.runs {
-            let Some(tokens) = tokens else {
-                for leaf in 0..u32::from(run.head.parts) << run.head.bits {
-                    let path = leaf_path(&run.path, leaf);
-                    let content = reader.leaf(&path)?;
-                    let mine = |l: &&Listing| l.page == kid.page.value() && l.slot == kid.slot;
-                    for l in content.listings.iter().filter(mine) {
-                        run.filter.remove(leaf, &Token(l.token));
-                        leaves.entry(path).or_default().push(*l);
-                    }
-                }
-                continue;
-            };
-            for token in tokens {
-                let listing = Listing { token: token.0, page: kid.page.value(), slot: kid.slot };
-                for leaf in run.head.leaves(&token.0) {
-                    let path = leaf_path(&run.path, leaf);
-                    if run.filter.may_have(&reader, &run.path, leaf, token)?
-                        && reader.lists(&path, &listing)?
-                    {
-                        run.filter.remove(leaf, token);
-                        leaves.entry(path).or_default().push(listing);
-                        break;
-                    }
+        let mut listed = Listed { kid, leaves: Vec::new() };
+        let bucket = known.get_mut(&(kid.tenant, kid.bucket));
+        let Some(bucket) = bucket.filter(|b| !b.tail.has(kid)) else { return Ok(listed) };
+        bucket.or_break(|runs| {
+            for run in runs {
+                match tokens {
+                    Some(tokens) => listed.look_up(&reader, run, tokens)?,
+                    None => listed.look_through(&reader, run)?,
                 }
             }
+            Ok(())
+        })?;
+        Ok(listed)
+    }
+
+    /// The batch that erased a version is complete: its listings leave the tail and the filters.
+    pub fn unlist(&self, listed: &Listed) {
+        let mut known = self.lock();
+        let kid = listed.kid;
+        let Some(bucket) = known.get_mut(&(kid.tenant, kid.bucket)) else { return };
+        bucket.tail.remove(kid);
+        for (path, leaf, listing) in &listed.leaves {
+            let run = bucket.runs.iter_mut().find(|r| r.path == *path);
+            run.into_iter().for_each(|r| r.filter.remove(*leaf, &Token(listing.token)));
         }
-        Ok(())
     }
 
     /// Buckets whose tail is long enough to be written as a run; at a stop, those that would be slow to rebuild.
     pub fn flushable(&self, stopping: bool) -> Vec<BucketId> {
         let least = if stopping { self.tail_max / 8 } else { self.tail_max };
         let known = self.lock();
-        known.iter().filter(|(_, b)| b.tail.len() > least).map(|(id, _)| *id).collect()
+        let long = |b: &BucketIndex| !b.broken && b.tail.len() > least;
+        known.iter().filter(|(_, b)| long(b)).map(|(id, _)| *id).collect()
     }
 
     /// Writes the settled part of a bucket's tail as a run. Only the eraser's thread calls this.
@@ -242,7 +312,8 @@ impl Index {
     /// Buckets with enough runs of one size class to merge.
     pub fn mergeable(&self) -> Vec<BucketId> {
         let known = self.lock();
-        known.iter().filter(|(_, b)| to_merge(&b.runs).is_some()).map(|(id, _)| *id).collect()
+        let many = |b: &BucketIndex| !b.broken && to_merge(&b.runs).is_some();
+        known.iter().filter(|(_, b)| many(b)).map(|(id, _)| *id).collect()
     }
 
     /// Builds the merged run of a bucket's smallest full size class.
@@ -265,10 +336,12 @@ impl Index {
         };
         let reader = tree.read();
         let mut listings = Vec::new();
-        for (path, head) in &old {
-            for leaf in 0..u32::from(head.parts) << head.bits {
-                listings.extend_from_slice(&reader.leaf(&leaf_path(path, leaf))?.listings);
+        if let Err(e) = all_listings(&reader, &old, &mut listings) {
+            listings.zeroize();
+            if let (KeyError::Damaged(kind), Some(bucket)) = (&e, self.lock().get_mut(&id)) {
+                bucket.broken |= kind.is_index();
             }
+            return Err(e.into());
         }
         let draft = draft(run, listings);
         let new = draft.as_ref().map(|d| (run, d.head));
@@ -287,6 +360,19 @@ impl Index {
             }
         }
     }
+}
+
+fn all_listings(
+    reader: &Reader<'_>,
+    runs: &[(Path, RunHead)],
+    listings: &mut Vec<Listing>,
+) -> Result<(), KeyError> {
+    for (path, head) in runs {
+        for leaf in 0..u32::from(head.parts) << head.bits {
+            listings.extend_from_slice(&reader.leaf(&leaf_path(path, leaf))?.listings);
+        }
+    }
+    Ok(())
 }
 
 fn kid_of(bucket: BucketId, listing: &Listing) -> Option<Kid> {

@@ -8,7 +8,7 @@ use super::core::Core;
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
 use super::index::{Token, subject_token, token};
-use super::records::Found;
+use super::records::{Found, Sort};
 use super::registry::Tenant;
 use super::schema::Schema;
 use super::sealed;
@@ -78,7 +78,7 @@ impl Core {
             }
             let Ok(Some(value)) = self.tree.store().get(&sealed::row_key(kid, 0)) else { continue };
             let Some(version) = sealed::peek(&value) else { continue };
-            match self.find_any(tenant, version.record, "record") {
+            match self.find_current(tenant, version.record, Sort::Record) {
                 Ok(f) if f.pointer.kid == kid && matches(&f.open.fields) => {
                     let values = f.open.fields.fields.values();
                     bytes += values.map(Value::encoded_len).sum::<usize>();

@@ -19,6 +19,7 @@ mod page_token;
 mod pending;
 mod records;
 mod registry;
+mod relist;
 mod repair;
 mod rows;
 pub mod schema;

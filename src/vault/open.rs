@@ -16,9 +16,9 @@ use super::erase::{Eraser, Start};
 use super::error::VaultError;
 use super::index::Index;
 use super::ledger::{decode_frontier, frontier_key, leaf_key};
-use super::lookup::tokens_of;
 use super::pending::Superseded;
 use super::registry::{Meta, Registry, Tenant, TenantInfo, TenantState};
+use super::relist::{pages_of, relist};
 use super::rows::{Intent, Pointer};
 use super::schema::Schema;
 use super::sealed;
@@ -26,11 +26,10 @@ use crate::class::{ErasureReason, Medium};
 use crate::clock::{Clock, UnixMillis};
 use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::crypto::{LockedKey, random};
-use crate::id::{Day, Kid, PageOrd, RecVer, TypeOrd, VaultId};
+use crate::id::{Day, Kid, TypeOrd, VaultId};
 use crate::keys::anchor::{AnchorError, select};
 use crate::keys::file_anchor::FileAnchor;
 use crate::keys::kek::KekSource;
-use crate::keys::path::NodeKind;
 use crate::keys::rows::journaled;
 use crate::keys::slots::BucketId;
 use crate::keys::{self, KeyError, Parts, Recovered, Sabotage, Tree, anchor::Anchor};
@@ -89,6 +88,8 @@ pub struct Hooks {
     pub free_space: Option<Arc<dyn Fn() -> std::io::Result<u64> + Send + Sync>>,
     /// Faults of the node journal.
     pub sink: Option<Arc<Plan>>,
+    /// Takes the anchor's medium for one that may keep old blocks.
+    pub distrust_medium: bool,
 }
 
 impl std::fmt::Debug for Hooks {
@@ -216,8 +217,8 @@ impl Vault {
         }
         setup.kek.candidates().map_err(KeyError::from)?;
         let vault = VaultId(random());
-        let anchor = FileAnchor::create(&setup.anchor).map_err(KeyError::from)?;
-        let store = match require_medium(setup, &anchor)
+        let mut anchor = FileAnchor::create(&setup.anchor).map_err(KeyError::from)?;
+        let store = match require_medium(setup, &mut anchor)
             .map_err(VaultError::from)
             .and_then(|()| open_empty_store(setup, vault))
         {
@@ -241,7 +242,7 @@ impl Vault {
         let held = lock(&setup.data)?;
         let keks = setup.kek.candidates().map_err(KeyError::from)?;
         let mut anchor = FileAnchor::open(&setup.anchor).map_err(KeyError::from)?;
-        require_medium(setup, &anchor)?;
+        require_medium(setup, &mut anchor)?;
         let images = anchor.load().map_err(KeyError::from)?;
         let vault = select(&images, &keks).map_err(KeyError::from)?.open.vault;
         let store = open_store(setup, vault)?;
@@ -251,7 +252,10 @@ impl Vault {
     }
 }
 
-fn require_medium(setup: &Setup, anchor: &FileAnchor) -> Result<(), KeyError> {
+fn require_medium(setup: &Setup, anchor: &mut FileAnchor) -> Result<(), KeyError> {
+    if setup.hooks.distrust_medium {
+        anchor.distrust();
+    }
     if setup.require_e1 && anchor.medium() != Medium::InPlaceFile {
         return Err(AnchorError::Medium(anchor.describe()).into());
     }
@@ -439,60 +443,12 @@ fn rebuild_tail(
     bucket: BucketId,
     metrics: &Metrics,
 ) -> Result<Vec<Kid>, VaultError> {
-    let (key, pages) = {
-        let reader = tree.read();
-        let below = reader.bucket(bucket.0, bucket.1)?.indexed_below.value();
-        let mut pages = Vec::new();
-        for path in reader.children(&keys::path::Path::bucket(bucket.0, bucket.1))? {
-            if path.ord >= below {
-                match reader.page_state(&path) {
-                    Ok(state) => pages.extend(state.map(|state| (path, state))),
-                    // Its records are lost; the others are served.
-                    Err(KeyError::Damaged(NodeKind::Page)) => {
-                        tracing::error!("a page of keys is damaged, here and in the node journal");
-                    }
-                    Err(e) => return Err(e.into()),
-                }
-            }
-        }
-        (reader.tenant(bucket.0)?.index, pages)
-    };
+    let below = tree.read().bucket(bucket.0, bucket.1)?.indexed_below.value();
     let mut unnamed = Vec::new();
-    for (path, (slots, dead)) in pages {
-        for slot in 0..slots {
-            let is_dead =
-                dead.get(usize::from(slot / 8)).is_some_and(|b| b & (1 << (slot % 8)) != 0);
-            let page = PageOrd::new(path.ord).unwrap_or_default();
-            let kid = Kid { tenant: bucket.0, bucket: bucket.1, page, slot };
-            let row = tree.store().get(&sealed::row_key(kid, 0))?;
-            let Some(row) = row.filter(|_| !is_dead) else {
-                if !is_dead {
-                    unnamed.push(kid);
-                }
-                continue;
-            };
-            let reader = tree.read();
-            let opened = reader
-                .dek(kid)
-                .map_err(VaultError::from)
-                .and_then(|dek| sealed::open(tree.store(), tree.vault(), kid, &dek, named(&row)));
-            match opened {
-                Ok(open) => {
-                    let schema = tenant.schema_of(open.version.rtype);
-                    let rtype = open.version.rtype;
-                    index.list(kid, &tokens_of(&key, rtype, schema.as_deref(), &open.fields));
-                }
-                Err(VaultError::Damaged(_)) => {
-                    metrics.damaged_rows.one();
-                    tracing::error!("a record row is damaged; it cannot be found by value");
-                }
-                Err(e) => return Err(e),
-            }
-        }
+    for path in pages_of(tree, bucket, below..u32::MAX)? {
+        let content = relist(tree, tenant, &path, metrics)?;
+        content.versions.iter().for_each(|(kid, tokens)| index.list(*kid, tokens));
+        unnamed.extend(content.unnamed);
     }
     Ok(unnamed)
-}
-
-fn named(row: &[u8]) -> Option<(crate::id::RecordId, RecVer)> {
-    sealed::peek(row).map(|v| (v.record, v.rec_ver))
 }

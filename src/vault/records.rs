@@ -31,6 +31,28 @@ use crate::store::Batch;
 /// The built-in record type of subjects.
 pub const SUBJECT: TypeOrd = TypeOrd(0);
 
+/// What a name is taken for. The two share one space of ids, and one is never answered as the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    Record,
+    Subject,
+}
+
+impl Sort {
+    pub fn word(self) -> &'static str {
+        match self {
+            Sort::Record => "record",
+            Sort::Subject => "subject",
+        }
+    }
+
+    /// Fails if something of this type is not of this sort.
+    pub fn check(self, rtype: TypeOrd) -> Result<(), VaultError> {
+        let same = (rtype == SUBJECT) == (self == Sort::Subject);
+        if same { Ok(()) } else { Err(VaultError::NotFound(self.word())) }
+    }
+}
+
 /// A record to create.
 pub struct NewRecord {
     pub rtype: Slug,
@@ -107,7 +129,7 @@ impl Vault {
         spec: &ReadSpec,
     ) -> Result<RecordView, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
-        let found = self.core.find_record(&tenant, record)?;
+        let found = self.core.find_current(&tenant, record, Sort::Record)?;
         if spec.fields.is_some() {
             let schema = tenant.schema_of(found.pointer.rtype);
             spec.check(&[&*schema.ok_or(VaultError::NotFound("schema"))?])?;
@@ -125,7 +147,7 @@ impl Vault {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
         let held = core.lock_records(&[change.record]).await;
-        let Found { pointer, open } = core.find_record(&tenant, change.record)?;
+        let Found { pointer, open } = core.find_current(&tenant, change.record, Sort::Record)?;
         if change.etag.is_some_and(|etag| etag != pointer.rec_ver) {
             return Err(VaultError::Stale);
         }
@@ -214,7 +236,7 @@ impl Vault {
                 if rtype == SUBJECT || wanted.is_some_and(|w| w != rtype) {
                     continue;
                 }
-                match core.find_record(&tenant, id) {
+                match core.find_current(&tenant, id, Sort::Record) {
                     Ok(found) => {
                         let fields = &found.open.fields.fields;
                         bytes += fields.values().map(Value::encoded_len).sum::<usize>() + 200;
@@ -294,41 +316,29 @@ pub(super) enum Home {
 }
 
 impl Core {
-    /// A record's current version, or why there is none.
-    pub(super) fn find_record(
+    /// A record's or subject's current version, or why there is none.
+    pub(super) fn find_current(
         &self,
         tenant: &Tenant,
         record: RecordId,
-    ) -> Result<Found, VaultError> {
-        let found = self.find_any(tenant, record, "record")?;
-        if found.pointer.rtype == SUBJECT {
-            return Err(VaultError::NotFound("record"));
-        }
-        Ok(found)
-    }
-
-    /// A record's or subject's current version.
-    pub(super) fn find_any(
-        &self,
-        tenant: &Tenant,
-        record: RecordId,
-        what: &'static str,
+        sort: Sort,
     ) -> Result<Found, VaultError> {
         let store = self.tree.store();
+        let what = sort.word();
         let mut seen = None;
         loop {
-            if self.is_erasing(record) {
-                return Err(VaultError::Erased(what));
-            }
             let Some(row) = store.get(&Pointer::key(tenant.ord, record))? else {
-                let erased = store.get(&Tombstone::key(tenant.ord, record))?.is_some();
-                return Err(if erased {
-                    VaultError::Erased(what)
-                } else {
-                    VaultError::NotFound(what)
-                });
+                let tombstone = store.get(&Tombstone::key(tenant.ord, record))?;
+                let Some(row) = tombstone else { return Err(VaultError::NotFound(what)) };
+                // Of a damaged one nobody knows what it was: refused all the same.
+                Tombstone::decode(&row).map_or(Ok(()), |t| sort.check(t.rtype))?;
+                return Err(VaultError::Erased(what));
             };
             let pointer = Pointer::decode(&row).ok_or(VaultError::Damaged(what))?;
+            sort.check(pointer.rtype)?;
+            if self.is_erasing(record, pointer.kid) {
+                return Err(VaultError::Erased(what));
+            }
             match self.open_at(pointer.kid, Some((record, pointer.rec_ver))) {
                 Ok(open) if open.version.rtype == pointer.rtype => {
                     return Ok(Found { pointer, open });
@@ -359,8 +369,7 @@ impl Core {
         tenant: &Tenant,
         subject: RecordId,
     ) -> Result<(), VaultError> {
-        let found = self.find_any(tenant, subject, "subject")?;
-        if found.pointer.rtype == SUBJECT { Ok(()) } else { Err(VaultError::NotFound("subject")) }
+        self.find_current(tenant, subject, Sort::Subject).map(drop)
     }
 
     /// The bucket of a record type and expiry day, made if there is none.

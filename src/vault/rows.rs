@@ -113,6 +113,8 @@ impl Intent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tombstone {
     pub reason: ErasureReason,
+    /// What it was: a subject's evidence is never given out as a record's.
+    pub rtype: TypeOrd,
     pub generation: Gen,
     pub leaf_seq: u64,
     pub requested: UnixMillis,
@@ -132,6 +134,7 @@ impl Tombstone {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = b"LTT1".to_vec();
         out.extend_from_slice(&[ERASED, self.reason as u8]);
+        out.extend_from_slice(&self.rtype.0.to_be_bytes());
         out.extend_from_slice(&self.generation.0.to_be_bytes());
         out.extend_from_slice(&self.leaf_seq.to_be_bytes());
         out.extend_from_slice(&self.requested.0.to_be_bytes());
@@ -145,6 +148,7 @@ impl Tombstone {
         let [state, reason] = at.take()?;
         let found = Self {
             reason: ErasureReason::from_number(reason)?,
+            rtype: TypeOrd(u16::from_be_bytes(at.take()?)),
             generation: Gen(u64::from_be_bytes(at.take()?)),
             leaf_seq: u64::from_be_bytes(at.take()?),
             requested: UnixMillis(i64::from_be_bytes(at.take()?)),
@@ -175,6 +179,7 @@ mod tests {
         assert_eq!(Intent::decode(&intent.encode()), Some(intent));
         let tombstone = Tombstone {
             reason: ErasureReason::Contract,
+            rtype: TypeOrd(6),
             generation: Gen(1),
             leaf_seq: 2,
             requested: UnixMillis(3),

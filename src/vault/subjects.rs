@@ -2,7 +2,7 @@
 
 use super::core::Vault;
 use super::error::VaultError;
-use super::records::{Home, SUBJECT, subject_map};
+use super::records::{Home, SUBJECT, Sort, subject_map};
 use crate::authz::{CreateSubject, Permit, ReadSubject};
 use crate::clock::UnixMillis;
 use crate::crypto::random;
@@ -43,10 +43,7 @@ impl Vault {
         subject: RecordId,
     ) -> Result<SubjectView, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
-        let found = self.core.find_any(&tenant, subject, "subject")?;
-        if found.pointer.rtype != SUBJECT {
-            return Err(VaultError::NotFound("subject"));
-        }
+        let found = self.core.find_current(&tenant, subject, Sort::Subject)?;
         Ok(SubjectView { id: subject, created: found.open.fields.created })
     }
 }

@@ -1,13 +1,16 @@
 //! The integration binary: real servers on port 0 of the loopback interface, real certificates.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod batches;
 mod canary;
 mod crash;
 mod daemon;
 mod door;
 mod faults;
 mod house;
+mod levels;
 mod live;
+mod mending;
 mod model;
 mod peer;
 mod stage;

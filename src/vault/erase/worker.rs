@@ -1,7 +1,8 @@
-//! The eraser's thread: collects erasures into batches, keeps the ledger, and tends the index between them.
+//! The eraser's thread: collects erasures into batches and keeps the ledger.
 //!
 //! Invariants: leaves are appended in the order of the batches; a batch's level leaf goes into the next batch; waiting
-//! answers are all given, also when a batch fails.
+//! answers are all given, also when a batch fails; a batch that fails before the anchor leaves everything as it was,
+//! and a unit that cannot be erased fails its own caller only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,15 +13,13 @@ use super::{Answer, Doomed, Job};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::crypto::merkle::{Frontier, leaf_hash};
-use crate::id::{Day, Gen, Kid, TenantOrd, TypeOrd};
-use crate::keys::path::BUCKET_KINDS;
-use crate::keys::rows::prefix_end;
+use crate::id::{Day, Gen, Kid, RecordId, TenantOrd, TypeOrd};
 use crate::keys::slots::BucketId;
-use crate::keys::{BatchFacts, Edits, Erased, KeyError, LedgerHead};
+use crate::keys::{BatchFacts, Edits, Erased, KeyError, LedgerHead, Sabotage};
 use crate::limits;
-use crate::store::{Batch, StoreError, Urgency};
 use crate::vault::core::Core;
 use crate::vault::error::VaultError;
+use crate::vault::index::Listed;
 use crate::vault::ledger::{
     Appended, LeafDraft, LeafKind, Receipt, append, bucket_kid, frontier_key, unit_of,
     unit_of_bucket,
@@ -30,17 +29,9 @@ use crate::vault::rows::{Pointer, Tombstone};
 use crate::vault::sealed;
 
 /// How often the thread looks whether something is to be done.
-const TICK: Duration = Duration::from_millis(100);
-/// A superseded version waits at most this long for company.
-const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
-/// This many superseded versions make a batch of their own.
-const SUPERSEDED_MANY: usize = 512;
-/// Paths of open buckets are re-keyed this often (ERASURE invariant 13).
-const REKEY_EVERY: Duration = Duration::from_secs(20 * 3600);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How long a bucket's kill waits for puts that are under way.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
-/// Rows collected at once after a kill.
-const COLLECT_ROWS: usize = 512;
 
 /// What the thread starts from.
 pub struct Start {
@@ -52,26 +43,37 @@ pub struct Start {
 
 /// The thread's state.
 pub struct Worker {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     queue: Receiver<Job>,
     frontier: Frontier,
-    unacknowledged: BTreeSet<Kid>,
-    to_collect: Vec<BucketId>,
+    pub(super) unacknowledged: BTreeSet<Kid>,
+    pub(super) to_collect: Vec<BucketId>,
     /// The last batch, whose level no leaf states yet.
     last: Option<Erased>,
-    rekeyed: Instant,
-    tended: Instant,
+    pub(super) rekeyed: Instant,
+    /// When upkeep is due.
+    pub(super) tend_at: Instant,
 }
 
-/// What goes together, and who waits for it.
-type Unit = (Vec<Doomed>, Option<Answer<Vec<Receipt>>>);
+/// What goes together: one caller's, or old versions, for which nobody waits.
+struct Group {
+    units: Vec<(Doomed, Listed)>,
+    answer: Option<Answer<Vec<Receipt>>>,
+}
 
 /// What a batch is to do.
 #[derive(Default)]
-struct Work {
-    units: Vec<Unit>,
+pub(super) struct Work {
+    groups: Vec<Group>,
     merge: bool,
     rekey: bool,
+}
+
+impl Work {
+    /// What the thread does of its own accord.
+    pub fn upkeep(merge: bool, rekey: bool) -> Self {
+        Self { merge, rekey, ..Self::default() }
+    }
 }
 
 impl Worker {
@@ -84,7 +86,7 @@ impl Worker {
             to_collect: start.to_collect,
             last: None,
             rekeyed: Instant::now(),
-            tended: Instant::now(),
+            tend_at: Instant::now() + TICK,
         }
     }
 
@@ -92,10 +94,13 @@ impl Worker {
         loop {
             let job = match self.queue.recv_timeout(TICK) {
                 Ok(job) => job,
-                Err(RecvTimeoutError::Timeout) => Job::Wake,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.settle();
+                    Job::Wake
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if self.tended.elapsed() >= TICK {
+            if Instant::now() >= self.tend_at {
                 self.tend();
             }
             if let Some(done) = self.take(job) {
@@ -116,36 +121,76 @@ impl Worker {
             match now {
                 Job::Units(units, answer) => {
                     room = room.saturating_sub(units.len());
-                    work.units.push((units, Some(answer)));
+                    self.admit(units, answer, &mut work);
                     if room > 0 {
                         job = self.queue.try_recv().ok();
                     }
                     continue;
                 }
                 other => {
-                    self.batch_of(std::mem::take(&mut work));
+                    // Whoever waits is told; nobody else is to be.
+                    let _ = self.batch_of(std::mem::take(&mut work));
                     if let Some(done) = self.single(other) {
                         return Some(done);
                     }
                 }
             }
         }
-        self.batch_of(work);
+        let _ = self.batch_of(work);
         None
+    }
+
+    /// Finds out where a caller's units are listed; one that cannot be erased fails this caller only.
+    fn admit(&mut self, units: Vec<Doomed>, answer: Answer<Vec<Receipt>>, work: &mut Work) {
+        match units.iter().map(|d| self.locate(d)).collect::<Result<Vec<_>, _>>() {
+            Ok(listed) => {
+                let units = units.into_iter().zip(listed).collect();
+                work.groups.push(Group { units, answer: Some(answer) });
+            }
+            Err(e) => {
+                self.wait_on(&units);
+                // The caller may be gone; nothing was changed.
+                let _ = answer.send(Err(e));
+            }
+        }
+    }
+
+    /// Where a unit is listed. Fails if its page or a leaf of its bucket's index does not open.
+    fn locate(&mut self, d: &Doomed) -> Result<Listed, VaultError> {
+        match self.core.tree.read().dek(d.kid) {
+            Ok(_) | Err(KeyError::Gone) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let core = self.core.clone();
+        let listed = || core.index.listed(&core.tree, d.kid, d.tokens.as_deref());
+        match listed() {
+            Err(KeyError::Damaged(kind)) if kind.is_index() => {
+                self.reindex((d.kid.tenant, d.kid.bucket))?;
+                Ok(listed()?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Old versions among units that were not erased wait again.
+    fn wait_on(&self, units: &[Doomed]) {
+        units.iter().filter_map(Doomed::intent).for_each(|i| self.core.superseded.add(i));
     }
 
     fn single(&mut self, job: Job) -> Option<std::sync::mpsc::Sender<Result<(), VaultError>>> {
         match job {
             Job::Units(units, answer) => {
-                let units = vec![(units, Some(answer))];
-                self.batch_of(Work { units, ..Work::default() });
+                let mut work = Work::default();
+                self.admit(units, answer, &mut work);
+                let _ = self.batch_of(work);
             }
             Job::Bucket { tenant, key, reason, done } => {
                 // The caller may be gone; the kill is done all the same.
                 let _ = done.send(self.kill_buckets(&tenant, key, reason));
             }
             Job::Rotate(done) => {
-                let _ = done.send(self.rotate());
+                let rotated = self.plain(Edits::default(), LeafKind::Rotation);
+                let _ = done.send(rotated.map(|e| e.generation()));
             }
             Job::Wake => {}
             Job::Stop(done) => return Some(done),
@@ -153,88 +198,48 @@ impl Worker {
         None
     }
 
-    /// What is done without being asked.
-    fn tend(&mut self) {
-        self.tended = Instant::now();
-        if self.core.tree.check_running().is_err() || self.core.tree.store().stopped() {
+    /// Old versions that the next batch takes with it.
+    fn add_superseded(&mut self, work: &mut Work) {
+        if self.core.tree.sabotage() == Sabotage::KeepOldVersion {
             return;
         }
-        let tended = self.flush_tails(false).and_then(|()| {
-            let old = self.core.superseded.oldest().is_some_and(|at| {
-                self.core.clock.now().0 - at.0 >= SUPERSEDED_WAIT.as_millis() as i64
-            });
-            let many = self.core.superseded.len() >= SUPERSEDED_MANY;
-            let rekey = self.rekeyed.elapsed() >= REKEY_EVERY;
-            let merge = !self.core.index.mergeable().is_empty();
-            if old || many || rekey || merge || !self.unacknowledged.is_empty() {
-                self.batch_of(Work { merge, rekey, ..Work::default() });
-            }
-            self.collect_some()?;
-            if self.core.tree.store().journal_wants_compaction() {
-                // Nobody waits for it; the committer does it between groups.
-                drop(self.core.tree.store().compact_journal()?);
-            }
-            Ok(())
-        });
-        if let Err(e) = tended {
-            tracing::error!(error = %e, "the eraser's upkeep failed; it is tried again");
-        }
-    }
-
-    /// What makes the next start quick, and leaves no old version behind.
-    fn stop_clean(&mut self) -> Result<(), VaultError> {
-        while self.core.superseded.len() > 0
-            && self.core.tree.check_running().is_ok()
-            && self.core.tree.sabotage() != crate::keys::Sabotage::KeepOldVersion
-        {
-            let before = self.core.superseded.len();
-            self.batch_of(Work::default());
-            if self.core.superseded.len() >= before {
-                break;
+        let asked: usize = work.groups.iter().map(|g| g.units.len()).sum();
+        let room = limits::ERASURE_BATCH_UNITS_MAX.saturating_sub(asked);
+        let mut units = Vec::new();
+        for old in self.core.superseded.take(room) {
+            let tenant = self.core.tenant_of(old.kid.tenant);
+            let doomed = self.core.doom_superseded(tenant.as_ref(), &old);
+            match self.locate(&doomed) {
+                Ok(listed) => units.push((doomed, listed)),
+                Err(e) => {
+                    tracing::error!(error = %e, "an old version cannot be erased until the store is repaired");
+                    self.core.superseded.park(old);
+                }
             }
         }
-        match self.flush_tails(true) {
-            // Only the next start is slower: the tail is rebuilt from the records.
-            Err(VaultError::Keys(KeyError::Store(StoreError::DiskFull))) => Ok(()),
-            other => other,
+        if !units.is_empty() {
+            work.groups.push(Group { units, answer: None });
         }
-    }
-
-    fn flush_tails(&mut self, stopping: bool) -> Result<(), VaultError> {
-        for bucket in self.core.index.flushable(stopping) {
-            self.core.index.flush(&self.core.tree, bucket)?;
-        }
-        Ok(())
     }
 
     /// One anchor batch for everything that waits.
-    fn batch_of(&mut self, mut work: Work) {
-        let asked: usize = work.units.iter().map(|(u, _)| u.len()).sum();
-        let keep = crate::keys::Sabotage::KeepOldVersion;
-        if self.core.tree.sabotage() != keep {
-            let room = limits::ERASURE_BATCH_UNITS_MAX.saturating_sub(asked);
-            let old = self.core.superseded.take(room);
-            if !old.is_empty() {
-                let doom = |i: &crate::vault::rows::Intent| {
-                    self.core.doom_superseded(self.core.tenant_of(i.kid.tenant).as_ref(), i)
-                };
-                work.units.push((old.iter().map(doom).collect(), None));
-            }
-        }
-        let nothing = work.units.is_empty() && self.unacknowledged.is_empty();
+    pub(super) fn batch_of(&mut self, mut work: Work) -> Result<(), KeyError> {
+        self.add_superseded(&mut work);
+        let nothing = work.groups.is_empty() && self.unacknowledged.is_empty();
         if nothing && !work.merge && !work.rekey {
-            return;
+            return Ok(());
         }
         let outcome = self.erase(&work);
         match outcome {
             Ok(mut receipts) => {
-                for (units, answer) in work.units {
-                    let whole = units.iter().filter(|d| d.whole).count();
+                for group in work.groups {
+                    let whole = group.units.iter().filter(|(d, _)| d.whole).count();
                     let rest = receipts.split_off(whole.min(receipts.len()));
                     let mine = std::mem::replace(&mut receipts, rest);
                     // A caller that went away can ask again and gets the same receipts.
-                    let _ = answer.map(|a| a.send(Ok(mine)));
+                    let _ = group.answer.map(|a| a.send(Ok(mine)));
                 }
+                Ok(())
             }
             Err(e) => {
                 tracing::error!(error = %e, "an erasure batch failed");
@@ -243,10 +248,13 @@ impl Worker {
                     VaultError::Store(e) => e.into(),
                     _ => KeyError::Stopped,
                 };
-                for (_, answer) in work.units {
+                for group in work.groups {
+                    let units: Vec<Doomed> = group.units.into_iter().map(|(d, _)| d).collect();
+                    self.wait_on(&units);
                     let failed = VaultError::Keys(key_error.clone());
-                    let _ = answer.map(|a| a.send(Err(failed)));
+                    let _ = group.answer.map(|a| a.send(Err(failed)));
                 }
+                Err(key_error)
             }
         }
     }
@@ -255,24 +263,33 @@ impl Worker {
     fn erase(&mut self, work: &Work) -> Result<Vec<Receipt>, VaultError> {
         let core = self.core.clone();
         let mut edits = Edits { rekey_open: work.rekey, ..Edits::default() };
-        edits.dead = std::mem::take(&mut self.unacknowledged);
-        let units: Vec<&Doomed> = work.units.iter().flat_map(|(u, _)| u).collect();
-        for d in &units {
+        edits.dead.clone_from(&self.unacknowledged);
+        let units: Vec<&(Doomed, Listed)> = work.groups.iter().flat_map(|g| &g.units).collect();
+        for (d, listed) in &units {
             edits.dead.insert(d.kid);
-            core.index.unlist(&core.tree, d.kid, d.tokens.as_deref(), &mut edits.unlist)?;
+            listed.collect(&mut edits.unlist);
         }
         let mut merges = Vec::new();
         if work.merge {
             for bucket in core.index.mergeable().into_iter().take(4) {
-                if let Some((merge, draft)) = core.index.merge(&core.tree, bucket)? {
-                    edits.merge.push((bucket, merge.old.clone(), draft));
-                    merges.push(merge);
+                match core.index.merge(&core.tree, bucket) {
+                    Ok(None) => {}
+                    Ok(Some((merge, draft))) => {
+                        edits.merge.push((bucket, merge.old.clone(), draft));
+                        merges.push(merge);
+                    }
+                    // It is marked as broken, and made anew by the next upkeep.
+                    Err(VaultError::Keys(KeyError::Damaged(kind))) if kind.is_index() => {}
+                    Err(e) => return Err(e),
                 }
             }
             strip_merged(&mut edits);
         }
-        let (drafts, rows) = self.drafts(&units, work)?;
+        let doomed: Vec<&Doomed> = units.iter().map(|(d, _)| d).collect();
+        let (drafts, rows) = self.drafts(&doomed, work)?;
         let (appended, erased) = self.commit(edits, &drafts, rows, None)?;
+        self.unacknowledged.clear();
+        units.iter().for_each(|(_, listed)| core.index.unlist(listed));
         merges.iter().for_each(|m| core.index.merged(m));
         if work.rekey {
             self.rekeyed = Instant::now();
@@ -281,7 +298,7 @@ impl Worker {
         let signer = core.tree.read().signer()?;
         let skip = drafts.len() - units.len() - usize::from(work.rekey);
         let mut receipts = Vec::new();
-        for (d, leaf) in units.iter().zip(appended.leaves.iter().skip(skip)) {
+        for (d, leaf) in doomed.iter().zip(appended.leaves.iter().skip(skip)) {
             if d.whole {
                 let receipt = Receipt::sign(core.vault(), leaf, &erased, &signer);
                 receipts.push(receipt.ok_or(VaultError::Damaged("ledger"))?);
@@ -308,12 +325,14 @@ impl Worker {
                     *pseudonyms.entry(tenant).or_insert(pseudonym)
                 }
             };
-            rows.tombs.push((
-                drafts.len(),
-                d.whole.then_some((tenant, d.record)),
-                d.reason,
-                d.requested,
-            ));
+            if d.whole {
+                rows.tombs.push((
+                    drafts.len(),
+                    (d.kid.tenant, d.record, d.rtype),
+                    d.reason,
+                    d.requested,
+                ));
+            }
             drafts.push(LeafDraft {
                 kind: LeafKind::Record,
                 reason: Some(d.reason),
@@ -336,6 +355,15 @@ impl Worker {
         Ok((drafts, rows))
     }
 
+    /// A batch about no unit; its leaf says what it was.
+    pub(super) fn plain(&mut self, edits: Edits, kind: LeafKind) -> Result<Erased, VaultError> {
+        let mut drafts: Vec<LeafDraft> = self.last.map(LeafDraft::level).into_iter().collect();
+        drafts.push(LeafDraft::plain(kind, self.core.clock.now()));
+        let source = self.core.kek.clone();
+        let rotate = (kind == LeafKind::Rotation).then_some(&source);
+        Ok(self.commit(edits, &drafts, UnitRows::default(), rotate)?.1)
+    }
+
     /// Runs the batch and moves the ledger forward.
     fn commit(
         &mut self,
@@ -352,10 +380,10 @@ impl Worker {
             let appended = append(frontier.clone(), drafts, facts, removed);
             let mut writes = appended.rows.clone();
             let first = frontier.size();
-            for (at, whole, reason, requested) in &rows.tombs {
-                let Some((tenant, record)) = whole else { continue };
+            for (at, (tenant, record, rtype), reason, requested) in &rows.tombs {
                 let tombstone = Tombstone {
                     reason: *reason,
+                    rtype: *rtype,
                     generation: facts.generation,
                     leaf_seq: first + *at as u64,
                     requested: *requested,
@@ -382,18 +410,7 @@ impl Worker {
         Ok((appended, erased))
     }
 
-    fn rotate(&mut self) -> Result<Gen, VaultError> {
-        let mut drafts: Vec<LeafDraft> = self.last.map(LeafDraft::level).into_iter().collect();
-        drafts.push(LeafDraft::plain(LeafKind::Rotation, self.core.clock.now()));
-        let source = self.core.kek.clone();
-        let edits = Edits::default();
-        let (_, erased) = self.commit(edits, &drafts, UnitRows::default(), Some(&source))?;
-        Ok(erased.generation())
-    }
-
-    /// Destroys the keys of every record of a type and day. The receipt is the last bucket's; there is more than one
-    /// only
-    /// after a crash.
+    /// Destroys the keys of every record of a type and day. The receipt is the last bucket's: there can be several.
     fn kill_buckets(
         &mut self,
         tenant: &Arc<Tenant>,
@@ -401,11 +418,28 @@ impl Worker {
         reason: ErasureReason,
     ) -> Result<Receipt, VaultError> {
         let core = self.core.clone();
-        let requested = core.clock.now();
         let ords = tenant.state_mut().buckets.remove(&key).ok_or(VaultError::NotFound("bucket"))?;
-        let buckets: Vec<BucketId> = ords.into_iter().map(|b| (tenant.ord, b)).collect();
+        let buckets: Vec<BucketId> = ords.iter().map(|b| (tenant.ord, *b)).collect();
+        let _refused = core.mark_killing(&buckets);
+        let killed = self.kill(tenant.ord, &buckets, reason);
+        if killed.is_err() {
+            // Nothing was removed: what is there is served again. A successor that took puts meanwhile stays the last.
+            tenant.state_mut().buckets.entry(key).or_default().splice(0..0, ords);
+            buckets.iter().for_each(|b| core.tree.slots().reopen_bucket(*b));
+        }
+        killed
+    }
+
+    fn kill(
+        &mut self,
+        tenant: TenantOrd,
+        buckets: &[BucketId],
+        reason: ErasureReason,
+    ) -> Result<Receipt, VaultError> {
+        let core = self.core.clone();
+        let requested = core.clock.now();
         let since = Instant::now();
-        for bucket in &buckets {
+        for bucket in buckets {
             core.tree.slots().close_bucket(*bucket);
             while !core.tree.slots().is_drained(*bucket) {
                 if since.elapsed() > DRAIN_MAX {
@@ -415,7 +449,7 @@ impl Worker {
             }
         }
         let mut drafts: Vec<LeafDraft> = self.last.map(LeafDraft::level).into_iter().collect();
-        let pseudonym = core.tree.read().tenant(tenant.ord)?.pseudonym;
+        let pseudonym = core.tree.read().tenant(tenant)?.pseudonym;
         drafts.extend(buckets.iter().map(|(t, b)| LeafDraft {
             reason: Some(reason),
             pseudonym,
@@ -426,54 +460,20 @@ impl Worker {
         let edits = Edits { kill: buckets.iter().copied().collect(), ..Edits::default() };
         let (appended, erased) = self.commit(edits, &drafts, UnitRows::default(), None)?;
         for bucket in buckets {
-            core.superseded.forget_bucket(bucket);
-            core.index.forget(bucket);
-            core.tree.slots().forget(bucket);
+            core.superseded.forget_bucket(*bucket);
+            core.index.forget(*bucket);
+            core.tree.slots().forget(*bucket);
             core.metrics.buckets_erased.one();
-            self.to_collect.push(bucket);
+            self.to_collect.push(*bucket);
         }
         let signer = core.tree.read().signer()?;
         let leaf = appended.leaves.last().ok_or(VaultError::Damaged("ledger"))?;
         Receipt::sign(core.vault(), leaf, &erased, &signer).ok_or(VaultError::Damaged("ledger"))
     }
-
-    /// Collects some of what killed buckets left; the keys are gone already.
-    fn collect_some(&mut self) -> Result<(), VaultError> {
-        let Some(bucket) = self.to_collect.first().copied() else { return Ok(()) };
-        let store = self.core.tree.store();
-        let place = [bucket.0.bytes(), bucket.1.bytes()].concat();
-        let mut prefixes =
-            vec![[b"r".as_slice(), &place].concat(), [b"q".as_slice(), &place].concat()];
-        prefixes.extend(BUCKET_KINDS.map(|k| [&[b'k', k as u8], place.as_slice()].concat()));
-        for prefix in prefixes {
-            let rows = store.scan(&prefix, &prefix_end(&prefix), COLLECT_ROWS)?;
-            if rows.is_empty() {
-                continue;
-            }
-            let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
-            for row in rows {
-                if let Some(version) = sealed::peek(&row.value) {
-                    let key = Pointer::key(bucket.0, version.record);
-                    let points_here = |v: &[u8]| {
-                        Pointer::decode(v).is_some_and(|p| (p.kid.tenant, p.kid.bucket) == bucket)
-                    };
-                    if store.get(&key)?.is_some_and(|v| points_here(&v)) {
-                        batch.delete(key);
-                    }
-                }
-                batch.delete(row.key);
-            }
-            store.commit_blocking(batch)?;
-            return Ok(());
-        }
-        self.core.tree.collected(bucket)?;
-        self.to_collect.remove(0);
-        Ok(())
-    }
 }
 
 /// Position of the leaf, whose tombstone to write, why, and since when.
-type Tomb = (usize, Option<(TenantOrd, crate::id::RecordId)>, ErasureReason, UnixMillis);
+type Tomb = (usize, (TenantOrd, RecordId, TypeOrd), ErasureReason, UnixMillis);
 
 /// What commits with the units of a batch, and what goes after it.
 #[derive(Default)]

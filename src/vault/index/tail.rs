@@ -38,6 +38,11 @@ impl Tail {
         places.iter().filter_map(kid).collect()
     }
 
+    pub fn has(&self, kid: Kid) -> bool {
+        let page = self.by_page.get(&kid.page.value());
+        page.is_some_and(|slots| slots.contains_key(&kid.slot))
+    }
+
     /// Takes a version out; false if it was not here.
     pub fn remove(&mut self, kid: Kid) -> bool {
         let (page, slot) = (kid.page.value(), kid.slot);

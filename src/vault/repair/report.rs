@@ -46,8 +46,9 @@ pub struct RepairReport {
 
 impl RepairReport {
     /// Without a bucket's or tenant's node nobody could say what is missing from an answer, so the vault does not open.
+    /// A page costs its records alone, and an index is made anew.
     fn is_essential(kind: NodeKind) -> bool {
-        !matches!(kind, NodeKind::Page | NodeKind::Leaf | NodeKind::LeafDir)
+        kind != NodeKind::Page && !kind.is_index()
     }
 
     /// Whether a vault with what was saved opens.

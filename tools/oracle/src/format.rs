@@ -84,7 +84,7 @@ pub fn row_at(head: &[u8]) -> Option<(RowKind, usize)> {
         RowKind::Journal => 22,
         RowKind::Pointer => 28,
         RowKind::Intent => 53,
-        RowKind::Tombstone => 74,
+        RowKind::Tombstone => 76,
         RowKind::Level => 26,
         RowKind::Sequence => 16,
         RowKind::Frontier => {

@@ -1,0 +1,158 @@
+//! What the eraser's thread does without being asked: old versions, unacknowledged slots, the index, what kills left.
+
+use std::time::{Duration, Instant};
+
+use super::worker::{TICK, Work, Worker};
+use crate::keys::path::BUCKET_KINDS;
+use crate::keys::rows::prefix_end;
+use crate::keys::slots::BucketId;
+use crate::keys::{Edits, KeyError, Sabotage};
+use crate::store::{Batch, StoreError, Urgency};
+use crate::vault::error::VaultError;
+use crate::vault::index::Relisted;
+use crate::vault::ledger::LeafKind;
+use crate::vault::relist::{pages_of, relist};
+use crate::vault::rows::Pointer;
+use crate::vault::sealed;
+
+/// A superseded version waits at most this long for company.
+const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
+/// This many superseded versions make a batch of their own.
+const SUPERSEDED_MANY: usize = 512;
+/// Paths of open buckets are re-keyed this often (ERASURE invariant 13).
+const REKEY_EVERY: Duration = Duration::from_secs(20 * 3600);
+/// Rows collected at once after a kill.
+const COLLECT_ROWS: usize = 512;
+/// How long upkeep rests after it failed.
+const RETRY: Duration = Duration::from_secs(5);
+
+impl Worker {
+    /// What the last batch left is deleted, now that no other follows at once.
+    pub(super) fn settle(&self) {
+        if self.core.tree.check_running().is_ok()
+            && !self.core.tree.store().stopped()
+            && let Err(e) = self.core.tree.settle()
+        {
+            tracing::error!(error = %e, "what the last erasure left is not deleted yet");
+        }
+    }
+
+    /// What is done without being asked.
+    pub(super) fn tend(&mut self) {
+        self.tend_at = Instant::now() + TICK;
+        if self.core.tree.check_running().is_err() || self.core.tree.store().stopped() {
+            return;
+        }
+        if let Err(e) = self.upkeep() {
+            tracing::error!(error = %e, "the eraser's upkeep failed; it is tried again");
+            self.tend_at = Instant::now() + RETRY;
+        }
+    }
+
+    fn upkeep(&mut self) -> Result<(), VaultError> {
+        for bucket in self.core.index.broken() {
+            self.reindex(bucket)?;
+        }
+        self.flush_tails(false)?;
+        let old =
+            self.core.superseded.oldest().is_some_and(|at| {
+                self.core.clock.now().0 - at.0 >= SUPERSEDED_WAIT.as_millis() as i64
+            });
+        let many = self.core.superseded.waiting() >= SUPERSEDED_MANY;
+        let rekey = self.rekeyed.elapsed() >= REKEY_EVERY;
+        let merge = !self.core.index.mergeable().is_empty();
+        if old || many || rekey || merge || !self.unacknowledged.is_empty() {
+            self.batch_of(Work::upkeep(merge, rekey))?;
+        }
+        self.collect_some()?;
+        if self.core.tree.store().journal_wants_compaction() {
+            // Nobody waits for it; the committer does it between groups.
+            drop(self.core.tree.store().compact_journal()?);
+        }
+        Ok(())
+    }
+
+    /// What makes the next start quick, and leaves no old version behind.
+    pub(super) fn stop_clean(&mut self) -> Result<(), VaultError> {
+        while self.core.superseded.waiting() > 0
+            && self.core.tree.check_running().is_ok()
+            && self.core.tree.sabotage() != Sabotage::KeepOldVersion
+        {
+            // What cannot be erased now has its durable intent: the next start goes on.
+            if self.batch_of(Work::default()).is_err() {
+                break;
+            }
+        }
+        self.core.tree.settle()?;
+        match self.flush_tails(true) {
+            // Only the next start is slower: the tail is rebuilt from the records.
+            Err(VaultError::Keys(KeyError::Store(StoreError::DiskFull))) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn flush_tails(&mut self, stopping: bool) -> Result<(), VaultError> {
+        for bucket in self.core.index.flushable(stopping) {
+            self.core.index.flush(&self.core.tree, bucket)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a bucket's index anew from its records, since a node of it is lost.
+    pub(super) fn reindex(&mut self, bucket: BucketId) -> Result<(), VaultError> {
+        tracing::error!("a node of an index is lost; the index is made anew from its records");
+        let core = self.core.clone();
+        let tenant = core.tenant_of(bucket.0).ok_or(VaultError::NotFound("tenant"))?;
+        let covered = core.index.covered(bucket);
+        let edits = Edits { unindex: [bucket].into(), ..Edits::default() };
+        self.plain(edits, LeafKind::Rekey)?;
+        core.index.dropped(bucket);
+        let mut relisted = Relisted::default();
+        for path in pages_of(&core.tree, bucket, 0..covered)? {
+            let content = relist(&core.tree, &tenant, &path, &core.metrics)?;
+            relisted.add(content.page, &content.versions);
+            if relisted.len() >= core.index.tail_max() {
+                core.index.write_relisted(&core.tree, bucket, std::mem::take(&mut relisted))?;
+            }
+        }
+        relisted.cover(covered);
+        core.index.write_relisted(&core.tree, bucket, relisted)?;
+        core.index.mended(bucket);
+        core.metrics.indexes_rebuilt.one();
+        Ok(())
+    }
+
+    /// Collects some of what killed buckets left; the keys are gone already.
+    fn collect_some(&mut self) -> Result<(), VaultError> {
+        let Some(bucket) = self.to_collect.first().copied() else { return Ok(()) };
+        let store = self.core.tree.store();
+        let place = [bucket.0.bytes(), bucket.1.bytes()].concat();
+        let mut prefixes =
+            vec![[b"r".as_slice(), &place].concat(), [b"q".as_slice(), &place].concat()];
+        prefixes.extend(BUCKET_KINDS.map(|k| [&[b'k', k as u8], place.as_slice()].concat()));
+        for prefix in prefixes {
+            let rows = store.scan(&prefix, &prefix_end(&prefix), COLLECT_ROWS)?;
+            if rows.is_empty() {
+                continue;
+            }
+            let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+            for row in rows {
+                if let Some(version) = sealed::peek(&row.value) {
+                    let key = Pointer::key(bucket.0, version.record);
+                    let points_here = |v: &[u8]| {
+                        Pointer::decode(v).is_some_and(|p| (p.kid.tenant, p.kid.bucket) == bucket)
+                    };
+                    if store.get(&key)?.is_some_and(|v| points_here(&v)) {
+                        batch.delete(key);
+                    }
+                }
+                batch.delete(row.key);
+            }
+            store.commit_blocking(batch)?;
+            return Ok(());
+        }
+        self.core.tree.collected(bucket)?;
+        self.to_collect.remove(0);
+        Ok(())
+    }
+}

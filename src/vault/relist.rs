@@ -1,0 +1,82 @@
+//! From the rows of a key page back to what the index lists: for the tail at open, and for an index that was lost.
+
+use super::error::VaultError;
+use super::index::Token;
+use super::lookup::tokens_of;
+use super::registry::Tenant;
+use super::sealed;
+use crate::id::{Kid, PageOrd};
+use crate::keys::path::{NodeKind, Path};
+use crate::keys::slots::BucketId;
+use crate::keys::{KeyError, Tree};
+use crate::metrics::Metrics;
+
+/// What the slots of a page hold.
+#[derive(Default)]
+pub struct PageContent {
+    pub page: u32,
+    pub versions: Vec<(Kid, Vec<Token>)>,
+    /// Living slots that no row names.
+    pub unnamed: Vec<Kid>,
+}
+
+/// The pages of a bucket in a range of ordinals, ascending.
+pub fn pages_of(
+    tree: &Tree,
+    bucket: BucketId,
+    range: std::ops::Range<u32>,
+) -> Result<Vec<Path>, VaultError> {
+    let mut pages = tree.read().children(&Path::bucket(bucket.0, bucket.1))?;
+    pages.retain(|p| range.contains(&p.ord));
+    Ok(pages)
+}
+
+/// Opens every living version of a page. Of a lost page there is nothing: its records are lost, the others are served.
+pub fn relist(
+    tree: &Tree,
+    tenant: &Tenant,
+    path: &Path,
+    metrics: &Metrics,
+) -> Result<PageContent, VaultError> {
+    let mut content = PageContent { page: path.ord, ..PageContent::default() };
+    let state = match tree.read().page_state(path) {
+        Err(KeyError::Damaged(NodeKind::Page)) => {
+            tracing::error!("a page of keys is damaged, here and in the node journal");
+            return Ok(content);
+        }
+        other => other?,
+    };
+    let Some((slots, dead)) = state else { return Ok(content) };
+    let key = tree.read().tenant(path.tenant)?.index;
+    let page = PageOrd::new(path.ord).unwrap_or_default();
+    for slot in 0..slots {
+        if dead.get(usize::from(slot / 8)).is_none_or(|b| b & (1 << (slot % 8)) != 0) {
+            continue;
+        }
+        let kid = Kid { tenant: path.tenant, bucket: path.bucket, page, slot };
+        let Some(row) = tree.store().get(&sealed::row_key(kid, 0))? else {
+            content.unnamed.push(kid);
+            continue;
+        };
+        let named = sealed::peek(&row).map(|v| (v.record, v.rec_ver));
+        let reader = tree.read();
+        let opened = reader
+            .dek(kid)
+            .map_err(VaultError::from)
+            .and_then(|dek| sealed::open(tree.store(), tree.vault(), kid, &dek, named));
+        match opened {
+            Ok(open) => {
+                let rtype = open.version.rtype;
+                let schema = tenant.schema_of(rtype);
+                let tokens = tokens_of(&key, rtype, schema.as_deref(), &open.fields);
+                content.versions.push((kid, tokens));
+            }
+            Err(VaultError::Damaged(_)) => {
+                metrics.damaged_rows.one();
+                tracing::error!("a record row is damaged; it cannot be found by value");
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(content)
+}
