@@ -2,9 +2,10 @@
 //! `Debug`.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use ring::rand::{SecureRandom, SystemRandom};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, optimization_barrier};
 
 use crate::os::{LockError, LockedBytes};
 
@@ -23,11 +24,81 @@ pub fn random<const N: usize>() -> [u8; N] {
     out
 }
 
+/// Secret bytes of any number, overwritten when dropped: all that was allocated, in one pass.
+#[derive(Default)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// Room for as many bytes: growing beyond them would leave a copy behind.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    /// Zeros, over what is in use and what is not.
+    fn wipe(&mut self) {
+        self.0.clear();
+        self.0.resize(self.0.capacity(), 0);
+        optimization_barrier(self.0.as_slice());
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(secret)")
+    }
+}
+
+impl Deref for SecretBytes {
+    type Target = Vec<u8>;
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for SecretBytes {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl Zeroize for SecretBytes {
+    fn zeroize(&mut self) {
+        self.wipe();
+        self.0.clear();
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
+
+impl ZeroizeOnDrop for SecretBytes {}
+
 macro_rules! secret {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Zeroize, ZeroizeOnDrop)]
         pub struct $name([u8; 32]);
+
+        impl Zeroize for $name {
+            fn zeroize(&mut self) {
+                self.0 = [0; 32];
+                optimization_barrier(&self.0);
+            }
+        }
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                self.zeroize();
+            }
+        }
+
+        impl ZeroizeOnDrop for $name {}
 
         impl $name {
             pub fn generate() -> Self {
@@ -123,5 +194,20 @@ mod tests {
             shown,
             "NodeKey(secret) Dek(secret) Kek(secret) MetaKey(secret) IndexKey(secret) LockedKey(secret)"
         );
+    }
+
+    #[test]
+    fn wiping_covers_all_that_was_allocated() {
+        let mut bytes = SecretBytes::new(vec![7; 100]);
+        bytes.truncate(40);
+        let place = bytes.as_ptr();
+        bytes.wipe();
+        assert!(bytes.len() >= 100 && bytes.iter().all(|b| *b == 0));
+        assert_eq!(bytes.as_ptr(), place, "the same memory");
+        bytes.zeroize();
+        assert!(bytes.is_empty());
+        let mut key = NodeKey::copied(&[7; 32]);
+        key.zeroize();
+        assert_eq!(key.expose(), &[0; 32]);
     }
 }

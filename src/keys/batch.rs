@@ -3,7 +3,7 @@
 //! Order, and why: new rows are durable in store and journal (S3) before the anchor names them (S4), or a crash loses
 //! the living; the other slot is overwritten (S5) before anything is answered (S7), or an answered unit could still be
 //! opened; old rows go last (S8), or a crash before S4 loses the living. S8 has no sync of its own while batches follow
-//! each other: it commits with the next batch's S2, or when nothing follows ([`Tree::settle`]).
+//! each other: it commits with the next batch's S2, or at once if none waits ([`Tree::settle`]).
 //! After a failed write to the anchor nothing more is done until the vault is reopened.
 
 use std::collections::{BTreeMap, BTreeSet};

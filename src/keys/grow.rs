@@ -5,15 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use zeroize::Zeroizing;
-
 use super::KeyError;
 use super::node::{Body, BucketHead, Leaf, Listing, Page};
 use super::path::{CHILDREN_MAX, Path};
 use super::plan::{Mode, Plan, empty_dir};
 use super::slots::{BucketId, Slot, Taken};
 use super::tree::{RunHead, TENANT_HEAD, Tree, leaf_path};
-use crate::crypto::{IndexKey, MetaKey, random};
+use crate::crypto::{IndexKey, MetaKey, SecretBytes, random};
 use crate::id::{BucketOrd, Day, PageOrd, RunOrd, TenantOrd, TypeOrd};
 use crate::store::{Batch, Pending};
 
@@ -76,7 +74,7 @@ impl Tree {
             index: IndexKey::generate(),
             pseudonym: random(),
         };
-        let mut head = Zeroizing::new(Vec::with_capacity(TENANT_HEAD));
+        let mut head = SecretBytes::with_capacity(TENANT_HEAD);
         head.extend_from_slice(new.meta.expose());
         head.extend_from_slice(new.index.expose());
         head.extend_from_slice(&new.pseudonym);
@@ -196,7 +194,7 @@ pub(super) fn add_run_nodes(
         return Err(KeyError::Full("index runs of this bucket"));
     }
     let run = Path::run(bucket.0, bucket.1, draft.run);
-    plan.add(run, empty_dir(Zeroizing::new(draft.head.encode())))?;
+    plan.add(run, empty_dir(SecretBytes::new(draft.head.encode())))?;
     for (leaf, mut listings) in draft.leaves {
         listings.sort_unstable();
         plan.add(leaf_path(&run, leaf), Body::Leaf(Leaf { listings }))?;

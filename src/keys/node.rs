@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::path::{ChildKey, NodeKind, PATH_BYTES, Path};
-use crate::crypto::{Dek, NodeKey, fill_random, labels, open_in_place, random, seal_append};
+use crate::crypto::{
+    Dek, NodeKey, SecretBytes, fill_random, labels, open_in_place, random, seal_append,
+};
 use crate::id::{Gen, PageOrd, VaultId};
 
 const MAGIC: &[u8; 4] = b"LTN1";
@@ -48,7 +50,7 @@ impl Entry {
 
 /// A directory or an owner of one.
 pub struct Dir {
-    pub head: Zeroizing<Vec<u8>>,
+    pub head: SecretBytes,
     pub entries: BTreeMap<ChildKey, Entry>,
 }
 
@@ -56,7 +58,7 @@ pub struct Dir {
 pub struct Page {
     pub slots: u8,
     pub dead: [u8; 16],
-    pub keys: Zeroizing<Vec<u8>>,
+    pub keys: SecretBytes,
 }
 
 /// One index entry: which record version has this token.
@@ -88,7 +90,7 @@ pub enum Body {
 impl Page {
     /// All slots pre-filled with fresh random keys.
     pub fn fresh(slots: u8) -> Self {
-        let mut keys = Zeroizing::new(vec![0; usize::from(slots) * 32]);
+        let mut keys = SecretBytes::new(vec![0; usize::from(slots) * 32]);
         fill_random(&mut keys);
         Self { slots, dead: [0; 16], keys }
     }
@@ -125,15 +127,14 @@ impl Page {
 }
 
 /// A body's plaintext, zeroized when dropped.
-pub type Plain = Zeroizing<Vec<u8>>;
+pub type Plain = SecretBytes;
 
 impl Body {
     pub fn encode(&self) -> Plain {
         match self {
-            Body::Page(page) => Zeroizing::new(page.keys.to_vec()),
+            Body::Page(page) => SecretBytes::new(page.keys.to_vec()),
             Body::Leaf(leaf) => {
-                let mut out =
-                    Zeroizing::new(Vec::with_capacity(2 + leaf.listings.len() * LEAF_ENTRY));
+                let mut out = SecretBytes::with_capacity(2 + leaf.listings.len() * LEAF_ENTRY);
                 out.extend_from_slice(&(leaf.listings.len() as u16).to_be_bytes());
                 for l in &leaf.listings {
                     out.extend_from_slice(&l.token);
@@ -144,7 +145,7 @@ impl Body {
             }
             Body::Dir(dir) => {
                 let size = 4 + dir.head.len() + dir.entries.len() * ENTRY;
-                let mut out = Zeroizing::new(Vec::with_capacity(size));
+                let mut out = SecretBytes::with_capacity(size);
                 out.extend_from_slice(&(dir.head.len() as u16).to_be_bytes());
                 out.extend_from_slice(&dir.head);
                 out.extend_from_slice(&(dir.entries.len() as u16).to_be_bytes());
@@ -174,15 +175,10 @@ impl Body {
                 if *slots > PAGE_SLOTS_MAX || plain.len() != usize::from(*slots) * 32 {
                     return Err(NodeDamaged);
                 }
-                Ok(Body::Page(Page { slots: *slots, dead, keys: Zeroizing::new(plain.to_vec()) }))
+                Ok(Body::Page(Page { slots: *slots, dead, keys: SecretBytes::new(plain.to_vec()) }))
             }
             NodeKind::Leaf => {
-                let (count, rest) = plain.split_first_chunk().ok_or(NodeDamaged)?;
-                if rest.len() != usize::from(u16::from_be_bytes(*count)) * LEAF_ENTRY {
-                    return Err(NodeDamaged);
-                }
-                let listings = rest.chunks_exact(LEAF_ENTRY).filter_map(listing).collect();
-                Ok(Body::Leaf(Leaf { listings }))
+                Ok(Body::Leaf(Leaf { listings: LeafView::new(plain)?.iter().collect() }))
             }
             _ => {
                 let dir = DirView::new(plain)?;
@@ -190,7 +186,7 @@ impl Body {
                     .iter()
                     .map(|(child, ver, key)| (child, Entry { ver, key: NodeKey::copied(key) }));
                 Ok(Body::Dir(Dir {
-                    head: Zeroizing::new(dir.head.to_vec()),
+                    head: SecretBytes::new(dir.head.to_vec()),
                     entries: entries.collect(),
                 }))
             }
@@ -202,6 +198,34 @@ fn listing(bytes: &[u8]) -> Option<Listing> {
     let (token, rest) = bytes.split_first_chunk()?;
     let [a, b, c, slot] = *rest.first_chunk()?;
     Some(Listing { token: *token, page: u32::from_be_bytes([0, a, b, c]), slot })
+}
+
+/// A leaf's plaintext, read in place.
+pub struct LeafView<'a> {
+    entries: &'a [[u8; LEAF_ENTRY]],
+}
+
+impl<'a> LeafView<'a> {
+    pub fn new(plain: &'a [u8]) -> Result<Self, NodeDamaged> {
+        let (count, rest) = plain.split_first_chunk().ok_or(NodeDamaged)?;
+        let (entries, over) = rest.as_chunks();
+        if !over.is_empty() || entries.len() != usize::from(u16::from_be_bytes(*count)) {
+            return Err(NodeDamaged);
+        }
+        Ok(Self { entries })
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Listing> + use<'a> {
+        self.entries.iter().filter_map(|e| listing(e))
+    }
+
+    /// Those of a token; they are sorted by it.
+    pub fn of(&self, token: &[u8; TOKEN_BYTES]) -> impl Iterator<Item = Listing> + use<'a> {
+        let first = self.entries.partition_point(|e| e.as_slice() < token.as_slice());
+        let token = *token;
+        let rest = self.entries.get(first..).unwrap_or_default();
+        rest.iter().take_while(move |e| e.starts_with(&token)).filter_map(|e| listing(e))
+    }
 }
 
 /// A directory's plaintext, read in place.
@@ -254,8 +278,8 @@ pub struct BucketHead {
 }
 
 impl BucketHead {
-    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let mut out = Zeroizing::new(Vec::with_capacity(12));
+    pub fn encode(&self) -> SecretBytes {
+        let mut out = SecretBytes::with_capacity(12);
         out.extend_from_slice(&self.rtype.0.to_be_bytes());
         out.extend_from_slice(&self.expire_day.0.to_be_bytes());
         out.extend_from_slice(&self.indexed_below.bytes());
@@ -329,11 +353,11 @@ pub fn open(
     {
         return Err(NodeDamaged);
     }
-    let mut sealed = Zeroizing::new(sealed.to_vec());
+    let mut sealed = SecretBytes::new(sealed.to_vec());
     let plain = open_in_place(entry.key.expose(), &aad, &mut sealed).map_err(|_| NodeDamaged)?;
     Ok(Opened {
         aux: header.get(HEADER..).unwrap_or_default().to_vec(),
-        plain: Zeroizing::new(plain.to_vec()),
+        plain: SecretBytes::new(plain.to_vec()),
     })
 }
 
@@ -386,7 +410,7 @@ mod tests {
     fn directories_and_leaves_survive_their_bytes() {
         let child = ChildKey { level: 1, ord: 64 };
         let dir = Dir {
-            head: Zeroizing::new(vec![1, 2]),
+            head: SecretBytes::new(vec![1, 2]),
             entries: [(child, Entry { ver: 9, key: NodeKey::copied(&[3; 32]) })].into(),
         };
         let plain = Body::Dir(dir).encode();
@@ -402,5 +426,11 @@ mod tests {
             panic!("a leaf")
         };
         assert!(leaf.listings == [listing]);
+        let view = LeafView::new(&plain).unwrap();
+        assert!(view.of(&[7; 16]).eq([listing]) && view.of(&[6; 16]).next().is_none());
+        assert!(view.of(&[8; 16]).next().is_none());
+        for len in 0..plain.len() {
+            assert!(LeafView::new(&plain[..len]).is_err());
+        }
     }
 }

@@ -22,7 +22,7 @@ use super::tree::{AnchorState, State, Tree};
 use super::undo::{self, Chore};
 use super::{KeyError, rows};
 use crate::clock::UnixMillis;
-use crate::crypto::{Kek, LockedKey, fill_random, kek_id, sha256};
+use crate::crypto::{Kek, LockedKey, SecretBytes, fill_random, kek_id, sha256};
 use crate::id::{Gen, VaultId};
 use crate::metrics::Metrics;
 use crate::store::{Batch, Row, Store, StoreError, Urgency};
@@ -98,7 +98,7 @@ fn build(
 /// Makes an empty tree in an empty store and writes both slots of a fresh anchor.
 pub fn create(parts: Parts, vault: VaultId, now: UnixMillis) -> Result<Opened, KeyError> {
     let kek = parts.kek.candidates()?.into_iter().next().ok_or(KeyError::Gone)?;
-    let mut head = zeroize::Zeroizing::new(vec![0; 32]);
+    let mut head = SecretBytes::new(vec![0; 32]);
     fill_random(&mut head);
     let entry = Entry::fresh();
     let damaged = |_| KeyError::Damaged(Path::ROOT.kind);

@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use zeroize::Zeroizing;
-
 use super::KeyError;
 use super::batch::Sabotage;
 use super::node::{Body, Dir, Entry, Opened, seal};
 use super::path::{ChildKey, NodeKind, Path};
 use super::tree::Reader;
+use crate::crypto::SecretBytes;
 use crate::id::{Gen, VaultId};
 
 /// Whether keys may leave nodes.
@@ -53,7 +52,7 @@ pub struct Outcome {
 }
 
 /// An empty directory body with this head.
-pub fn empty_dir(head: Zeroizing<Vec<u8>>) -> Body {
+pub fn empty_dir(head: SecretBytes) -> Body {
     Body::Dir(Dir { head, entries: BTreeMap::new() })
 }
 
@@ -114,7 +113,7 @@ impl<'a> Plan<'a> {
             if parent.level == 0 && parent.kind != NodeKind::Index {
                 return Err(KeyError::Gone);
             }
-            self.add(parent, empty_dir(Zeroizing::default()))?;
+            self.add(parent, empty_dir(SecretBytes::default()))?;
         }
         let entry = Entry::fresh();
         self.dir(&parent)?.entries.insert(child, entry.duplicate());

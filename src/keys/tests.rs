@@ -291,6 +291,7 @@ fn an_older_anchor_and_an_older_store_are_refused_and_the_right_pair_opens() {
     copy(&house.path("anchor"), &house.path("old"));
     let old_rows = house.engine.scan(&[], &[0xff], usize::MAX).unwrap();
     erase(&tree, dead(&[kid]));
+    tree.settle().unwrap();
     drop(tree);
     copy(&house.path("anchor"), &house.path("new"));
     copy(&house.path("old"), &house.path("anchor"));

@@ -12,7 +12,9 @@ use super::anchor::{Anchor, Payload};
 use super::batch::Sabotage;
 use super::cache::{Cached, NodeCache};
 use super::erased::Erased;
-use super::node::{Body, BucketHead, DirView, Entry, Leaf, Listing, Opened, dek_in, open};
+use super::node::{
+    Body, BucketHead, DirView, Entry, Leaf, LeafView, Listing, Opened, dek_in, open,
+};
 use super::path::{ChildKey, NodeKind, Path};
 use super::slots::Slots;
 use crate::class::Medium;
@@ -341,9 +343,20 @@ impl Reader<'_> {
         self.children(&Path::index(tenant, bucket))
     }
 
+    /// The listings of a token in a leaf; none if the leaf does not exist.
+    pub fn listings_of(&self, path: &Path, token: &[u8; 16]) -> Result<Vec<Listing>, KeyError> {
+        let node = match self.node(path) {
+            Err(KeyError::Gone) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let damaged = |_| KeyError::Damaged(path.kind);
+        let plain = self.tree.cache.open(path, &node).map_err(damaged)?;
+        Ok(LeafView::new(&plain).map_err(damaged)?.of(token).collect())
+    }
+
     /// Whether this listing is in this leaf.
     pub fn lists(&self, path: &Path, listing: &Listing) -> Result<bool, KeyError> {
-        Ok(self.leaf(path)?.listings.binary_search(listing).is_ok())
+        Ok(self.listings_of(path, &listing.token)?.contains(listing))
     }
 }
 

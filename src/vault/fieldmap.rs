@@ -8,10 +8,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use zeroize::Zeroizing;
-
 use super::value::Value;
 use crate::clock::UnixMillis;
+use crate::crypto::SecretBytes;
 use crate::id::{Day, FieldOrd, RecordId};
 use crate::limits;
 
@@ -79,11 +78,11 @@ pub enum FieldMapError {
 
 impl FieldMap {
     /// `len u32 | body | zeros`, of exactly [`padded_len`] bytes.
-    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, FieldMapError> {
+    pub fn encode(&self) -> Result<SecretBytes, FieldMapError> {
         let count = self.count()?;
         let body = self.body_len()?;
         let padded = padded_len(LEN_BYTES + body);
-        let mut out = Zeroizing::new(Vec::with_capacity(padded));
+        let mut out = SecretBytes::with_capacity(padded);
         out.extend_from_slice(&width(body)?);
         out.extend_from_slice(&self.subject.0);
         out.extend_from_slice(&self.created.0.to_be_bytes());

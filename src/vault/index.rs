@@ -224,9 +224,9 @@ impl Index {
                         if !run.filter.may_have(&reader, &run.path, leaf, token)? {
                             continue;
                         }
-                        let content = reader.leaf(&leaf_path(&run.path, leaf))?;
-                        let hits = content.listings.iter().filter(|l| l.token == token.0);
-                        found.extend(hits.filter_map(|l| kid_of(*id, l)));
+                        let path = leaf_path(&run.path, leaf);
+                        let hits = reader.listings_of(&path, &token.0)?;
+                        found.extend(hits.iter().filter_map(|l| kid_of(*id, l)));
                     }
                 }
                 Ok(())

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::error::VaultError;
 use super::fieldmap::{FieldMap, chunks};
-use crate::crypto::{Dek, hkdf32, labels, open_in_place, seal_append};
+use crate::crypto::{Dek, SecretBytes, hkdf32, labels, open_in_place, seal_append};
 use crate::id::{Kid, RecVer, RecordId, TypeOrd, VaultId};
 use crate::store::{Store, StoreError};
 
@@ -129,10 +129,10 @@ pub fn open_rows(
     expected: Option<(RecordId, RecVer)>,
 ) -> Result<OpenVersion, VaultError> {
     let damaged = || VaultError::Damaged("record");
-    let mut padded = Zeroizing::new(Vec::new());
+    let mut padded = SecretBytes::default();
     let mut found = None;
     for chunk in 0..CHUNKS_MAX {
-        let mut value = Zeroizing::new(row(chunk)?.ok_or_else(damaged)?);
+        let mut value = SecretBytes::new(row(chunk)?.ok_or_else(damaged)?);
         let version = peek(&value).filter(|v| v.kid == kid).ok_or_else(damaged)?;
         if expected.is_some_and(|e| e != (version.record, version.rec_ver))
             || found.is_some_and(|f| f != version)

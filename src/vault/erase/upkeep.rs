@@ -1,7 +1,9 @@
 //! What the eraser's thread does without being asked: old versions, unacknowledged slots, the index, what kills left.
 
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use super::Job;
 use super::worker::{TICK, Work, Worker};
 use crate::keys::path::BUCKET_KINDS;
 use crate::keys::rows::prefix_end;
@@ -27,8 +29,16 @@ const COLLECT_ROWS: usize = 512;
 const RETRY: Duration = Duration::from_secs(5);
 
 impl Worker {
+    /// The next job. If none waits already, no batch takes along at once what the last one left.
+    pub(super) fn next(&self) -> Result<Job, RecvTimeoutError> {
+        self.queue.try_recv().or_else(|_| {
+            self.settle();
+            self.queue.recv_timeout(TICK)
+        })
+    }
+
     /// What the last batch left is deleted, now that no other follows at once.
-    pub(super) fn settle(&self) {
+    fn settle(&self) {
         if self.core.tree.check_running().is_ok()
             && !self.core.tree.store().stopped()
             && let Err(e) = self.core.tree.settle()

@@ -44,7 +44,7 @@ pub struct Start {
 /// The thread's state.
 pub struct Worker {
     pub(super) core: Arc<Core>,
-    queue: Receiver<Job>,
+    pub(super) queue: Receiver<Job>,
     frontier: Frontier,
     pub(super) unacknowledged: BTreeSet<Kid>,
     pub(super) to_collect: Vec<BucketId>,
@@ -92,12 +92,9 @@ impl Worker {
 
     pub fn run(mut self) {
         loop {
-            let job = match self.queue.recv_timeout(TICK) {
+            let job = match self.next() {
                 Ok(job) => job,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.settle();
-                    Job::Wake
-                }
+                Err(RecvTimeoutError::Timeout) => Job::Wake,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if Instant::now() >= self.tend_at {
@@ -355,7 +352,7 @@ impl Worker {
         Ok((drafts, rows))
     }
 
-    /// A batch about no unit; its leaf says what it was.
+    /// A batch about no unit.
     pub(super) fn plain(&mut self, edits: Edits, kind: LeafKind) -> Result<Erased, VaultError> {
         let mut drafts: Vec<LeafDraft> = self.last.map(LeafDraft::level).into_iter().collect();
         drafts.push(LeafDraft::plain(kind, self.core.clock.now()));
