@@ -5,16 +5,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use lethe::class::ErasureReason;
 use lethe::clock::SystemClock;
 use lethe::id::RecordId;
 use lethe::keys::KeyError;
+use lethe::keys::Sabotage;
 use lethe::keys::anchor::AnchorError;
+use lethe::store::sum::with_sum;
 use lethe::store::{Batch, Store, StoreError};
 use lethe::vault::{EngineChoice, LedgerState, RepairReport, Vault, VaultError, repair};
 
 use super::{Known, bytes_of, copy_dir, erase, new, quiet_here, renew, runtime};
 use crate::crash::{scale, scratch};
-use crate::house::{House, fields, furnish, get, put, slug};
+use crate::house::{House, fields, furnish, get, operator, put, slug};
 use crate::model::Dice;
 
 struct Original {
@@ -346,4 +349,109 @@ fn what_no_repair_can_save_is_refused_and_left_as_it_is() {
     std::fs::remove_dir_all(dir.path().join("data/journal")).unwrap();
     let e = repair(&house.setup(), &SystemClock, false).unwrap_err();
     assert!(matches!(e, VaultError::Keys(KeyError::Damaged(_))), "{e:?}");
+}
+
+/// A whole intent's bytes, but about another version: that of a record row.
+fn about(intent: &[u8], version: &[u8]) -> Vec<u8> {
+    let end = intent.len() - 4;
+    // Kid, record and version stand side by side in both kinds of row.
+    with_sum([&intent[..4], &version[8..42], &intent[38..end]].concat())
+}
+
+/// A flipped bit in an erasure intent once named another version, which the next batch would have killed; and an
+/// intent that did not decode was forgotten, so that the old version lived on.
+#[test]
+fn a_damaged_erasure_intent_is_made_anew_and_kills_nothing_else() {
+    let original = Original::new(EngineChoice::Redb);
+    let (_dir, mut house) = original.copy();
+    let mut live = original.live.clone();
+    let rt = runtime();
+    // Old versions stay while the scene is made and looked at: not even the clean stop erases them.
+    house.change = |setup| setup.sabotage = Sabotage::KeepOldVersion;
+    let vault = house.open().unwrap();
+    rt.block_on(async {
+        for known in live.iter_mut().take(8) {
+            renew(&vault, known).await;
+        }
+    });
+    vault.close().unwrap();
+    drop(vault);
+    let (mut pointer, mut old) = (None, Vec::new());
+    tamper(&house, |store| {
+        let intents = rows_of(store, b"q");
+        assert_eq!(intents.len(), 8);
+        old = intents.iter().map(|row| row.key[1..].to_vec()).collect();
+        let present = |id: RecordId| {
+            let key = [b"u".as_slice(), &[0; 3], &id.0].concat();
+            let row = store.get(&key).unwrap().unwrap();
+            let version = [b"r".as_slice(), &row[4..14], &[0, 0]].concat();
+            (key, row, store.get(&version).unwrap().unwrap())
+        };
+        let mut batch = Batch::default();
+        for (nth, row) in intents.iter().enumerate() {
+            let mut bad = row.value.clone();
+            match nth {
+                // One that is whole, but the next one's.
+                0 => bad = intents[1].value.clone(),
+                1 => {}
+                // One that is whole, but about a present version.
+                2 => bad = about(&bad, &present(live[20].id).2),
+                3 => bad.truncate(9),
+                4 => bad.clear(),
+                // Kid and reason, which would still be read.
+                5 => bad[12] ^= 1,
+                6 => bad[40] ^= 1,
+                // This one is whole, but the pointer does not say any more whether its version is an old one.
+                _ => {
+                    let id = RecordId(bad[14..30].try_into().unwrap());
+                    let (key, row, _) = present(id);
+                    let mut torn = row.clone();
+                    torn[7] ^= 0x10;
+                    batch.put(key.clone(), torn);
+                    pointer = Some((key, row));
+                }
+            }
+            batch.put(row.key.clone(), bad);
+        }
+        // Two at the place of a version that is the present one: the one is about it, the other is not.
+        for (nth, id) in [live[30].id, live[40].id].into_iter().enumerate() {
+            let (_, _, version) = present(id);
+            let value = if nth == 0 {
+                about(&intents[3].value, &version)
+            } else {
+                intents[3].value.clone()
+            };
+            batch.put([b"q".as_slice(), &version[8..18]].concat(), value);
+        }
+        store.commit_blocking(batch).unwrap();
+    });
+    let vault = house.open().unwrap();
+    assert_eq!(vault.status(&operator(None)).unwrap().pending_erasures, 7);
+    vault.close().unwrap();
+    drop(vault);
+    house.change = |_| ();
+    house.open().unwrap().close().unwrap();
+    let living = |house: &House| {
+        let mut versions = 0;
+        tamper(house, |store| {
+            versions = rows_of(store, b"r").iter().filter(|r| r.key.ends_with(&[0, 0])).count();
+            let leaves = rows_of(store, b"l");
+            for leaf in leaves.iter().filter(|l| old.iter().any(|kid| l.value[76..86] == **kid)) {
+                assert_eq!(leaf.value[5], ErasureReason::Superseded as u8, "the ledger lies");
+            }
+        });
+        // Subjects (those of the erased records live on) and present versions.
+        versions - live.len() - 60
+    };
+    assert_eq!(living(&house), 1, "only the version that may be the present one is left");
+    tamper(&house, |store| {
+        let mut batch = Batch::default();
+        pointer.into_iter().for_each(|(key, row)| batch.put(key, row));
+        store.commit_blocking(batch).unwrap();
+    });
+    let vault = house.open().unwrap();
+    live.iter().for_each(|k| k.read(&vault).unwrap());
+    vault.close().unwrap();
+    drop(vault);
+    assert_eq!(living(&house), 0, "an old version lives on");
 }
