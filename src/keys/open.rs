@@ -12,7 +12,7 @@ use super::anchor::{Anchor, AnchorError, Current, Payload, select};
 use super::batch::{BatchFacts, Erased, Sabotage, batch_hash};
 use super::cache::NodeCache;
 use super::kek::KekSource;
-use super::node::{Entry, seal};
+use super::node::{self, Entry, seal};
 use super::path::Path;
 use super::plan::empty_dir;
 use super::rows::VAULT_HEADER;
@@ -21,7 +21,7 @@ use super::tree::{AnchorState, State, Tree};
 use super::undo::{self, Chore};
 use super::{KeyError, rows};
 use crate::clock::UnixMillis;
-use crate::crypto::{Kek, LockedKey, fill_random, kek_id, sha256};
+use crate::crypto::{Kek, LockedKey, NodeKey, fill_random, kek_id, sha256};
 use crate::id::{Gen, VaultId};
 use crate::metrics::Metrics;
 use crate::store::{Batch, Row, Store, StoreError, Urgency};
@@ -56,6 +56,8 @@ pub struct Opened {
     pub recovered: Recovered,
 }
 
+const HEADER_BYTES: usize = 30;
+
 pub(super) fn header(vault: VaultId, now: UnixMillis) -> Vec<u8> {
     [b"LTV1".as_slice(), &1u16.to_be_bytes(), &vault.0, &now.0.to_be_bytes()].concat()
 }
@@ -63,6 +65,13 @@ pub(super) fn header(vault: VaultId, now: UnixMillis) -> Vec<u8> {
 /// The vault that a vault header names.
 pub fn vault_in(header: &[u8]) -> Option<VaultId> {
     Some(VaultId(*header.strip_prefix(b"LTV1")?.get(2..)?.first_chunk()?))
+}
+
+/// Whether a vault header says this vault.
+pub(super) fn is_header_of(header: &[u8], vault: VaultId) -> bool {
+    header.len() == HEADER_BYTES
+        && header.starts_with(b"LTV1\0\x01")
+        && vault_in(header) == Some(vault)
 }
 
 fn build(
@@ -131,7 +140,7 @@ pub fn create(parts: Parts, vault: VaultId, now: UnixMillis) -> Result<Opened, K
 pub fn open(mut parts: Parts, now: UnixMillis) -> Result<Opened, KeyError> {
     let keks = parts.kek.candidates()?;
     let Current { slot, open, other } = select(&parts.anchor.load()?, &keks)?;
-    check_same_vault(&parts.store, open.vault)?;
+    let header_damaged = is_header_damaged(&parts.store, open.vault, &open.payload)?;
     let store_seq = parts.store.seq();
     if store_seq < open.payload.store_seq {
         let anchor = open.payload.store_seq;
@@ -151,6 +160,9 @@ pub fn open(mut parts: Parts, now: UnixMillis) -> Result<Opened, KeyError> {
         recovered.storage_lied = true;
         tracing::error!("the newest generation's rows are nowhere: storage lied about a sync");
     }
+    if header_damaged {
+        tree.heal_header(now)?;
+    }
     recovered.to_collect = tree.finish_chores()?;
     tree.refresh(now, false)?;
     source.settle(&kek_id(&tree.anchor().kek))?;
@@ -162,11 +174,21 @@ fn pick(keks: Vec<Kek>, id: &[u8; 16]) -> Option<Kek> {
     keks.into_iter().find(|k| kek_id(k) == *id)
 }
 
-fn check_same_vault(store: &Store, anchor: VaultId) -> Result<(), KeyError> {
-    let found = store.get(VAULT_HEADER)?.as_deref().and_then(vault_in);
-    match found {
-        Some(store) if store != anchor => Err(AnchorError::Foreign { anchor, store }.into()),
-        _ => Ok(()),
+/// Refuses the store of another vault. A wrong header above a root that opens under the anchor's key is damage: no
+/// other vault's store has such a row.
+fn is_header_damaged(store: &Store, anchor: VaultId, payload: &Payload) -> Result<bool, KeyError> {
+    let found = store.get(VAULT_HEADER)?;
+    if found.as_deref().is_some_and(|h| is_header_of(h, anchor)) {
+        return Ok(false);
+    }
+    let entry = Entry { ver: payload.root_ver, key: NodeKey::copied(payload.root_key.expose()) };
+    let root = store.get(&Path::ROOT.row_key(entry.ver))?;
+    if root.is_some_and(|root| node::open(anchor, &Path::ROOT, &entry, &root).is_ok()) {
+        return Ok(true);
+    }
+    match found.as_deref().and_then(vault_in).filter(|store| *store != anchor) {
+        Some(store) => Err(AnchorError::Foreign { anchor, store }.into()),
+        None => Ok(false),
     }
 }
 
@@ -192,6 +214,17 @@ pub(super) fn refuse_older(
 }
 
 impl Tree {
+    /// Writes a damaged vault header anew.
+    fn heal_header(&self, now: UnixMillis) -> Result<(), KeyError> {
+        self.metrics.damaged_rows.one();
+        tracing::warn!("the vault header was missing or damaged; it is written anew");
+        let copy = self.journal_copy(VAULT_HEADER)?.filter(|h| is_header_of(h, self.vault));
+        let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+        batch.put(VAULT_HEADER, copy.unwrap_or_else(|| header(self.vault, now)));
+        self.store.commit_blocking(batch)?;
+        Ok(())
+    }
+
     /// Goes back to the other slot's generation.
     fn step_back(
         &self,
