@@ -197,20 +197,37 @@ fn check_not_older(store: &Store, generation: Gen) -> Result<(), KeyError> {
     refuse_older(generation, |from, end| store.scan(from, end, 1))
 }
 
-/// Refuses an anchor that is older than what a store has seen; `first` finds the first row of a range.
+/// Refuses an anchor that is older than what a store has seen; `first` finds the first row of a range. A row whose key
+/// the disk has changed is no witness, or one flipped bit would keep the vault shut and `repair` out.
 pub(super) fn refuse_older(
     generation: Gen,
-    first_row: impl Fn(&[u8], &[u8]) -> Result<Vec<Row>, StoreError>,
+    first: impl Fn(&[u8], &[u8]) -> Result<Vec<Row>, StoreError>,
 ) -> Result<(), KeyError> {
-    for (kind, first) in [(b"g", generation.0 + 1), (b"h", generation.0 + 2)] {
-        let from = [kind.as_slice(), &first.to_be_bytes()].concat();
-        let seen = first_row(&from, &rows::prefix_end(kind))?;
-        if let Some(row) = seen.first() {
-            let store = undo::generation_of(&row.key).map_or(first, |g| g.0);
-            return Err(AnchorError::Older { anchor: generation.0, store }.into());
+    let key = |kind: u8, generation: u64| [&[kind], &generation.to_be_bytes()[..]].concat();
+    let older = |store| Err(AnchorError::Older { anchor: generation.0, store }.into());
+    let mut from = key(b'g', generation.0 + 1);
+    while let Some(row) = first(&from, &rows::prefix_end(b"g"))?.pop() {
+        let level = Erased::from_row(&row.value).map(|e| e.generation());
+        if let Some(store) = level.filter(|g| undo::generation_of(&row.key) == Some(*g)) {
+            return older(store.0);
         }
+        from = after(&row.key);
     }
-    Ok(())
+    // A frontier does not say whose it is. The anchor's own is deleted only with the writing of a level row that was
+    // looked for above; if it is missing without one, the frontier found is the anchor's own under a changed key.
+    let own = key(b'h', generation.0);
+    if generation.0 > 1 && first(&own, &after(&own))?.is_empty() {
+        return Ok(());
+    }
+    let later = first(&key(b'h', generation.0 + 2), &rows::prefix_end(b"h"))?;
+    match later.first().and_then(|row| undo::generation_of(&row.key)) {
+        Some(store) => older(store.0),
+        None => Ok(()),
+    }
+}
+
+fn after(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }
 
 impl Tree {
@@ -252,10 +269,13 @@ impl Tree {
         let mut collect = Vec::new();
         for row in self.store.prefix(b"b") {
             let row = row?;
-            let done = undo::generation_of(&row.key).is_some_and(|g| g <= committed);
+            // Under a changed key what is to be done would be undone: nothing of it is done.
+            let whole = undo::generation_of(&row.key).filter(|g| undo::is_of(&row.value, *g));
+            let chores = if whole.is_some() { undo::decode(&row.value) } else { Vec::new() };
+            let done = whole.is_some_and(|g| g <= committed);
             let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
             let mut keep = false;
-            for chore in undo::decode(&row.value) {
+            for chore in chores {
                 match chore {
                     Chore::After(key) if done => batch.delete(key),
                     Chore::Undo(key) if !done => batch.delete(key),

@@ -358,3 +358,54 @@ fn open_pages_are_rekeyed_without_losing_a_key() {
     assert_eq!(tree.read().dek(kept.0).unwrap().expose(), &kept.1);
     assert_ne!(take(&tree, BUCKET).0.page, kept.0.page, "a touched page takes no more puts");
 }
+
+/// An anchor whose n-th write from now fails.
+struct Failing(FileAnchor, Arc<std::sync::atomic::AtomicI64>);
+
+impl anchor::Anchor for Failing {
+    fn load(&mut self) -> Result<[Vec<u8>; 2], AnchorError> {
+        self.0.load()
+    }
+    fn write(&mut self, slot: u8, image: &[u8]) -> Result<(), AnchorError> {
+        match self.1.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) {
+            1 => Err(AnchorError::Io("written", "planned".into())),
+            _ => self.0.write(slot, image),
+        }
+    }
+    fn medium(&self) -> crate::class::Medium {
+        self.0.medium()
+    }
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+#[test]
+fn after_a_failed_write_to_the_anchor_nothing_is_done_until_it_is_reopened() {
+    for n in [1, 2] {
+        let house = House::new();
+        let tree = house.create(Sabotage::None);
+        grown(&tree, BUCKET);
+        let ((first, _), (second, _)) = (take(&tree, BUCKET), take(&tree, BUCKET));
+        drop(tree);
+        let countdown = Arc::new(std::sync::atomic::AtomicI64::new(0));
+        let file = || FileAnchor::open(&house.path("anchor")).unwrap();
+        let failing = Box::new(Failing(file(), countdown.clone()));
+        let parts = Parts { anchor: failing, ..house.parts(file(), Sabotage::None) };
+        let tree = open(parts, UnixMillis(2)).unwrap().tree;
+        countdown.store(n, std::sync::atomic::Ordering::SeqCst);
+        let clock = ManualClock::at(UnixMillis(5));
+        let batch = |kid| tree.batch(dead(&[kid]), None, &clock, &mut no_ledger).map(drop);
+        let failed = batch(first);
+        assert!(matches!(failed, Err(KeyError::Anchor(AnchorError::Io(..)))), "{n}: {failed:?}");
+        // It would not fail again.
+        assert_eq!(tree.check_running(), Err(KeyError::Stopped));
+        assert_eq!(batch(second), Err(KeyError::Stopped));
+        assert_eq!(tree.refresh(UnixMillis(6), true), Err(KeyError::Stopped));
+        drop(tree);
+        let tree = house.open().unwrap().tree;
+        // S4 decides, and it was the first of the two.
+        assert_eq!(tree.read().dek(first).is_ok(), n == 1);
+        assert!(tree.read().dek(second).is_ok());
+    }
+}

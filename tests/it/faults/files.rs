@@ -20,16 +20,16 @@ use crate::crash::{scale, scratch};
 use crate::house::{House, fields, furnish, get, operator, put, slug};
 use crate::model::Dice;
 
-struct Original {
+pub(super) struct Original {
     dir: tempfile::TempDir,
     engine: EngineChoice,
-    live: Vec<Known>,
-    erased: Vec<RecordId>,
+    pub live: Vec<Known>,
+    pub erased: Vec<RecordId>,
 }
 
 impl Original {
     /// A closed vault with live, updated and erased records.
-    fn new(engine: EngineChoice) -> Self {
+    pub fn new(engine: EngineChoice) -> Self {
         let dir = scratch();
         let vault = House::new(dir.path(), engine.clone()).create();
         let rt = runtime();
@@ -52,7 +52,7 @@ impl Original {
         Self { dir, engine, live, erased }
     }
 
-    fn copy(&self) -> (tempfile::TempDir, House) {
+    pub fn copy(&self) -> (tempfile::TempDir, House) {
         let dir = scratch();
         copy_dir(self.dir.path(), dir.path());
         let house = House::new(dir.path(), self.engine.clone());
@@ -77,7 +77,7 @@ impl Original {
 }
 
 #[derive(Default)]
-struct Tally(BTreeMap<String, usize>);
+pub(super) struct Tally(pub BTreeMap<String, usize>);
 
 impl Tally {
     fn note(&mut self, what: &str) {
@@ -86,7 +86,7 @@ impl Tally {
 }
 
 /// A short name of an error, which must be one that damage explains.
-fn kind(e: &VaultError) -> &'static str {
+pub(super) fn kind(e: &VaultError) -> &'static str {
     match e {
         VaultError::Damaged(_) | VaultError::Keys(KeyError::Damaged(_)) => "damaged",
         VaultError::Store(StoreError::Damaged(_)) => "store damaged",
@@ -123,7 +123,7 @@ fn engine_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// One damaged directory: opened as it is, then repaired and opened again.
-fn round(original: &Original, house: &House, tally: &mut Tally, saved: &mut usize) {
+pub(super) fn round(original: &Original, house: &House, tally: &mut Tally, saved: &mut usize) {
     match house.open() {
         Ok(vault) => {
             let whole = original.look(&vault, tally) == original.live.len();
@@ -137,6 +137,10 @@ fn round(original: &Original, house: &House, tally: &mut Tally, saved: &mut usiz
         Ok(report) => report,
         Err(e) => return tally.note(&format!("repair refused: {}", kind(&e))),
     };
+    let trouble = report.engine_trouble.as_deref().unwrap_or_default();
+    if trouble.contains("does not pass its check") && report.kept.contains_key("record versions") {
+        tally.note("read though its check fails");
+    }
     if !report.opens() {
         return tally.note("repair: not enough is left");
     }
@@ -152,11 +156,13 @@ fn round(original: &Original, house: &House, tally: &mut Tally, saved: &mut usiz
 #[test]
 fn damaged_engine_files_open_whole_or_refuse_and_repair_saves_what_is_readable() {
     quiet_here();
-    for engine in [EngineChoice::Redb] {
+    for (engine, rounds) in
+        [(EngineChoice::Redb, scale(70, 5_000)), (EngineChoice::Sled, scale(7, 500))]
+    {
         let original = Original::new(engine.clone());
         let mut dice = Dice::new(11);
         let (mut tally, mut saved) = (Tally::default(), 0);
-        for nth in 0..scale(70, 5_000) {
+        for nth in 0..rounds {
             let (dir, house) = original.copy();
             let mut files = engine_files(dir.path());
             files.sort_by_key(|p| std::cmp::Reverse(std::fs::metadata(p).unwrap().len()));
@@ -168,7 +174,11 @@ fn damaged_engine_files_open_whole_or_refuse_and_repair_saves_what_is_readable()
         }
         println!("R5 files, {engine:?}: {saved} records read after repairs, {:?}", tally.0);
         assert!(tally.0.keys().any(|k| k.starts_with("refused")), "{engine:?}: {:?}", tally.0);
-        assert!(saved > 0, "{engine:?}: repair saved nothing: {:?}", tally.0);
+        // What sled drops it drops from the damage on, so that its ledger is gone too and repair changes nothing.
+        if matches!(engine, EngineChoice::Redb) {
+            assert!(saved > 0, "{engine:?}: repair saved nothing: {:?}", tally.0);
+            assert!(tally.0.contains_key("read though its check fails"), "{:?}", tally.0);
+        }
     }
 }
 
@@ -190,7 +200,7 @@ fn a_damaged_journal_costs_nothing_while_the_store_is_whole() {
 }
 
 /// The closed vault's rows, changed by `change` straight in the engine.
-fn tamper(house: &House, change: impl FnOnce(&Store)) {
+pub(super) fn tamper(house: &House, change: impl FnOnce(&Store)) {
     let dir = house.dir.join("data/store");
     let engine: std::sync::Arc<dyn lethe::store::Engine> = match house.engine {
         EngineChoice::Sled => std::sync::Arc::new(lethe::store::Sled::open(&dir, 8 << 20).unwrap()),
@@ -201,12 +211,12 @@ fn tamper(house: &House, change: impl FnOnce(&Store)) {
     store.close();
 }
 
-fn rows_of(store: &Store, prefix: &[u8]) -> Vec<lethe::store::Row> {
+pub(super) fn rows_of(store: &Store, prefix: &[u8]) -> Vec<lethe::store::Row> {
     store.prefix(prefix).map(Result::unwrap).collect()
 }
 
 /// Repairs, and gives the report and the reopened vault.
-fn repaired(house: &House) -> (RepairReport, Vault) {
+pub(super) fn repaired(house: &House) -> (RepairReport, Vault) {
     let dry = repair(&house.setup(), &SystemClock, true).unwrap();
     let report = repair(&house.setup(), &SystemClock, false).unwrap();
     assert_eq!(
