@@ -294,4 +294,11 @@ fn one_process_at_a_time_has_the_directory() {
     vault.close().unwrap();
     drop(vault);
     history.is_whole(dir.path());
+    // Also where the engine has no lock of its own.
+    let dir = scratch();
+    let house = House::new(dir.path(), EngineChoice::Given(super::memory()));
+    let vault = house.create();
+    assert!(in_use(&house.open().err().unwrap()));
+    assert!(in_use(&lethe::vault::repair(&house.setup(), &SystemClock, true).err().unwrap()));
+    vault.close().unwrap();
 }
