@@ -252,6 +252,9 @@ fn anchors_and_keys_that_are_wrong_each_have_their_own_answer() {
     let store = dir.path().join("data/store");
     std::fs::remove_dir_all(&store).unwrap();
     copy_dir(&other.base.join("data/store"), &store);
+    // Repair keeps to that, although the journal has the whole tree.
+    let setup = House::new(dir.path(), EngineChoice::Redb).setup();
+    assert!(is_foreign(&lethe::vault::repair(&setup, &SystemClock, false).unwrap_err()));
     refused(&history, dir.path(), is_foreign, "are of one vault", &|dir| {
         std::fs::remove_dir_all(dir.join("data/store")).unwrap();
         copy_dir(&history.moments[2].0.join("data/store"), &dir.join("data/store"));

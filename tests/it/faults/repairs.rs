@@ -3,16 +3,17 @@
 
 use std::path::Path;
 
+use lethe::class::Role;
 use lethe::clock::SystemClock;
 use lethe::id::{RecordId, VaultId};
 use lethe::keys::Sabotage;
 use lethe::store::sum::with_sum;
-use lethe::store::{Batch, Journal, Row, Store};
-use lethe::vault::{EngineChoice, LedgerState, VaultError, repair};
+use lethe::store::{Batch, Engine, Journal, Row, Store, StoreError};
+use lethe::vault::{EngineChoice, LedgerState, NewRecord, VaultError, repair};
 
 use super::files::{Original, repaired, rows_of, tamper};
 use super::{copy_dir, erase, new, renew, runtime};
-use crate::house::{House, TENANT, draft, get, operator};
+use crate::house::{House, TENANT, draft, fields, furnish, get, operator, permit, slug};
 
 /// The keys of a record's versions, oldest first: those of their first chunks.
 fn versions(store: &Store, id: RecordId) -> Vec<Row> {
@@ -350,4 +351,89 @@ fn a_generation_whose_root_is_nowhere_is_given_up_by_repair_too() {
     original.live.iter().for_each(|k| k.read(&vault).unwrap());
     runtime().block_on(erase(&vault, original.live[0].id)).unwrap();
     vault.close().unwrap();
+}
+
+/// A pointer into another tenant would have let the erasure of one record kill another's key.
+#[test]
+fn a_pointer_into_another_tenant_and_forgotten_writes_are_told() {
+    let original = Original::new(EngineChoice::Redb);
+    let (_dir, house) = original.copy();
+    let vault = house.open().unwrap();
+    let other = runtime().block_on(async {
+        let (name, all) = ("other", operator(Some("other")));
+        vault.create_tenant(&operator(None), slug(name), String::new()).await.unwrap();
+        vault.create_schema(&all, name, draft("customer", None)).await.unwrap();
+        let app = permit(Role::Application, Some(name));
+        let set = fields(&[("note", "theirs")]);
+        let record = NewRecord { rtype: slug("customer"), subject: None, fields: set };
+        vault.create_record(&app, name, record).await.unwrap().id
+    });
+    vault.close().unwrap();
+    drop(vault);
+    let id = original.live[30].id;
+    tamper(&house, |store| {
+        let mut batch = Batch::default();
+        forget(store, &mut batch, &versions(store, id)[0]);
+        batch.put(pointer(id), pointing(&versions(store, other)[0]));
+        store.commit_blocking(batch).unwrap();
+    });
+    let store = lethe::store::Redb::open(&house.dir.join("data/store"), 8 << 20).unwrap();
+    let early = with_sum([b"LTS1".as_slice(), &1u64.to_be_bytes()].concat());
+    store.commit(&[(b"s".to_vec(), Some(early))]).unwrap();
+    drop(store);
+    let (report, vault) = repaired(&house);
+    assert_eq!(report.lost, [("pointers", 1)].into(), "{report}");
+    assert!(report.to_string().contains("had forgotten writes"), "{report}");
+    assert!(matches!(get(&vault, id), Err(VaultError::NotFound(_))));
+    vault.close().unwrap();
+    // Nothing is lost here but what the store had forgotten, if anything.
+    let (_dir, house) = original.copy();
+    let store = lethe::store::Redb::open(&house.dir.join("data/store"), 8 << 20).unwrap();
+    let early = with_sum([b"LTS1".as_slice(), &1u64.to_be_bytes()].concat());
+    store.commit(&[(b"s".to_vec(), Some(early))]).unwrap();
+    drop(store);
+    let report = repair(&house.setup(), &SystemClock, true).unwrap();
+    assert!(report.lost.is_empty() && !report.whole(), "{report}");
+}
+
+/// Rows in memory, one of which cannot be read, nor any range that it is in.
+struct Patchy(std::sync::Arc<dyn Engine>, Vec<u8>);
+
+impl Engine for Patchy {
+    fn name(&self) -> &'static str {
+        "patchy"
+    }
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if key == self.1 { Err(StoreError::Io("planned".into())) } else { self.0.get(key) }
+    }
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
+        if start <= self.1.as_slice() && self.1.as_slice() < end {
+            return Err(StoreError::Io("planned".into()));
+        }
+        self.0.scan(start, end, limit)
+    }
+    fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+        self.0.commit(writes)
+    }
+}
+
+#[test]
+fn what_is_beside_an_unreadable_row_is_found() {
+    let dir = crate::crash::scratch();
+    let rows: std::sync::Arc<dyn Engine> = super::memory();
+    let mut house = House::new(dir.path(), EngineChoice::Given(rows.clone()));
+    let vault = house.create();
+    let rt = runtime();
+    rt.block_on(furnish(&vault));
+    let all: Vec<RecordId> =
+        (0..20).map(|n| rt.block_on(new(&vault, "customer", n, 0)).id).collect();
+    vault.close().unwrap();
+    drop(vault);
+    for id in &all[..10] {
+        let at = rows.get(&pointer(*id)).unwrap().unwrap()[4..14].to_vec();
+        rows.commit(&[([b"r".as_slice(), &at, &[0, 0]].concat(), None)]).unwrap();
+    }
+    house.engine = EngineChoice::Given(std::sync::Arc::new(Patchy(rows, pointer(all[15]))));
+    let report = repair(&house.setup(), &SystemClock, true).unwrap();
+    assert_eq!(report.lost, [("records", 10), ("unreadable ranges of rows", 1)].into(), "{report}");
 }
