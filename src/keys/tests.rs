@@ -409,3 +409,48 @@ fn after_a_failed_write_to_the_anchor_nothing_is_done_until_it_is_reopened() {
         assert!(tree.read().dek(second).is_ok());
     }
 }
+
+#[test]
+fn rows_that_a_store_claims_to_have_written_are_read_back_before_the_anchor_is() {
+    use crate::store::faulty::{Fault, Faulty, Plan};
+    let house = House::new();
+    let tree = house.create(Sabotage::None);
+    grown(&tree, BUCKET);
+    let (kid, _) = take(&tree, BUCKET);
+    drop(tree);
+    let plan = Plan::new(Vec::new());
+    let lying = Arc::new(Faulty::new(house.engine.clone(), plan.clone()));
+    let store = Store::open(lying as Arc<dyn Engine>, None, None).unwrap();
+    let anchor = FileAnchor::open(&house.path("anchor")).unwrap();
+    let parts = Parts { store, ..house.parts(anchor, Sabotage::None) };
+    let tree = open(parts, UnixMillis(2)).unwrap().tree;
+    plan.add(Fault::DropWrite(plan.writes() + 1));
+    let clock = ManualClock::at(UnixMillis(5));
+    let lied = tree.batch(dead(&[kid]), None, &clock, &mut no_ledger);
+    assert!(matches!(lied, Err(KeyError::Damaged(_))), "{:?}", lied.err());
+    assert_eq!(tree.check_running(), Err(KeyError::Stopped));
+    drop(tree);
+    assert!(house.open().unwrap().tree.read().dek(kid).is_ok(), "nothing was answered");
+}
+
+#[test]
+fn an_erasure_point_that_a_crash_left_out_is_made_up_for_at_the_next_open() {
+    let house = House::new();
+    let tree = house.create(Sabotage::SkipScrub);
+    grown(&tree, BUCKET);
+    let (kid, _) = take(&tree, BUCKET);
+    erase(&tree, dead(&[kid]));
+    drop(tree);
+    let generations = || {
+        let keks = KekSource::File(house.path("kek")).candidates().unwrap();
+        let images = anchor::Anchor::load(&mut FileAnchor::open(&house.path("anchor")).unwrap());
+        let images = images.unwrap();
+        [0u8, 1].map(|slot| {
+            let open = anchor::open_slot(slot, &images[usize::from(slot)], &keks).unwrap();
+            open.payload.generation.0
+        })
+    };
+    assert_ne!(generations(), [2, 2]);
+    drop(house.open().unwrap());
+    assert_eq!(generations(), [2, 2], "the old root key is still there");
+}

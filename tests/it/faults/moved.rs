@@ -1,5 +1,5 @@
-//! R5, keys: rows that a disk has moved to another key. Nothing seals the keys of the small rows, so each reader must ask
-//! whether what it found is what it looked for.
+//! R5, keys: rows that a disk has moved to another key. Nothing seals the keys of the small rows, so each reader must
+//! ask whether what it found is what it looked for.
 
 use lethe::clock::SystemClock;
 use lethe::keys::KeyError;
@@ -10,7 +10,7 @@ use lethe::vault::{EngineChoice, VaultError};
 
 use super::files::{Original, Tally, round, rows_of, tamper};
 use crate::crash::scale;
-use crate::house::get;
+use crate::house::{get, operator};
 use crate::model::Dice;
 
 fn moved(store: &Store, row: &Row, key: Vec<u8>) {
@@ -202,6 +202,27 @@ fn a_damaged_record_among_the_unlisted_keeps_nothing_shut() {
         let seen = known.read(&vault);
         assert_eq!(matches!(seen, Err(VaultError::Damaged("record"))), known.id == fresh[2].id);
         assert!(seen.is_ok() || known.id == fresh[2].id, "{seen:?}");
+    }
+    vault.close().unwrap();
+}
+
+/// After a crash a slot that no row names may have sealed a put that nobody was answered: it dies in the first batch.
+#[test]
+fn slots_that_an_unanswered_put_may_have_used_die_after_a_crash() {
+    let original = Original::new(EngineChoice::Redb);
+    let (_dir, mut house) = original.copy();
+    house.change = |setup| setup.index_tail_max = 16_384;
+    let vault = house.open().unwrap();
+    super::runtime().block_on(super::new(&vault, "customer", 700, 0));
+    let generation =
+        |vault: &lethe::vault::Vault| vault.status(&operator(None)).unwrap().generation;
+    let before = generation(&vault);
+    drop(vault);
+    let vault = house.open().unwrap();
+    let began = std::time::Instant::now();
+    while generation(&vault) == before {
+        assert!(began.elapsed().as_secs() < 20, "no batch took them");
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
     vault.close().unwrap();
 }
