@@ -348,9 +348,7 @@ pub fn open(
         &entry.ver.to_be_bytes(),
     ]
     .concat();
-    if !header.starts_with(&expected_start)
-        || header.get(HEADER - 1).copied().map(usize::from) != Some(aux_len)
-    {
+    if !header.starts_with(&expected_start) {
         return Err(NodeDamaged);
     }
     let mut sealed = SecretBytes::new(sealed.to_vec());
@@ -419,6 +417,10 @@ mod tests {
         assert!(view.find(ChildKey { level: 0, ord: 64 }).is_none());
         for len in 0..plain.len() {
             assert!(DirView::new(&plain[..len]).is_err());
+        }
+        let aux = [[8].as_slice(), &[0; 16]].concat();
+        for len in [0, 32, 8 * 32 - 1, 8 * 32 + 1] {
+            assert!(Body::decode(NodeKind::Page, &aux, &vec![0; len]).is_err());
         }
         let listing = Listing { token: [7; 16], page: 0x01_0203, slot: 9 };
         let plain = Body::Leaf(Leaf { listings: vec![listing] }).encode();

@@ -13,7 +13,7 @@ use super::batch::{BatchFacts, Sabotage, batch_hash};
 use super::cache::NodeCache;
 use super::erased::Erased;
 use super::kek::KekSource;
-use super::node::{Entry, seal};
+use super::node::{self, Entry, seal};
 use super::path::Path;
 use super::plan::empty_dir;
 use super::rows::VAULT_HEADER;
@@ -22,7 +22,7 @@ use super::tree::{AnchorState, State, Tree};
 use super::undo::{self, Chore};
 use super::{KeyError, rows};
 use crate::clock::UnixMillis;
-use crate::crypto::{Kek, LockedKey, SecretBytes, fill_random, kek_id, sha256};
+use crate::crypto::{Kek, LockedKey, NodeKey, SecretBytes, fill_random, kek_id, sha256};
 use crate::id::{Gen, VaultId};
 use crate::metrics::Metrics;
 use crate::store::{Batch, Row, Store, StoreError, Urgency};
@@ -57,6 +57,8 @@ pub struct Opened {
     pub recovered: Recovered,
 }
 
+const HEADER_BYTES: usize = 30;
+
 pub(super) fn header(vault: VaultId, now: UnixMillis) -> Vec<u8> {
     [b"LTV1".as_slice(), &1u16.to_be_bytes(), &vault.0, &now.0.to_be_bytes()].concat()
 }
@@ -64,6 +66,13 @@ pub(super) fn header(vault: VaultId, now: UnixMillis) -> Vec<u8> {
 /// The vault that a vault header names.
 pub fn vault_in(header: &[u8]) -> Option<VaultId> {
     Some(VaultId(*header.strip_prefix(b"LTV1")?.get(2..)?.first_chunk()?))
+}
+
+/// Whether a vault header says this vault.
+pub(super) fn is_header_of(header: &[u8], vault: VaultId) -> bool {
+    header.len() == HEADER_BYTES
+        && header.starts_with(b"LTV1\0\x01")
+        && vault_in(header) == Some(vault)
 }
 
 fn build(
@@ -133,7 +142,7 @@ pub fn create(parts: Parts, vault: VaultId, now: UnixMillis) -> Result<Opened, K
 pub fn open(mut parts: Parts, now: UnixMillis) -> Result<Opened, KeyError> {
     let keks = parts.kek.candidates()?;
     let Current { slot, open, other } = select(&parts.anchor.load()?, &keks)?;
-    check_same_vault(&parts.store, open.vault)?;
+    let header_damaged = is_header_damaged(&parts.store, open.vault, &open.payload)?;
     let store_seq = parts.store.seq();
     if store_seq < open.payload.store_seq {
         let anchor = open.payload.store_seq;
@@ -153,6 +162,9 @@ pub fn open(mut parts: Parts, now: UnixMillis) -> Result<Opened, KeyError> {
         recovered.storage_lied = true;
         tracing::error!("the newest generation's rows are nowhere: storage lied about a sync");
     }
+    if header_damaged {
+        tree.heal_header(now)?;
+    }
     recovered.to_collect = tree.finish_chores()?;
     tree.refresh(now, false)?;
     source.settle(&kek_id(&tree.anchor().kek))?;
@@ -164,11 +176,21 @@ fn pick(keks: Vec<Kek>, id: &[u8; 16]) -> Option<Kek> {
     keks.into_iter().find(|k| kek_id(k) == *id)
 }
 
-fn check_same_vault(store: &Store, anchor: VaultId) -> Result<(), KeyError> {
-    let found = store.get(VAULT_HEADER)?.as_deref().and_then(vault_in);
-    match found {
-        Some(store) if store != anchor => Err(AnchorError::Foreign { anchor, store }.into()),
-        _ => Ok(()),
+/// Refuses the store of another vault. A wrong header above a root that opens under the anchor's key is damage: no
+/// other vault's store has such a row.
+fn is_header_damaged(store: &Store, anchor: VaultId, payload: &Payload) -> Result<bool, KeyError> {
+    let found = store.get(VAULT_HEADER)?;
+    if found.as_deref().is_some_and(|h| is_header_of(h, anchor)) {
+        return Ok(false);
+    }
+    let entry = Entry { ver: payload.root_ver, key: NodeKey::copied(payload.root_key.expose()) };
+    let root = store.get(&Path::ROOT.row_key(entry.ver))?;
+    if root.is_some_and(|root| node::open(anchor, &Path::ROOT, &entry, &root).is_ok()) {
+        return Ok(true);
+    }
+    match found.as_deref().and_then(vault_in).filter(|store| *store != anchor) {
+        Some(store) => Err(AnchorError::Foreign { anchor, store }.into()),
+        None => Ok(false),
     }
 }
 
@@ -177,23 +199,51 @@ fn check_not_older(store: &Store, generation: Gen) -> Result<(), KeyError> {
     refuse_older(generation, |from, end| store.scan(from, end, 1))
 }
 
-/// Refuses an anchor that is older than what a store has seen; `first` finds the first row of a range.
+/// Refuses an anchor that is older than what a store has seen; `first` finds the first row of a range. A row whose key
+/// the disk has changed is no witness, or one flipped bit would keep the vault shut and `repair` out.
 pub(super) fn refuse_older(
     generation: Gen,
-    first_row: impl Fn(&[u8], &[u8]) -> Result<Vec<Row>, StoreError>,
+    first: impl Fn(&[u8], &[u8]) -> Result<Vec<Row>, StoreError>,
 ) -> Result<(), KeyError> {
-    for (kind, first) in [(b"g", generation.0 + 1), (b"h", generation.0 + 2)] {
-        let from = [kind.as_slice(), &first.to_be_bytes()].concat();
-        let seen = first_row(&from, &rows::prefix_end(kind))?;
-        if let Some(row) = seen.first() {
-            let store = undo::generation_of(&row.key).map_or(first, |g| g.0);
-            return Err(AnchorError::Older { anchor: generation.0, store }.into());
+    let key = |kind: u8, generation: u64| [&[kind], &generation.to_be_bytes()[..]].concat();
+    let older = |store| Err(AnchorError::Older { anchor: generation.0, store }.into());
+    let mut from = key(b'g', generation.0 + 1);
+    while let Some(row) = first(&from, &rows::prefix_end(b"g"))?.pop() {
+        let level = Erased::from_row(&row.value).map(|e| e.generation());
+        if let Some(store) = level.filter(|g| undo::generation_of(&row.key) == Some(*g)) {
+            return older(store.0);
         }
+        from = after(&row.key);
     }
-    Ok(())
+    // A frontier does not say whose it is. The anchor's own is deleted only with the writing of a level row that was
+    // looked for above; if it is missing without one, the frontier found is the anchor's own under a changed key.
+    let own = key(b'h', generation.0);
+    if generation.0 > 1 && first(&own, &after(&own))?.is_empty() {
+        return Ok(());
+    }
+    let later = first(&key(b'h', generation.0 + 2), &rows::prefix_end(b"h"))?;
+    match later.first().and_then(|row| undo::generation_of(&row.key)) {
+        Some(store) => older(store.0),
+        None => Ok(()),
+    }
+}
+
+fn after(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }
 
 impl Tree {
+    /// Writes a damaged vault header anew.
+    fn heal_header(&self, now: UnixMillis) -> Result<(), KeyError> {
+        self.metrics.damaged_rows.one();
+        tracing::warn!("the vault header was missing or damaged; it is written anew");
+        let copy = self.journal_copy(VAULT_HEADER)?.filter(|h| is_header_of(h, self.vault));
+        let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+        batch.put(VAULT_HEADER, copy.unwrap_or_else(|| header(self.vault, now)));
+        self.store.commit_blocking(batch)?;
+        Ok(())
+    }
+
     /// Goes back to the other slot's generation.
     fn step_back(
         &self,
@@ -221,10 +271,13 @@ impl Tree {
         let mut collect = Vec::new();
         for row in self.store.prefix(b"b") {
             let row = row?;
-            let done = undo::generation_of(&row.key).is_some_and(|g| g <= committed);
+            // Under a changed key what is to be done would be undone: nothing of it is done.
+            let whole = undo::generation_of(&row.key).filter(|g| undo::is_of(&row.value, *g));
+            let chores = if whole.is_some() { undo::decode(&row.value) } else { Vec::new() };
+            let done = whole.is_some_and(|g| g <= committed);
             let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
             let mut keep = false;
-            for chore in undo::decode(&row.value) {
+            for chore in chores {
                 match chore {
                     Chore::After(key) if done => batch.delete(key),
                     Chore::Undo(key) if !done => batch.delete(key),

@@ -97,7 +97,7 @@ impl Salvage<'_> {
     /// The vault header as it was, or a new one that says the same vault.
     pub fn header(&self, now: UnixMillis) -> Vec<u8> {
         let copies = [self.engine_row(VAULT_HEADER), self.journal.get(VAULT_HEADER).cloned()];
-        let right = |h: &Vec<u8>| super::open::vault_in(h) == Some(self.vault) && h.len() == 30;
+        let right = |h: &Vec<u8>| super::open::is_header_of(h, self.vault);
         let found = copies.into_iter().flatten().find(right);
         found.unwrap_or_else(|| super::open::header(self.vault, now))
     }

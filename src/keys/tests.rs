@@ -387,3 +387,99 @@ fn open_pages_are_rekeyed_without_losing_a_key() {
     assert_eq!(tree.read().dek(kept.0).unwrap().expose(), &kept.1);
     assert_ne!(take(&tree, BUCKET).0.page, kept.0.page, "a touched page takes no more puts");
 }
+
+/// An anchor whose n-th write from now fails.
+struct Failing(FileAnchor, Arc<std::sync::atomic::AtomicI64>);
+
+impl anchor::Anchor for Failing {
+    fn load(&mut self) -> Result<[Vec<u8>; 2], AnchorError> {
+        self.0.load()
+    }
+    fn write(&mut self, slot: u8, image: &[u8]) -> Result<(), AnchorError> {
+        match self.1.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) {
+            1 => Err(AnchorError::Io("written", "planned".into())),
+            _ => self.0.write(slot, image),
+        }
+    }
+    fn medium(&self) -> crate::class::Medium {
+        self.0.medium()
+    }
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+#[test]
+fn after_a_failed_write_to_the_anchor_nothing_is_done_until_it_is_reopened() {
+    for n in [1, 2] {
+        let house = House::new();
+        let tree = house.create(Sabotage::None);
+        grown(&tree, BUCKET);
+        let ((first, _), (second, _)) = (take(&tree, BUCKET), take(&tree, BUCKET));
+        drop(tree);
+        let countdown = Arc::new(std::sync::atomic::AtomicI64::new(0));
+        let file = || FileAnchor::open(&house.path("anchor")).unwrap();
+        let failing = Box::new(Failing(file(), countdown.clone()));
+        let parts = Parts { anchor: failing, ..house.parts(file(), Sabotage::None) };
+        let tree = open(parts, UnixMillis(2)).unwrap().tree;
+        countdown.store(n, std::sync::atomic::Ordering::SeqCst);
+        let clock = ManualClock::at(UnixMillis(5));
+        let batch = |kid| tree.batch(dead(&[kid]), None, &clock, &mut no_ledger).map(drop);
+        let failed = batch(first);
+        assert!(matches!(failed, Err(KeyError::Anchor(AnchorError::Io(..)))), "{n}: {failed:?}");
+        // It would not fail again.
+        assert_eq!(tree.check_running(), Err(KeyError::Stopped));
+        assert_eq!(batch(second), Err(KeyError::Stopped));
+        assert_eq!(tree.refresh(UnixMillis(6), true), Err(KeyError::Stopped));
+        drop(tree);
+        let tree = house.open().unwrap().tree;
+        // S4 decides, and it was the first of the two.
+        assert_eq!(tree.read().dek(first).is_ok(), n == 1);
+        assert!(tree.read().dek(second).is_ok());
+    }
+}
+
+#[test]
+fn rows_that_a_store_claims_to_have_written_are_read_back_before_the_anchor_is() {
+    use crate::store::faulty::{Fault, Faulty, Plan};
+    let house = House::new();
+    let tree = house.create(Sabotage::None);
+    grown(&tree, BUCKET);
+    let (kid, _) = take(&tree, BUCKET);
+    drop(tree);
+    let plan = Plan::new(Vec::new());
+    let lying = Arc::new(Faulty::new(house.engine.clone(), plan.clone()));
+    let store = Store::open(lying as Arc<dyn Engine>, None, None).unwrap();
+    let anchor = FileAnchor::open(&house.path("anchor")).unwrap();
+    let parts = Parts { store, ..house.parts(anchor, Sabotage::None) };
+    let tree = open(parts, UnixMillis(2)).unwrap().tree;
+    plan.add(Fault::DropWrite(plan.writes() + 1));
+    let clock = ManualClock::at(UnixMillis(5));
+    let lied = tree.batch(dead(&[kid]), None, &clock, &mut no_ledger);
+    assert!(matches!(lied, Err(KeyError::Damaged(_))), "{:?}", lied.err());
+    assert_eq!(tree.check_running(), Err(KeyError::Stopped));
+    drop(tree);
+    assert!(house.open().unwrap().tree.read().dek(kid).is_ok(), "nothing was answered");
+}
+
+#[test]
+fn an_erasure_point_that_a_crash_left_out_is_made_up_for_at_the_next_open() {
+    let house = House::new();
+    let tree = house.create(Sabotage::SkipScrub);
+    grown(&tree, BUCKET);
+    let (kid, _) = take(&tree, BUCKET);
+    erase(&tree, dead(&[kid]));
+    drop(tree);
+    let generations = || {
+        let keks = KekSource::File(house.path("kek")).candidates().unwrap();
+        let images = anchor::Anchor::load(&mut FileAnchor::open(&house.path("anchor")).unwrap());
+        let images = images.unwrap();
+        [0u8, 1].map(|slot| {
+            let open = anchor::open_slot(slot, &images[usize::from(slot)], &keks).unwrap();
+            open.payload.generation.0
+        })
+    };
+    assert_ne!(generations(), [2, 2]);
+    drop(house.open().unwrap());
+    assert_eq!(generations(), [2, 2], "the old root key is still there");
+}

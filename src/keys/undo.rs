@@ -53,6 +53,11 @@ pub fn generation_of(key: &[u8]) -> Option<Gen> {
     key.get(1..9)?.try_into().ok().map(|b| Gen(u64::from_be_bytes(b)))
 }
 
+/// Whether a row's value is that of this generation's key.
+pub fn is_of(value: &[u8], generation: Gen) -> bool {
+    value.strip_prefix(MAGIC.as_slice()).is_some_and(|v| v.starts_with(&generation.0.to_be_bytes()))
+}
+
 /// The rows that hold these chores.
 pub fn encode(generation: Gen, chores: &[Chore]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut rows = Vec::new();
@@ -60,7 +65,8 @@ pub fn encode(generation: Gen, chores: &[Chore]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut count = 0u16;
     let mut close = |body: &mut Vec<u8>, count: &mut u16| {
         let part = u16::try_from(rows.len()).unwrap_or(u16::MAX);
-        let value = [MAGIC.as_slice(), &count.to_be_bytes(), body].concat();
+        let named = generation.0.to_be_bytes();
+        let value = [MAGIC.as_slice(), &named, &count.to_be_bytes(), body].concat();
         rows.push((row_key(generation, part), with_sum(value)));
         body.clear();
         *count = 0;
@@ -82,7 +88,7 @@ pub fn encode(generation: Gen, chores: &[Chore]) -> Vec<(Vec<u8>, Vec<u8>)> {
 pub fn decode(value: &[u8]) -> Vec<Chore> {
     let row = checked(value).and_then(|row| row.strip_prefix(MAGIC.as_slice()));
     let Some(rest) = row else { return Vec::new() };
-    let mut rest = rest.get(2..).unwrap_or_default();
+    let mut rest = rest.get(10..).unwrap_or_default();
     let mut chores = Vec::new();
     while let [op, length, tail @ ..] = rest {
         let Some((key, tail)) = tail.split_at_checked(usize::from(*length)) else { break };
@@ -107,7 +113,8 @@ mod tests {
         chores.push(Chore::Collect((TenantOrd::of(3), BucketOrd::of(4))));
         let rows = encode(Gen(7), &chores);
         assert!(rows.len() > 4 && rows.iter().all(|(_, v)| v.len() <= ROW_BYTES_MAX));
-        assert!(rows.iter().all(|(k, _)| generation_of(k) == Some(Gen(7))));
+        assert!(rows.iter().all(|(k, v)| generation_of(k) == Some(Gen(7)) && is_of(v, Gen(7))));
+        assert!(rows.iter().all(|(_, v)| !is_of(v, Gen(8))));
         let back: Vec<Chore> = rows.iter().flat_map(|(_, v)| decode(v)).collect();
         assert_eq!(back, chores);
         assert!(decode(b"LTB1\0\x01\x01").is_empty() && decode(b"x").is_empty());

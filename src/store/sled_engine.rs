@@ -32,9 +32,26 @@ const SEGMENT_BYTES: usize = 4 << 20;
 
 /// A sled directory.
 pub struct Sled {
-    db: sled::Db,
+    db: Handle,
     /// Held over a commit, so that one sync never answers for another's flush.
     files: Mutex<Files>,
+}
+
+/// sled flushes when its last handle goes, and panics if that fails.
+struct Handle(Option<sled::Db>);
+
+impl Handle {
+    fn get(&self) -> Result<&sled::Db, StoreError> {
+        self.0.as_ref().ok_or(StoreError::Stopped)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        // What was acknowledged was synced before; nobody waits for this flush.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(db)));
+    }
 }
 
 /// What a commit syncs.
@@ -54,8 +71,9 @@ impl Sled {
             .cache_capacity(cache_bytes)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(None);
-        let db = open_free(&config)?;
-        caught(|| db.flush())?;
+        let db = Handle(Some(open_free(&config)?));
+        let open = db.get()?;
+        caught(|| open.flush())?;
         Ok(Self { db, files: Mutex::new(Files::open(dir)?) })
     }
 }
@@ -121,15 +139,17 @@ impl Engine for Sled {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        caught(|| Ok(self.db.get(key)?.map(|v| v.to_vec())))
+        let db = self.db.get()?;
+        caught(|| Ok(db.get(key)?.map(|v| v.to_vec())))
     }
 
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
         if start >= end {
             return Ok(Vec::new());
         }
+        let db = self.db.get()?;
         caught(|| {
-            let found = self.db.range(start..end).take(limit);
+            let found = db.range(start..end).take(limit);
             found.map(|r| r.map(|(k, v)| Row { key: k.to_vec(), value: v.to_vec() })).collect()
         })
     }
@@ -143,8 +163,9 @@ impl Engine for Sled {
                 None => batch.remove(key.as_slice()),
             }
         }
-        caught(|| self.db.apply_batch(batch))?;
-        caught(|| self.db.flush())?;
+        let db = self.db.get()?;
+        caught(|| db.apply_batch(batch))?;
+        caught(|| db.flush())?;
         files.sync()
     }
 }

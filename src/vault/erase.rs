@@ -23,7 +23,7 @@ use super::lookup::tokens_of;
 use super::records::Sort;
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer, Tombstone};
-use super::sealed;
+use super::sealed::{self, Version};
 use super::slug::Slug;
 use crate::authz::{EraseBucket, EraseRecord, EraseSubject, Permit, RotateKey};
 use crate::class::ErasureReason;
@@ -235,6 +235,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let Some(intent) = self.core.superseded.take_kid(kid) else { return Ok(()) };
         let doomed = self.core.doom_superseded(Some(tenant), &intent);
+        let doomed = doomed.inspect_err(|_| self.core.superseded.park(intent))?;
         let (answer, answered) = oneshot::channel();
         self.send_units(vec![doomed], answer)?;
         answered.await.map_err(|_| VaultError::Stopping)?.map(drop)
@@ -317,7 +318,7 @@ impl Core {
             reason,
             requested,
         };
-        let unit = self.doom(Some(tenant), &current, true);
+        let unit = self.doom(Some(tenant), &current, true)?;
         match self.tree.read().dek(pointer.kid) {
             Ok(_) => {}
             Err(KeyError::Gone) => return Err(VaultError::Erased(what)),
@@ -326,18 +327,32 @@ impl Core {
         }
         doomed.push(unit);
         for old in self.superseded.of_record(record) {
-            doomed.push(self.doom(Some(tenant), &Intent { reason, ..old }, false));
+            doomed.push(self.doom(Some(tenant), &Intent { reason, ..old }, false)?);
         }
         Ok(())
     }
 
-    pub(super) fn doom_superseded(&self, tenant: Option<&Arc<Tenant>>, old: &Intent) -> Doomed {
+    pub(super) fn doom_superseded(
+        &self,
+        tenant: Option<&Arc<Tenant>>,
+        old: &Intent,
+    ) -> Result<Doomed, VaultError> {
         self.doom(tenant, old, false)
     }
 
-    /// Opens a version one last time, to know where it is listed and how many rows it has.
-    fn doom(&self, tenant: Option<&Arc<Tenant>>, unit: &Intent, whole: bool) -> Doomed {
-        let open = self.open_at(unit.kid, Some((unit.record, unit.rec_ver))).ok();
+    /// Opens a version one last time, to know where it is listed and how many rows it has. Fails if another's is there:
+    /// a pointer or intent that a disk moved must not erase it.
+    fn doom(
+        &self,
+        tenant: Option<&Arc<Tenant>>,
+        unit: &Intent,
+        whole: bool,
+    ) -> Result<Doomed, VaultError> {
+        let open = self.open_at(unit.kid, None).ok();
+        let own = |v: &Version| (v.record, v.rec_ver) == (unit.record, unit.rec_ver);
+        if open.as_ref().is_some_and(|open| !own(&open.version)) {
+            return Err(VaultError::Damaged("record"));
+        }
         let secrets = self.tree.read().tenant(unit.kid.tenant).ok();
         let tokens = match (&open, &secrets, tenant) {
             (Some(open), Some(secrets), Some(tenant)) => {
@@ -352,7 +367,7 @@ impl Core {
             Some(open) => open.rows,
             None => self.count_rows(unit.kid),
         };
-        Doomed {
+        Ok(Doomed {
             kid: unit.kid,
             record: unit.record,
             rec_ver: unit.rec_ver,
@@ -362,7 +377,7 @@ impl Core {
             reason: unit.reason,
             requested: unit.requested,
             whole,
-        }
+        })
     }
 
     fn count_rows(&self, kid: Kid) -> u16 {

@@ -213,6 +213,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_leaf_is_signed_with_the_level_of_its_own_generation_only() {
+        let facts = BatchFacts { generation: Gen(3), old_rows: [1; 32], new_rows: [2; 32] };
+        let draft = LeafDraft {
+            reason: Some(ErasureReason::Contract),
+            ..LeafDraft::plain(LeafKind::Record, UnixMillis(1))
+        };
+        let made = append(Frontier::default(), &[draft], &facts, UnixMillis(9));
+        let signer = Signer::from_seed(&[5; 32]).unwrap();
+        let sign = |generation| {
+            let level =
+                [b"LTG1".as_slice(), &u64::to_be_bytes(generation), &[1, 1], &[0; 8]].concat();
+            let erased = Erased::from_row(&crate::store::sum::with_sum(level)).unwrap();
+            Receipt::sign(VaultId([1; 16]), &made.leaves[0], &erased, &signer)
+        };
+        assert!(sign(3).is_some() && sign(2).is_none() && sign(4).is_none());
+    }
+
+    #[test]
     fn leaves_have_the_size_of_the_format_and_the_frontier_survives_its_row() {
         let facts = BatchFacts { generation: Gen(3), old_rows: [1; 32], new_rows: [2; 32] };
         let drafts: Vec<LeafDraft> =

@@ -3,6 +3,7 @@
 //! Order: lock the directory, read the anchor (it names the vault), open the node journal and the engine, recover the
 //! tree, then rebuild what lives in memory: tenants, schemas, buckets, the index's tail, what waits for erasure.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,14 +17,13 @@ use super::erase::{Eraser, Start};
 use super::error::VaultError;
 use super::index::Index;
 use super::ledger::{decode_frontier, frontier_key, leaf_key};
-use super::pending::Superseded;
+use super::pending::{Superseded, intent_of};
+use super::records::SUBJECT;
 use super::registry::{Meta, Registry, Tenant, TenantInfo, TenantState};
 use super::relist::{pages_of, relist};
-use super::rows::{Intent, Pointer};
 use super::schema::Schema;
-use super::sealed;
-use crate::class::{ErasureReason, Medium};
-use crate::clock::{Clock, UnixMillis};
+use crate::class::Medium;
+use crate::clock::Clock;
 use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::crypto::{LockedKey, random};
 use crate::id::{Day, Kid, TypeOrd, VaultId};
@@ -36,7 +36,7 @@ use crate::keys::{self, KeyError, Parts, Recovered, Sabotage, Tree, anchor::Anch
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::store::faulty::{FaultySink, Plan};
-use crate::store::{DiskGuard, Engine, Journal, NodeSink, Redb, Row, Sled, Store, StoreError};
+use crate::store::{DiskGuard, Engine, Journal, NodeSink, Redb, Sled, Store, StoreError};
 
 /// Which engine keeps the rows.
 #[derive(Clone)]
@@ -335,35 +335,6 @@ fn load_frontier(tree: &Tree) -> Result<Frontier, VaultError> {
     Some(rebuilt).filter(right).ok_or(VaultError::Damaged("ledger"))
 }
 
-/// What a `q` row asks for. A damaged one is made anew from the version that it is about: a superseded version must
-/// not live on because its intent was lost, and a current one must not die of an intent that was changed.
-fn intent_of(tree: &Tree, row: &Row, now: UnixMillis) -> Result<Option<Intent>, VaultError> {
-    let Some(kid) = row.key.get(1..).and_then(|k| k.try_into().ok()).map(Kid::from_bytes) else {
-        return Ok(None);
-    };
-    let decoded = Intent::decode(&row.value).filter(|i| i.kid == kid);
-    let intent = match decoded {
-        Some(intent) => Some(intent),
-        None => {
-            tracing::error!("an erasure intent is damaged; it is made anew from what it is about");
-            let value = tree.store().get(&sealed::row_key(kid, 0))?;
-            value.as_deref().and_then(sealed::peek).filter(|v| v.kid == kid).map(|v| Intent {
-                kid,
-                record: v.record,
-                rec_ver: v.rec_ver,
-                rtype: v.rtype,
-                reason: ErasureReason::Superseded,
-                requested: now,
-            })
-        }
-    };
-    let Some(intent) = intent else { return Ok(None) };
-    let pointer = tree.store().get(&Pointer::key(kid.tenant, intent.record))?;
-    let current = pointer.as_deref().map(|p| Pointer::decode(p).is_none_or(|p| p.kid == kid));
-    // An intent contradicts a pointer to the same version only if one of them is wrong.
-    Ok(Some(intent).filter(|_| current != Some(true)))
-}
-
 fn load_tenants(
     tree: &Tree,
     registry: &Registry,
@@ -374,37 +345,47 @@ fn load_tenants(
     for path in paths {
         let ord = path.tenant;
         let secrets = tree.read().tenant(ord)?;
-        let mut info = None;
-        let mut schemas = BTreeMap::new();
+        let rescue = |meta: Meta| {
+            let copy = tree.journal_copy(&meta.key(ord))?.ok_or(VaultError::Damaged("metadata"))?;
+            let json = meta.open(tree.vault(), ord, &secrets.meta, &copy)?;
+            metrics.journal_rescues.one();
+            tracing::warn!("a metadata row was rescued from the node journal");
+            Ok::<_, VaultError>((meta, json))
+        };
+        let mut found = BTreeMap::new();
         let prefix = [b"m".as_slice(), &ord.bytes()].concat();
         for row in tree.store().prefix(&prefix) {
             let row = row?;
             let Some(meta) = Meta::of_key(&row.key) else { continue };
-            let open = |value: &[u8]| meta.open(tree.vault(), ord, &secrets.meta, value);
-            let json = match open(&row.value) {
-                Ok(json) => json,
-                Err(e) => {
-                    let copy = tree.journal_copy(&row.key)?.ok_or(e)?;
-                    let json = open(&copy)?;
-                    metrics.journal_rescues.one();
-                    tracing::warn!("a metadata row was rescued from the node journal");
-                    json
-                }
+            let json = match meta.open(tree.vault(), ord, &secrets.meta, &row.value) {
+                Ok(json) => (meta, json),
+                Err(_) => rescue(meta)?,
             };
+            found.insert(row.key, json);
+        }
+        let (buckets, next_bucket) = load_buckets(tree, index, ord)?;
+        let types = buckets.keys().map(|(rtype, _)| *rtype).filter(|rtype| *rtype != SUBJECT);
+        // Rows that must be there. Without its schema a record would seem never to have been.
+        for meta in std::iter::once(Meta::Tenant).chain(types.map(Meta::Schema)) {
+            if let Entry::Vacant(missing) = found.entry(meta.key(ord)) {
+                missing.insert(rescue(meta)?);
+            }
+        }
+        let (mut info, mut schemas) = (None, BTreeMap::new());
+        for (meta, json) in found.values() {
             let damaged = || VaultError::Damaged("metadata");
             match meta {
                 Meta::Tenant => {
-                    let read: TenantInfo = serde_json::from_slice(&json).map_err(|_| damaged())?;
+                    let read: TenantInfo = serde_json::from_slice(json).map_err(|_| damaged())?;
                     info = Some(read);
                 }
                 Meta::Schema(_) => {
-                    let schema = Schema::from_json(&json).map_err(|_| damaged())?;
+                    let schema = Schema::from_json(json).map_err(|_| damaged())?;
                     schemas.insert(schema.type_name().clone(), Arc::new(schema));
                 }
             }
         }
         let info = info.ok_or(VaultError::Damaged("metadata"))?;
-        let (buckets, next_bucket) = load_buckets(tree, index, ord)?;
         registry.insert(Tenant::new(ord, info, TenantState { schemas, buckets, next_bucket }));
     }
     Ok(())

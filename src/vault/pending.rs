@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::rows::Intent;
+use super::error::VaultError;
+use super::rows::{Intent, Pointer};
+use super::sealed;
+use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::id::{Kid, RecordId};
+use crate::keys::Tree;
 use crate::keys::slots::BucketId;
+use crate::store::Row;
 
 #[derive(Default)]
 struct Versions {
@@ -75,4 +80,33 @@ impl Superseded {
         all.waiting.retain(|kid, _| (kid.tenant, kid.bucket) != bucket);
         all.parked.retain(|kid, _| (kid.tenant, kid.bucket) != bucket);
     }
+}
+
+/// What a `q` row asks for. A damaged one is made anew from the version that it is about: a superseded version must
+/// not live on because its intent was lost, and a current one must not die of an intent that was changed.
+pub fn intent_of(tree: &Tree, row: &Row, now: UnixMillis) -> Result<Option<Intent>, VaultError> {
+    let Some(kid) = row.key.get(1..).and_then(|k| k.try_into().ok()).map(Kid::from_bytes) else {
+        return Ok(None);
+    };
+    let decoded = Intent::decode(&row.value).filter(|i| i.kid == kid);
+    let intent = match decoded {
+        Some(intent) => Some(intent),
+        None => {
+            tracing::error!("an erasure intent is damaged; it is made anew from what it is about");
+            let value = tree.store().get(&sealed::row_key(kid, 0))?;
+            value.as_deref().and_then(sealed::peek).filter(|v| v.kid == kid).map(|v| Intent {
+                kid,
+                record: v.record,
+                rec_ver: v.rec_ver,
+                rtype: v.rtype,
+                reason: ErasureReason::Superseded,
+                requested: now,
+            })
+        }
+    };
+    let Some(intent) = intent else { return Ok(None) };
+    let pointer = tree.store().get(&Pointer::key(kid.tenant, intent.record))?;
+    let current = pointer.as_deref().map(|p| Pointer::decode(p).is_none_or(|p| p.kid == kid));
+    // An intent contradicts a pointer to the same version only if one of them is wrong.
+    Ok(Some(intent).filter(|_| current != Some(true)))
 }

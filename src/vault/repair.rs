@@ -59,10 +59,15 @@ pub fn repair(setup: &Setup, clock: &dyn Clock, dry_run: bool) -> Result<RepairR
     let remains = open_remains(setup, current.open.vault, dry_run)?;
     let outcome = rebuild(setup, clock, &current, &remains, dry_run);
     let journal_damaged = remains.journal_trouble.is_some();
+    let opened = remains.engine.is_some();
     drop(remains);
+    let trouble = match &outcome {
+        Ok(report) if opened && (dry_run || report.opens()) => check(setup, dry_run),
+        _ => None,
+    };
     remove_dir(&setup.data.join(LOOK))?;
     let mut report = match outcome {
-        Ok(report) => report,
+        Ok(report) => RepairReport { engine_trouble: report.engine_trouble.or(trouble), ..report },
         Err(e) => {
             remove_dir(&setup.data.join(FRESH))?;
             return Err(e);
@@ -90,30 +95,29 @@ fn open_remains(setup: &Setup, vault: VaultId, dry_run: bool) -> Result<Remains,
         copy_dir(&setup.data.join("store"), &dir)?;
     }
     let missing = !dir.is_dir() && !matches!(setup.engine, EngineChoice::Given(_));
-    let opened =
-        if missing { Err(StoreError::Damaged("it is missing".into())) } else { look(setup, &dir) };
+    let opened = match missing {
+        true => Err(StoreError::Damaged("it is missing".into())),
+        false => open_engine(setup, &dir),
+    };
     let (engine, engine_trouble) = match opened {
-        Ok((engine, trouble)) => (Some(engine), trouble),
+        Ok(engine) => (Some(engine), None),
         Err(e @ StoreError::InUse) => return Err(e.into()),
         Err(e) => (None, Some(format!("its files do not open ({e}); what only they held is lost"))),
     };
     Ok(Remains { engine, engine_trouble, journal, journal_trouble })
 }
 
-/// Opens the damaged engine. redb checks its file first; if that fails, what it still reads is used.
-fn look(setup: &Setup, dir: &Path) -> Result<(Arc<dyn Engine>, Option<String>), StoreError> {
+/// What redb says of its whole file. Asked after everything was read, and never if nothing is to be changed: a file
+/// that fails this check does not open again, although most of its rows can be read.
+fn check(setup: &Setup, dry_run: bool) -> Option<String> {
     if !matches!(setup.engine, EngineChoice::Redb) {
-        return Ok((open_engine(setup, dir)?, None));
+        return None;
     }
-    let mut redb = Redb::open(dir, setup.engine_cache_bytes)?;
-    match redb.check() {
-        Ok(true) => Ok((Arc::new(redb), None)),
-        Ok(false) => Ok((Arc::new(redb), Some("its file was mended by redb itself".to_owned()))),
-        Err(e) => {
-            drop(redb);
-            let again = open_engine(setup, dir)?;
-            Ok((again, Some(format!("its file does not pass its check ({e})"))))
-        }
+    let dir = setup.data.join(if dry_run { LOOK } else { "store" });
+    match Redb::open(&dir, setup.engine_cache_bytes).and_then(|mut redb| redb.check()) {
+        Ok(true) => None,
+        Ok(false) => Some("its file was mended by redb itself".to_owned()),
+        Err(e) => Some(format!("its file does not pass its check ({e})")),
     }
 }
 

@@ -187,6 +187,10 @@ mod tests {
             leaf: [5; 32],
         };
         assert_eq!(Tombstone::decode(&tombstone.encode()), Some(tombstone));
+        let mut requested = tombstone.encode();
+        requested.truncate(requested.len() - 4);
+        requested[4] = 1;
+        assert_eq!(Tombstone::decode(&with_sum(requested)), None, "not erased yet");
         for bytes in [pointer.encode(), intent.encode(), tombstone.encode()] {
             for len in 0..bytes.len() {
                 let cut = &bytes[..len];

@@ -235,4 +235,35 @@ mod tests {
             }
         }
     }
+
+    /// What the AAD alone would let pass: each row is whole, but not where it belongs.
+    #[test]
+    fn rows_that_are_whole_but_elsewhere_do_not_open() {
+        let (vault, dek) = (VaultId([1; 16]), Dek::generate());
+        let (version, mut fields) = sample(0);
+        // Chunks that differ, so that a change of their order would show.
+        let bytes = (0..30_000u32).map(|n| (n / 7) as u8).collect();
+        fields.fields.insert(FieldOrd(1), Value::Bytes(bytes));
+        let rows: Vec<_> =
+            seal(vault, &version, &dek, &fields).unwrap().into_iter().map(|r| r.1).collect();
+        let open = |rows: &[Vec<u8>], kid| {
+            open_rows(
+                &mut |chunk| Ok(rows.get(usize::from(chunk)).cloned()),
+                vault,
+                kid,
+                &dek,
+                None,
+            )
+        };
+        assert!(open(&rows, version.kid).is_ok_and(|o| o.fields == fields));
+        let mut swapped = rows.clone();
+        swapped.swap(1, 2);
+        assert!(open(&swapped, version.kid).is_err(), "two chunks in another order");
+        let elsewhere = Kid { slot: 5, ..version.kid };
+        assert!(open(&rows, elsewhere).is_err(), "another slot");
+        let later = Version { rec_ver: RecVer(4), ..version };
+        let other = seal(vault, &later, &dek, &fields).unwrap().remove(1).1;
+        let mixed = [rows[0].clone(), other, rows[2].clone(), rows[3].clone()];
+        assert!(open(&mixed, version.kid).is_err(), "a chunk of another version");
+    }
 }

@@ -206,8 +206,8 @@ impl Worker {
         for old in self.core.superseded.take(room) {
             let tenant = self.core.tenant_of(old.kid.tenant);
             let doomed = self.core.doom_superseded(tenant.as_ref(), &old);
-            match self.locate(&doomed) {
-                Ok(listed) => units.push((doomed, listed)),
+            match doomed.and_then(|d| Ok((self.locate(&d)?, d))) {
+                Ok((listed, doomed)) => units.push((doomed, listed)),
                 Err(e) => {
                     tracing::error!(error = %e, "an old version cannot be erased until the store is repaired");
                     self.core.superseded.park(old);

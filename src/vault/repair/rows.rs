@@ -13,6 +13,7 @@ use crate::clock::UnixMillis;
 use crate::crypto::MetaKey;
 use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::id::{Gen, Kid, PageOrd, RecordId, TenantOrd, VaultId};
+use crate::keys::node::PAGE_SLOTS_MAX;
 use crate::keys::path::Path;
 use crate::keys::rows::prefix_end;
 use crate::keys::{Erased, Found};
@@ -244,6 +245,7 @@ impl<'a> Pass<'a> {
             let prefix = [b"t".as_slice(), &tenant.bytes()].concat();
             self.each(&prefix, &mut |pass, row| pass.old_tombstone(tenant, row))?;
         }
+        self.vanished(is_below_lost);
         for generation in 1..=self.generation.0 {
             let key = [b"g".as_slice(), &generation.to_be_bytes()].concat();
             let Some(row) = self.row(&key) else { continue };
@@ -253,6 +255,29 @@ impl<'a> Pass<'a> {
             }
         }
         self.ledger(ledger)
+    }
+
+    /// Counts the versions that are left of pages which hang in the tree no more: erased with their page or bucket.
+    /// One look for each page. Where rows cannot be read the count ends: they are left out all the same.
+    fn vanished(&mut self, is_below_lost: &dyn Fn(&Path) -> bool) {
+        let Some(engine) = self.engine else { return };
+        let (mut from, end) = (b"r".to_vec(), prefix_end(b"r"));
+        while let Ok(Some(row)) = engine.scan(&from, &end, 1).map(|rows| rows.into_iter().next()) {
+            let Some((kid, _)) = sealed::parse_key(&row.key) else {
+                from = [row.key.as_slice(), &[0]].concat();
+                continue;
+            };
+            let page = Path::page_of(kid);
+            if !self.live.contains_key(&page) && !is_below_lost(&page) {
+                for slot in 0..PAGE_SLOTS_MAX {
+                    if self.row(&sealed::row_key(Kid { slot, ..kid }, 0)).is_some() {
+                        count(&mut self.report.dropped, "record versions");
+                    }
+                }
+            }
+            let [page @ .., _slot] = kid.bytes();
+            from = prefix_end(&[b"r".as_slice(), &page].concat());
+        }
     }
 
     /// A record whose pointer is there and whose version is not is lost, and keeps its name so that it can be erased.

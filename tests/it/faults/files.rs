@@ -5,28 +5,31 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use lethe::class::ErasureReason;
 use lethe::clock::SystemClock;
 use lethe::id::RecordId;
 use lethe::keys::KeyError;
+use lethe::keys::Sabotage;
 use lethe::keys::anchor::AnchorError;
+use lethe::store::sum::with_sum;
 use lethe::store::{Batch, Store, StoreError};
 use lethe::vault::{EngineChoice, LedgerState, RepairReport, Vault, VaultError, repair};
 
 use super::{Known, bytes_of, copy_dir, erase, new, quiet_here, renew, runtime};
 use crate::crash::{scale, scratch};
-use crate::house::{House, fields, furnish, get, put, slug};
+use crate::house::{House, fields, furnish, get, operator, put, slug};
 use crate::model::Dice;
 
-struct Original {
+pub(super) struct Original {
     dir: tempfile::TempDir,
     engine: EngineChoice,
-    live: Vec<Known>,
-    erased: Vec<RecordId>,
+    pub live: Vec<Known>,
+    pub erased: Vec<RecordId>,
 }
 
 impl Original {
     /// A closed vault with live, updated and erased records.
-    fn new(engine: EngineChoice) -> Self {
+    pub fn new(engine: EngineChoice) -> Self {
         let dir = scratch();
         let vault = House::new(dir.path(), engine.clone()).create();
         let rt = runtime();
@@ -49,7 +52,7 @@ impl Original {
         Self { dir, engine, live, erased }
     }
 
-    fn copy(&self) -> (tempfile::TempDir, House) {
+    pub fn copy(&self) -> (tempfile::TempDir, House) {
         let dir = scratch();
         copy_dir(self.dir.path(), dir.path());
         let house = House::new(dir.path(), self.engine.clone());
@@ -74,7 +77,7 @@ impl Original {
 }
 
 #[derive(Default)]
-struct Tally(BTreeMap<String, usize>);
+pub(super) struct Tally(pub BTreeMap<String, usize>);
 
 impl Tally {
     fn note(&mut self, what: &str) {
@@ -83,7 +86,7 @@ impl Tally {
 }
 
 /// A short name of an error, which must be one that damage explains.
-fn kind(e: &VaultError) -> &'static str {
+pub(super) fn kind(e: &VaultError) -> &'static str {
     match e {
         VaultError::Damaged(_) | VaultError::Keys(KeyError::Damaged(_)) => "damaged",
         VaultError::Store(StoreError::Damaged(_)) => "store damaged",
@@ -120,7 +123,7 @@ fn engine_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// One damaged directory: opened as it is, then repaired and opened again.
-fn round(original: &Original, house: &House, tally: &mut Tally, saved: &mut usize) {
+pub(super) fn round(original: &Original, house: &House, tally: &mut Tally, saved: &mut usize) {
     match house.open() {
         Ok(vault) => {
             let whole = original.look(&vault, tally) == original.live.len();
@@ -134,6 +137,10 @@ fn round(original: &Original, house: &House, tally: &mut Tally, saved: &mut usiz
         Ok(report) => report,
         Err(e) => return tally.note(&format!("repair refused: {}", kind(&e))),
     };
+    let trouble = report.engine_trouble.as_deref().unwrap_or_default();
+    if trouble.contains("does not pass its check") && report.kept.contains_key("record versions") {
+        tally.note("read though its check fails");
+    }
     if !report.opens() {
         return tally.note("repair: not enough is left");
     }
@@ -149,11 +156,13 @@ fn round(original: &Original, house: &House, tally: &mut Tally, saved: &mut usiz
 #[test]
 fn damaged_engine_files_open_whole_or_refuse_and_repair_saves_what_is_readable() {
     quiet_here();
-    for engine in [EngineChoice::Redb] {
+    for (engine, rounds) in
+        [(EngineChoice::Redb, scale(70, 5_000)), (EngineChoice::Sled, scale(7, 500))]
+    {
         let original = Original::new(engine.clone());
         let mut dice = Dice::new(11);
         let (mut tally, mut saved) = (Tally::default(), 0);
-        for nth in 0..scale(70, 5_000) {
+        for nth in 0..rounds {
             let (dir, house) = original.copy();
             let mut files = engine_files(dir.path());
             files.sort_by_key(|p| std::cmp::Reverse(std::fs::metadata(p).unwrap().len()));
@@ -165,7 +174,11 @@ fn damaged_engine_files_open_whole_or_refuse_and_repair_saves_what_is_readable()
         }
         println!("R5 files, {engine:?}: {saved} records read after repairs, {:?}", tally.0);
         assert!(tally.0.keys().any(|k| k.starts_with("refused")), "{engine:?}: {:?}", tally.0);
-        assert!(saved > 0, "{engine:?}: repair saved nothing: {:?}", tally.0);
+        // What sled drops it drops from the damage on, so that its ledger is gone too and repair changes nothing.
+        if matches!(engine, EngineChoice::Redb) {
+            assert!(saved > 0, "{engine:?}: repair saved nothing: {:?}", tally.0);
+            assert!(tally.0.contains_key("read though its check fails"), "{:?}", tally.0);
+        }
     }
 }
 
@@ -187,7 +200,7 @@ fn a_damaged_journal_costs_nothing_while_the_store_is_whole() {
 }
 
 /// The closed vault's rows, changed by `change` straight in the engine.
-fn tamper(house: &House, change: impl FnOnce(&Store)) {
+pub(super) fn tamper(house: &House, change: impl FnOnce(&Store)) {
     let dir = house.dir.join("data/store");
     let engine: std::sync::Arc<dyn lethe::store::Engine> = match house.engine {
         EngineChoice::Sled => std::sync::Arc::new(lethe::store::Sled::open(&dir, 8 << 20).unwrap()),
@@ -198,12 +211,12 @@ fn tamper(house: &House, change: impl FnOnce(&Store)) {
     store.close();
 }
 
-fn rows_of(store: &Store, prefix: &[u8]) -> Vec<lethe::store::Row> {
+pub(super) fn rows_of(store: &Store, prefix: &[u8]) -> Vec<lethe::store::Row> {
     store.prefix(prefix).map(Result::unwrap).collect()
 }
 
 /// Repairs, and gives the report and the reopened vault.
-fn repaired(house: &House) -> (RepairReport, Vault) {
+pub(super) fn repaired(house: &House) -> (RepairReport, Vault) {
     let dry = repair(&house.setup(), &SystemClock, true).unwrap();
     let report = repair(&house.setup(), &SystemClock, false).unwrap();
     assert_eq!(
@@ -315,8 +328,8 @@ fn rows_of_the_dead_stay_out_whatever_the_damaged_store_says() {
     // Just the living are kept: every subject, and the records that were not erased.
     let living = original.live.len() - doomed.len() + 60;
     assert_eq!(report.kept["record versions"] as usize, living, "{report}");
-    // Seven of eight are reported. Why not the eighth is not traced yet; that it is not kept is checked above.
-    assert!(report.dropped["record versions"] >= 7, "{report}");
+    // One of them was the last of its page, which is not in the tree any more.
+    assert_eq!(report.dropped["record versions"] as usize, doomed.len(), "{report}");
     let found = vault.find_records(
         &crate::house::app(),
         crate::house::TENANT,
@@ -346,4 +359,121 @@ fn what_no_repair_can_save_is_refused_and_left_as_it_is() {
     std::fs::remove_dir_all(dir.path().join("data/journal")).unwrap();
     let e = repair(&house.setup(), &SystemClock, false).unwrap_err();
     assert!(matches!(e, VaultError::Keys(KeyError::Damaged(_))), "{e:?}");
+}
+
+/// A whole intent's bytes, but about another version: that of a record row.
+fn about(intent: &[u8], version: &[u8]) -> Vec<u8> {
+    let end = intent.len() - 4;
+    // Kid, record and version stand side by side in both kinds of row.
+    with_sum([&intent[..4], &version[8..42], &intent[38..end]].concat())
+}
+
+/// A flipped bit in an erasure intent once named another version, which the next batch would have killed; and an
+/// intent that did not decode was forgotten, so that the old version lived on.
+#[test]
+fn a_damaged_erasure_intent_is_made_anew_and_kills_nothing_else() {
+    let original = Original::new(EngineChoice::Redb);
+    let (_dir, mut house) = original.copy();
+    let mut live = original.live.clone();
+    let rt = runtime();
+    // Old versions stay while the scene is made and looked at: not even the clean stop erases them.
+    house.change = |setup| setup.sabotage = Sabotage::KeepOldVersion;
+    let vault = house.open().unwrap();
+    rt.block_on(async {
+        for known in live.iter_mut().take(9) {
+            renew(&vault, known).await;
+        }
+    });
+    vault.close().unwrap();
+    drop(vault);
+    let (mut pointer, mut old) = (None, Vec::new());
+    tamper(&house, |store| {
+        let intents = rows_of(store, b"q");
+        assert_eq!(intents.len(), 9);
+        old = intents.iter().map(|row| row.key[1..].to_vec()).collect();
+        let present = |id: RecordId| {
+            let key = [b"u".as_slice(), &[0; 3], &id.0].concat();
+            let row = store.get(&key).unwrap().unwrap();
+            let version = [b"r".as_slice(), &row[4..14], &[0, 0]].concat();
+            (key, row, store.get(&version).unwrap().unwrap())
+        };
+        let mut batch = Batch::default();
+        for (nth, row) in intents.iter().enumerate() {
+            let mut bad = row.value.clone();
+            match nth {
+                // One that is whole, but the next one's.
+                0 => bad = intents[1].value.clone(),
+                1 => {}
+                // One that is whole, but about a present version.
+                2 => bad = about(&bad, &present(live[20].id).2),
+                3 => bad.truncate(9),
+                4 => bad.clear(),
+                // Kid and reason, which would still be read.
+                5 => bad[12] ^= 1,
+                6 => bad[40] ^= 1,
+                // Neither it nor what it is about says enough.
+                8 => {
+                    bad.truncate(9);
+                    let key = [b"r".as_slice(), &row.key[1..], &[0, 0]].concat();
+                    let mut torn = store.get(&key).unwrap().unwrap();
+                    torn[17] ^= 0x40;
+                    batch.put(key, torn);
+                }
+                // This one is whole, but the pointer does not say any more whether its version is an old one.
+                _ => {
+                    let id = RecordId(bad[14..30].try_into().unwrap());
+                    let (key, row, _) = present(id);
+                    let mut torn = row.clone();
+                    torn[7] ^= 0x10;
+                    batch.put(key.clone(), torn);
+                    pointer = Some((key, row));
+                }
+            }
+            batch.put(row.key.clone(), bad);
+        }
+        // Two at the place of a version that is the present one: the one is about it, the other is not.
+        for (nth, id) in [live[30].id, live[40].id].into_iter().enumerate() {
+            let (_, _, version) = present(id);
+            let value = if nth == 0 {
+                about(&intents[3].value, &version)
+            } else {
+                intents[3].value.clone()
+            };
+            batch.put([b"q".as_slice(), &version[8..18]].concat(), value);
+        }
+        store.commit_blocking(batch).unwrap();
+    });
+    let vault = house.open().unwrap();
+    assert_eq!(vault.status(&operator(None)).unwrap().pending_erasures, 7);
+    vault.close().unwrap();
+    drop(vault);
+    house.change = |_| ();
+    house.open().unwrap().close().unwrap();
+    let living = |house: &House| {
+        let mut versions = 0;
+        tamper(house, |store| {
+            versions = rows_of(store, b"r").iter().filter(|r| r.key.ends_with(&[0, 0])).count();
+            let leaves = rows_of(store, b"l");
+            for leaf in leaves.iter().filter(|l| old.iter().any(|kid| l.value[76..86] == **kid)) {
+                assert_eq!(leaf.value[5], ErasureReason::Superseded as u8, "the ledger lies");
+            }
+        });
+        // Subjects (those of the erased records live on) and present versions.
+        versions - live.len() - 60
+    };
+    assert_eq!(living(&house), 2, "only what may be a present version is left");
+    tamper(&house, |store| {
+        let mut batch = Batch::default();
+        pointer.into_iter().for_each(|(key, row)| batch.put(key, row));
+        let torn = rows_of(store, b"r").into_iter().find(|r| r.key[1..11] != r.value[8..18]);
+        let mut torn = torn.unwrap();
+        torn.value[17] ^= 0x40;
+        batch.put(torn.key, torn.value);
+        store.commit_blocking(batch).unwrap();
+    });
+    let vault = house.open().unwrap();
+    live.iter().for_each(|k| k.read(&vault).unwrap());
+    vault.close().unwrap();
+    drop(vault);
+    assert_eq!(living(&house), 0, "an old version lives on");
 }

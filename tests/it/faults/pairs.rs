@@ -252,6 +252,9 @@ fn anchors_and_keys_that_are_wrong_each_have_their_own_answer() {
     let store = dir.path().join("data/store");
     std::fs::remove_dir_all(&store).unwrap();
     copy_dir(&other.base.join("data/store"), &store);
+    // Repair keeps to that, although the journal has the whole tree.
+    let setup = House::new(dir.path(), EngineChoice::Redb).setup();
+    assert!(is_foreign(&lethe::vault::repair(&setup, &SystemClock, false).unwrap_err()));
     refused(&history, dir.path(), is_foreign, "are of one vault", &|dir| {
         std::fs::remove_dir_all(dir.join("data/store")).unwrap();
         copy_dir(&history.moments[2].0.join("data/store"), &dir.join("data/store"));
@@ -294,4 +297,11 @@ fn one_process_at_a_time_has_the_directory() {
     vault.close().unwrap();
     drop(vault);
     history.is_whole(dir.path());
+    // Also where the engine has no lock of its own.
+    let dir = scratch();
+    let house = House::new(dir.path(), EngineChoice::Given(super::memory()));
+    let vault = house.create();
+    assert!(in_use(&house.open().err().unwrap()));
+    assert!(in_use(&lethe::vault::repair(&house.setup(), &SystemClock, true).err().unwrap()));
+    vault.close().unwrap();
 }

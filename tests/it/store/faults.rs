@@ -54,6 +54,7 @@ fn a_failure_at_each_operation_in_turn_loses_nothing_acknowledged() {
                 assert!(n < 100, "the fault never stops firing");
                 let dir = tempfile::tempdir().unwrap();
                 let plan = Plan::new(vec![kind(n)]);
+                let counts = plan.clone();
                 let rows: Arc<dyn Engine> = Arc::new(Memory::new());
                 let (engine, sink): (Arc<dyn Engine>, Box<dyn NodeSink>) = if in_sink {
                     (rows.clone(), Box::new(FaultySink::new(journal(dir.path()), plan)))
@@ -75,6 +76,8 @@ fn a_failure_at_each_operation_in_turn_loses_nothing_acknowledged() {
                 again.commit_blocking(put(b"k", b"again")).unwrap();
                 if acknowledged == ROWS {
                     assert!(n > ROWS, "no fault fired");
+                    // To the sink each row is given and then synced.
+                    assert!(!in_sink || counts.writes() == 2 * ROWS, "{}", counts.writes());
                     break;
                 }
             }

@@ -72,6 +72,21 @@ fn the_newest_value_of_each_row_is_found_also_after_a_reopen() {
 }
 
 #[test]
+fn after_one_failed_append_everything_refuses_until_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let long = (b"k1".to_vec(), Some(vec![0; 9000]));
+    assert!(matches!(journal.append(&[&long]), Err(StoreError::RowTooLarge(_))));
+    let good = (b"k1".to_vec(), Some(vec![0; 90]));
+    assert_eq!(journal.append(&[&good]), Err(StoreError::Stopped));
+    assert_eq!(journal.sync(), Err(StoreError::Stopped));
+    drop(journal);
+    let mut journal = open(dir.path());
+    journal.append(&[&good]).unwrap();
+    journal.sync().unwrap();
+}
+
+#[test]
 fn another_vaults_journal_and_a_cut_header_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     three_rows(dir.path());
