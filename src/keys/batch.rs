@@ -23,7 +23,7 @@ use super::slots::BucketId;
 use super::tree::{AnchorState, Reader, State, TENANT_HEAD, Tree};
 use super::undo::{self, Chore};
 use crate::clock::Clock;
-use crate::crypto::{Digest32, Kek, LockedKey, labels, sha256_parts};
+use crate::crypto::{Digest32, Kek, LockedKey, SecretBytes, labels, sha256_parts};
 use crate::id::{Gen, Kid, PageOrd, RunOrd};
 use crate::store::{Batch, StoreError, Urgency};
 
@@ -198,7 +198,7 @@ impl Tree {
                 let path = Path::bucket(bucket.0, bucket.1);
                 let mut head = reader.bucket(bucket.0, bucket.1)?;
                 head.next_run = head.next_run.max(draft.run.value() + 1);
-                plan.dir(&path)?.head = head.encode();
+                plan.set_head(&path, &head.encode())?;
                 add_run_nodes(plan, bucket, draft)?;
             }
         }
@@ -206,7 +206,7 @@ impl Tree {
             let path = Path::bucket(tenant, bucket);
             let mut head = reader.bucket(tenant, bucket)?;
             head.indexed_below = PageOrd::of(0);
-            plan.dir(&path)?.head = head.encode();
+            plan.set_head(&path, &head.encode())?;
             match plan.remove_whole(&Path::index(tenant, bucket)) {
                 Ok(()) | Err(KeyError::Gone) => {}
                 Err(e) => return Err(e),
@@ -353,12 +353,8 @@ impl Tree {
             .nodes
             .iter()
             .map(|(path, opened)| {
-                let copy = super::node::Opened {
-                    aux: opened.aux.clone(),
-                    plain: super::node::Plain::new(opened.plain.to_vec()),
-                };
-                let node = self.cache.wrap(path, copy).map_err(|_| KeyError::Damaged(path.kind))?;
-                Ok((path, node))
+                let node = self.cache.wrap(path, opened);
+                Ok((path, node.map_err(|_| KeyError::Damaged(path.kind))?))
             })
             .collect::<Result<Vec<(&Path, std::sync::Arc<Cached>)>, KeyError>>()?;
         let root = outcome.root.as_ref().ok_or(KeyError::Damaged(NodeKind::Root))?;
@@ -414,16 +410,18 @@ fn raise_next_bucket(
     tenant: crate::id::TenantOrd,
     least: u32,
 ) -> Result<(), KeyError> {
-    let dir = plan.dir(&Path::tenant(tenant))?;
+    let path = Path::tenant(tenant);
     let next = least.max(reader.next_bucket(tenant)?);
+    let mut head = SecretBytes::new(plan.dir(&path)?.head().to_vec());
     if let (Some(field), [_, bytes @ ..]) =
-        (dir.head.get_mut(TENANT_HEAD - 3..TENANT_HEAD), next.to_be_bytes())
+        (head.get_mut(TENANT_HEAD - 3..TENANT_HEAD), next.to_be_bytes())
     {
         let present = field.iter().fold(0, |n, b| n << 8 | u32::from(*b));
         if present < next {
             field.copy_from_slice(&bytes);
         }
     }
+    plan.set_head(&path, &head)?;
     Ok(())
 }
 

@@ -67,11 +67,11 @@ impl NodeCache {
     }
 
     /// Seals a node for the cache.
-    pub fn wrap(&self, path: &Path, opened: Opened) -> Result<Arc<Cached>, NodeDamaged> {
+    pub fn wrap(&self, path: &Path, opened: &Opened) -> Result<Arc<Cached>, NodeDamaged> {
         let mut sealed = Vec::new();
         seal_append(self.key.expose(), &path.bytes(), &opened.plain, &mut sealed)
             .map_err(|_| NodeDamaged)?;
-        Ok(Arc::new(Cached { aux: opened.aux, sealed, used: AtomicBool::new(false) }))
+        Ok(Arc::new(Cached { aux: opened.aux.clone(), sealed, used: AtomicBool::new(false) }))
     }
 
     /// The plaintext of a cached node.
@@ -162,9 +162,9 @@ mod tests {
     fn the_budget_holds_and_directories_stay() {
         let cache = NodeCache::new(16 * 20_000).unwrap();
         let dir = Path::bucket(TenantOrd::of(1), BucketOrd::of(1));
-        cache.replace(&dir, cache.wrap(&dir, opened(9)).unwrap());
+        cache.replace(&dir, cache.wrap(&dir, &opened(9)).unwrap());
         for n in 0..2000 {
-            cache.offer(&page(n), cache.wrap(&page(n), opened(n as u8)).unwrap());
+            cache.offer(&page(n), cache.wrap(&page(n), &opened(n as u8)).unwrap());
         }
         let held: usize = cache.shards.iter().map(|s| s.lock().unwrap().bytes).sum();
         assert!(held <= 16 * 20_000 + 16 * 5_000, "{held}");
@@ -178,9 +178,9 @@ mod tests {
     #[test]
     fn an_older_copy_never_takes_the_place_of_a_newer_one() {
         let cache = NodeCache::new(1 << 20).unwrap();
-        let newer = cache.wrap(&page(1), opened(2)).unwrap();
+        let newer = cache.wrap(&page(1), &opened(2)).unwrap();
         cache.replace(&page(1), newer);
-        let counts = cache.offer(&page(1), cache.wrap(&page(1), opened(1)).unwrap());
+        let counts = cache.offer(&page(1), cache.wrap(&page(1), &opened(1)).unwrap());
         assert_eq!(cache.open(&page(1), &counts).unwrap()[0], 2);
     }
 }

@@ -51,7 +51,7 @@ impl Tree {
         let pending = self.store.submit(batch)?;
         for (path, opened) in outcome.nodes {
             let kind = path.kind;
-            let node = self.cache.wrap(&path, opened).map_err(|_| KeyError::Damaged(kind))?;
+            let node = self.cache.wrap(&path, &opened).map_err(|_| KeyError::Damaged(kind))?;
             self.cache.replace(&path, node);
         }
         Ok(pending)
@@ -81,7 +81,7 @@ impl Tree {
         head.extend_from_slice(&[0; 3]);
         let reader = self.read();
         let mut plan = Plan::new(&reader, Mode::Grow, self.sabotage);
-        plan.add(Path::tenant(tenant), empty_dir(head))?;
+        plan.add(Path::tenant(tenant), empty_dir(&head))?;
         let batch = extra(&new)?;
         let pending = self.apply_growth(plan, batch)?;
         Ok((new, pending))
@@ -102,7 +102,7 @@ impl Tree {
             next_run: 0,
         };
         let mut plan = Plan::new(&reader, Mode::Grow, self.sabotage);
-        plan.add(Path::bucket(new.tenant, new.bucket), empty_dir(head.encode()))?;
+        plan.add(Path::bucket(new.tenant, new.bucket), empty_dir(&head.encode()))?;
         // Puts that rely on it are committed after it, or not at all.
         drop(self.apply_growth(plan, Batch::default())?);
         self.slots.register((new.tenant, new.bucket), 0);
@@ -175,7 +175,7 @@ impl Tree {
             self.metrics.runs_written.one();
         }
         head.indexed_below = indexed_below;
-        plan.dir(&path)?.head = head.encode();
+        plan.set_head(&path, &head.encode())?;
         let pending = self.apply_growth(plan, Batch::default())?;
         drop(reader);
         drop(held);
@@ -194,7 +194,7 @@ pub(super) fn add_run_nodes(
         return Err(KeyError::Full("index runs of this bucket"));
     }
     let run = Path::run(bucket.0, bucket.1, draft.run);
-    plan.add(run, empty_dir(SecretBytes::new(draft.head.encode())))?;
+    plan.add(run, empty_dir(&draft.head.encode()))?;
     for (leaf, mut listings) in draft.leaves {
         listings.sort_unstable();
         plan.add(leaf_path(&run, leaf), Body::Leaf(Leaf { listings }))?;

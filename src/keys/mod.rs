@@ -8,6 +8,7 @@
 pub mod anchor;
 mod batch;
 mod cache;
+pub mod dir;
 mod erased;
 pub mod file_anchor;
 mod grow;

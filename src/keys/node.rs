@@ -3,11 +3,10 @@
 //! Invariants: a body is zeroized when dropped; a row that does not authenticate under its key, or names another path
 //! or version than it was asked for, is never returned.
 
-use std::collections::BTreeMap;
+use zeroize::{Zeroize, optimization_barrier};
 
-use zeroize::Zeroize;
-
-use super::path::{ChildKey, NodeKind, PATH_BYTES, Path};
+use super::dir::Dir;
+use super::path::{NodeKind, PATH_BYTES, Path};
 use crate::crypto::{
     Dek, NodeKey, SecretBytes, fill_random, labels, open_in_place, random, seal_append,
 };
@@ -17,7 +16,6 @@ const MAGIC: &[u8; 4] = b"LTN1";
 /// Bytes before aux.
 const HEADER: usize = 39;
 const PAGE_AUX: usize = 17;
-const ENTRY: usize = 44;
 /// Bytes of an encoded index entry.
 pub const LEAF_ENTRY: usize = 20;
 /// Bytes of an index token.
@@ -48,12 +46,6 @@ impl Entry {
     }
 }
 
-/// A directory or an owner of one.
-pub struct Dir {
-    pub head: SecretBytes,
-    pub entries: BTreeMap<ChildKey, Entry>,
-}
-
 /// A page of record keys.
 pub struct Page {
     pub slots: u8,
@@ -76,7 +68,8 @@ pub struct Leaf {
 
 impl Drop for Leaf {
     fn drop(&mut self) {
-        self.listings.zeroize();
+        self.listings.fill(Listing { token: [0; TOKEN_BYTES], page: 0, slot: 0 });
+        optimization_barrier(self.listings.as_slice());
     }
 }
 
@@ -130,9 +123,11 @@ impl Page {
 pub type Plain = SecretBytes;
 
 impl Body {
-    pub fn encode(&self) -> Plain {
+    /// The bytes that are sealed.
+    pub fn into_plain(self) -> Plain {
         match self {
-            Body::Page(page) => SecretBytes::new(page.keys.to_vec()),
+            Body::Dir(dir) => dir.into_plain(),
+            Body::Page(page) => page.keys,
             Body::Leaf(leaf) => {
                 let mut out = SecretBytes::with_capacity(2 + leaf.listings.len() * LEAF_ENTRY);
                 out.extend_from_slice(&(leaf.listings.len() as u16).to_be_bytes());
@@ -143,24 +138,11 @@ impl Body {
                 }
                 out
             }
-            Body::Dir(dir) => {
-                let size = 4 + dir.head.len() + dir.entries.len() * ENTRY;
-                let mut out = SecretBytes::with_capacity(size);
-                out.extend_from_slice(&(dir.head.len() as u16).to_be_bytes());
-                out.extend_from_slice(&dir.head);
-                out.extend_from_slice(&(dir.entries.len() as u16).to_be_bytes());
-                for (child, entry) in &dir.entries {
-                    out.push(child.level);
-                    out.extend_from_slice(&child.ord.to_be_bytes()[1..]);
-                    out.extend_from_slice(&entry.ver.to_be_bytes());
-                    out.extend_from_slice(entry.key.expose());
-                }
-                out
-            }
         }
     }
 
-    fn aux(&self) -> Vec<u8> {
+    /// The part that is in clear.
+    pub fn aux(&self) -> Vec<u8> {
         match self {
             Body::Page(page) => [&[page.slots], page.dead.as_slice()].concat(),
             _ => Vec::new(),
@@ -180,16 +162,7 @@ impl Body {
             NodeKind::Leaf => {
                 Ok(Body::Leaf(Leaf { listings: LeafView::new(plain)?.iter().collect() }))
             }
-            _ => {
-                let dir = DirView::new(plain)?;
-                let entries = dir
-                    .iter()
-                    .map(|(child, ver, key)| (child, Entry { ver, key: NodeKey::copied(key) }));
-                Ok(Body::Dir(Dir {
-                    head: SecretBytes::new(dir.head.to_vec()),
-                    entries: entries.collect(),
-                }))
-            }
+            _ => Dir::decode(plain).map(Body::Dir),
         }
     }
 }
@@ -225,39 +198,6 @@ impl<'a> LeafView<'a> {
         let token = *token;
         let rest = self.entries.get(first..).unwrap_or_default();
         rest.iter().take_while(move |e| e.starts_with(&token)).filter_map(|e| listing(e))
-    }
-}
-
-/// A directory's plaintext, read in place.
-pub struct DirView<'a> {
-    pub head: &'a [u8],
-    entries: &'a [u8],
-}
-
-impl<'a> DirView<'a> {
-    pub fn new(plain: &'a [u8]) -> Result<Self, NodeDamaged> {
-        let (hl, rest) = plain.split_first_chunk().ok_or(NodeDamaged)?;
-        let (head, rest) =
-            rest.split_at_checked(usize::from(u16::from_be_bytes(*hl))).ok_or(NodeDamaged)?;
-        let (count, entries) = rest.split_first_chunk().ok_or(NodeDamaged)?;
-        if entries.len() != usize::from(u16::from_be_bytes(*count)) * ENTRY {
-            return Err(NodeDamaged);
-        }
-        Ok(Self { head, entries })
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (ChildKey, u64, &'a [u8; 32])> {
-        self.entries.chunks_exact(ENTRY).filter_map(|e| {
-            let ([level, a, b, c], rest) = e.split_first_chunk::<4>()?;
-            let (ver, key) = rest.split_first_chunk::<8>()?;
-            let child = ChildKey { level: *level, ord: u32::from_be_bytes([0, *a, *b, *c]) };
-            Some((child, u64::from_be_bytes(*ver), key.first_chunk::<32>()?))
-        })
-    }
-
-    pub fn find(&self, child: ChildKey) -> Option<Entry> {
-        let (_, ver, key) = self.iter().find(|(c, _, _)| *c == child)?;
-        Some(Entry { ver, key: NodeKey::copied(key) })
     }
 }
 
@@ -305,9 +245,8 @@ pub fn seal(
     path: &Path,
     entry: &Entry,
     generation: Gen,
-    body: &Body,
+    Opened { aux, plain }: &Opened,
 ) -> Result<Vec<u8>, NodeDamaged> {
-    let (aux, plain) = (body.aux(), body.encode());
     let length = HEADER + aux.len() + 12 + plain.len() + 16;
     let mut out = Vec::with_capacity(length);
     out.extend_from_slice(MAGIC);
@@ -316,9 +255,9 @@ pub fn seal(
     out.extend_from_slice(&entry.ver.to_be_bytes());
     out.extend_from_slice(&generation.0.to_be_bytes());
     out.push(aux.len() as u8);
-    out.extend_from_slice(&aux);
+    out.extend_from_slice(aux);
     let aad = labels::node_aad(vault, &out);
-    seal_append(entry.key.expose(), &aad, &plain, &mut out).map_err(|_| NodeDamaged)?;
+    seal_append(entry.key.expose(), &aad, plain, &mut out).map_err(|_| NodeDamaged)?;
     Ok(out)
 }
 
@@ -326,6 +265,12 @@ pub fn seal(
 pub struct Opened {
     pub aux: Vec<u8>,
     pub plain: Plain,
+}
+
+impl From<Body> for Opened {
+    fn from(body: Body) -> Self {
+        Self { aux: body.aux(), plain: body.into_plain() }
+    }
 }
 
 /// Opens the value of a node's row with the key and version that its parent names.
@@ -381,7 +326,7 @@ mod tests {
         let mut page = Page::fresh(8);
         let third = page.keys[64..96].to_vec();
         assert!(page.kill(5) && !page.kill(5) && !page.kill(8));
-        let value = seal(vault, &path, &entry, Gen(4), &Body::Page(page)).unwrap();
+        let value = seal(vault, &path, &entry, Gen(4), &Body::Page(page).into()).unwrap();
         assert_eq!(peek(&value), Some((path, entry.ver, Gen(4))));
         let opened = open(vault, &path, &entry, &value).unwrap();
         assert_eq!(dek_in(&opened.plain, 2).unwrap().expose().as_slice(), third);
@@ -405,25 +350,13 @@ mod tests {
     }
 
     #[test]
-    fn directories_and_leaves_survive_their_bytes() {
-        let child = ChildKey { level: 1, ord: 64 };
-        let dir = Dir {
-            head: SecretBytes::new(vec![1, 2]),
-            entries: [(child, Entry { ver: 9, key: NodeKey::copied(&[3; 32]) })].into(),
-        };
-        let plain = Body::Dir(dir).encode();
-        let view = DirView::new(&plain).unwrap();
-        assert_eq!((view.head, view.find(child).unwrap().ver), ([1, 2].as_slice(), 9));
-        assert!(view.find(ChildKey { level: 0, ord: 64 }).is_none());
-        for len in 0..plain.len() {
-            assert!(DirView::new(&plain[..len]).is_err());
-        }
+    fn pages_and_leaves_survive_their_bytes() {
         let aux = [[8].as_slice(), &[0; 16]].concat();
         for len in [0, 32, 8 * 32 - 1, 8 * 32 + 1] {
             assert!(Body::decode(NodeKind::Page, &aux, &vec![0; len]).is_err());
         }
         let listing = Listing { token: [7; 16], page: 0x01_0203, slot: 9 };
-        let plain = Body::Leaf(Leaf { listings: vec![listing] }).encode();
+        let plain = Body::Leaf(Leaf { listings: vec![listing] }).into_plain();
         let Body::Leaf(leaf) = Body::decode(NodeKind::Leaf, &[], &plain).unwrap() else {
             panic!("a leaf")
         };

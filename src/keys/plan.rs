@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use super::KeyError;
 use super::batch::Sabotage;
-use super::node::{Body, Dir, Entry, Opened, seal};
+use super::dir::Dir;
+use super::node::{Body, Entry, Opened, seal};
 use super::path::{ChildKey, NodeKind, Path};
 use super::tree::Reader;
-use crate::crypto::SecretBytes;
 use crate::id::{Gen, VaultId};
 
 /// Whether keys may leave nodes.
@@ -52,8 +52,8 @@ pub struct Outcome {
 }
 
 /// An empty directory body with this head.
-pub fn empty_dir(head: SecretBytes) -> Body {
-    Body::Dir(Dir { head, entries: BTreeMap::new() })
+pub fn empty_dir(head: &[u8]) -> Body {
+    Body::Dir(Dir::new(head))
 }
 
 impl<'a> Plan<'a> {
@@ -104,6 +104,11 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Gives an owner another head.
+    pub fn set_head(&mut self, path: &Path, head: &[u8]) -> Result<(), KeyError> {
+        self.dir(path)?.set_head(head).map_err(|_| KeyError::Damaged(path.kind))
+    }
+
     /// Adds a node that does not exist yet, with the directory nodes that it needs.
     pub fn add(&mut self, path: Path, body: Body) -> Result<(), KeyError> {
         let (parent, child) = path.parent().ok_or(KeyError::Damaged(path.kind))?;
@@ -113,10 +118,10 @@ impl<'a> Plan<'a> {
             if parent.level == 0 && parent.kind != NodeKind::Index {
                 return Err(KeyError::Gone);
             }
-            self.add(parent, empty_dir(SecretBytes::default()))?;
+            self.add(parent, empty_dir(&[]))?;
         }
         let entry = Entry::fresh();
-        self.dir(&parent)?.entries.insert(child, entry.duplicate());
+        self.dir(&parent)?.insert(child, &entry);
         self.touched.insert(path, Touched { body, entry, old_ver: None });
         Ok(())
     }
@@ -124,7 +129,7 @@ impl<'a> Plan<'a> {
     /// Removes a node with all below it. Only a re-keying change may.
     pub fn remove(&mut self, path: &Path) -> Result<(), KeyError> {
         let (parent, child) = path.parent().ok_or(KeyError::Damaged(path.kind))?;
-        let old = self.dir(&parent)?.entries.remove(&child).ok_or(KeyError::Gone)?;
+        let old = self.dir(&parent)?.remove(child).ok_or(KeyError::Gone)?;
         let old_ver = self.touched.remove(path).and_then(|t| t.old_ver).unwrap_or(old.ver);
         self.obsolete.push(path.row_key(old_ver));
         self.vanished.push(*path);
@@ -149,7 +154,7 @@ impl<'a> Plan<'a> {
                     path.kind,
                     NodeKind::Root | NodeKind::Tenant | NodeKind::Bucket | NodeKind::Run
                 );
-                !owner && dir.entries.is_empty()
+                !owner && dir.is_empty()
             }
             Body::Page(_) => false,
         }
@@ -172,22 +177,19 @@ impl<'a> Plan<'a> {
             let up = path.parent();
             if self.mode == Mode::Rekey && Self::is_spent(&path, &node.body) {
                 if let Some((parent, child)) = up {
-                    self.dir(&parent)?.entries.remove(&child);
+                    self.dir(&parent)?.remove(child);
                 }
                 outcome.vanished.push(path);
                 continue;
             }
             let damaged = |_| KeyError::Damaged(path.kind);
-            let value = seal(vault, &path, &node.entry, generation, &node.body).map_err(damaged)?;
+            let opened = Opened::from(node.body);
+            let value = seal(vault, &path, &node.entry, generation, &opened).map_err(damaged)?;
             if let (Mode::Rekey, Some((parent, child))) = (self.mode, up) {
-                self.dir(&parent)?.entries.insert(child, node.entry.duplicate());
+                self.dir(&parent)?.insert(child, &node.entry);
             }
-            let aux = match &node.body {
-                Body::Page(page) => [&[page.slots], page.dead.as_slice()].concat(),
-                _ => Vec::new(),
-            };
             outcome.rows.push((path.row_key(node.entry.ver), value));
-            outcome.nodes.push((path, Opened { aux, plain: node.body.encode() }));
+            outcome.nodes.push((path, opened));
             if up.is_none() {
                 outcome.root = Some(node.entry);
             }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::KeyError;
 use super::anchor::{Current, Payload};
-use super::node::{self, DirView, Entry, Opened, Plain, dek_in};
+use super::dir::DirView;
+use super::node::{self, Entry, Opened, Plain, dek_in};
 use super::open::refuse_older;
 use super::path::{NodeKind, Path};
 use super::rows::VAULT_HEADER;

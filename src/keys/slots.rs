@@ -220,7 +220,7 @@ mod tests {
 
     fn node() -> Arc<Cached> {
         let cache = NodeCache::new(1 << 20).unwrap();
-        cache.wrap(&Path::ROOT, Opened { aux: vec![], plain: Plain::new(vec![]) }).unwrap()
+        cache.wrap(&Path::ROOT, &Opened { aux: vec![], plain: Plain::new(vec![]) }).unwrap()
     }
 
     fn take(slots: &Arc<Slots>) -> Option<(Kid, Ticket)> {

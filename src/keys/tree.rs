@@ -11,10 +11,9 @@ use super::KeyError;
 use super::anchor::{Anchor, Payload};
 use super::batch::Sabotage;
 use super::cache::{Cached, NodeCache};
+use super::dir::DirView;
 use super::erased::Erased;
-use super::node::{
-    Body, BucketHead, DirView, Entry, Leaf, LeafView, Listing, Opened, dek_in, open,
-};
+use super::node::{Body, BucketHead, Entry, Leaf, LeafView, Listing, Opened, dek_in, open};
 use super::path::{ChildKey, NodeKind, Path};
 use super::slots::Slots;
 use crate::class::Medium;
@@ -204,7 +203,7 @@ impl Reader<'_> {
         let entry = self.entry(path)?;
         let opened = self.tree.load(path, &entry)?;
         let damaged = |_| KeyError::Damaged(path.kind);
-        let wrapped = self.tree.cache.wrap(path, opened).map_err(damaged)?;
+        let wrapped = self.tree.cache.wrap(path, &opened).map_err(damaged)?;
         Ok(self.tree.cache.offer(path, wrapped))
     }
 
