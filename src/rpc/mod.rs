@@ -86,3 +86,43 @@ impl Rpc {
         outcome.map_err(|e| status::lost(&e))?.map_err(|e| status::of(e, terms, tenant))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::keys::kek::{KekSource, create_file};
+    use crate::store::Memory;
+    use crate::vault::{EngineChoice, Setup};
+
+    /// Halfway, an update would be stored, and its old version forgotten until the next start.
+    #[tokio::test]
+    async fn a_change_goes_on_to_its_end_when_its_caller_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        create_file(&dir.path().join("kek")).unwrap();
+        let kek = KekSource::File(dir.path().join("kek"));
+        let (data, anchor) = (dir.path().join("data"), dir.path().join("data/anchor"));
+        let engine = EngineChoice::Given(Arc::new(Memory::new()));
+        let setup = Setup::new(data, anchor, engine, kek);
+        let vault = Arc::new(Vault::create(&setup, Arc::new(SystemClock)).unwrap());
+        let rpc = Rpc { vault, authority: Arc::new(Authority::new(Vec::new()).unwrap()) };
+        let done = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&done);
+        let slow = rpc.change(Terms::Plain, "", |_| async move {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            seen.store(true, Ordering::SeqCst);
+            Ok(())
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(5), slow).await.is_err());
+        for _ in 0..400 {
+            if done.load(Ordering::SeqCst) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("the change ended with its caller");
+    }
+}

@@ -198,3 +198,30 @@ fn of_schema(violations: Vec<SchemaViolation>, terms: Terms) -> Status {
         violations.iter().map(|v| FieldViolation::new(path(v), v.problem.to_string())).collect(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_an_operator_can_mend_is_told_without_its_cause() {
+        let secret = "/srv/secret/path";
+        for error in [
+            VaultError::Store(StoreError::Io(secret.into())),
+            VaultError::Store(StoreError::Damaged(secret.into())),
+            VaultError::Keys(KeyError::Kek(KekError::Missing(secret.into()))),
+            VaultError::Keys(KeyError::Kek(KekError::NoNextCredential(secret.into()))),
+            VaultError::Keys(KeyError::Store(StoreError::Io(secret.into()))),
+        ] {
+            let status = of(error, Terms::Plain, "shop");
+            assert!(!format!("{status:?}").contains("secret"), "{status:?}");
+            assert!(!status.message().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_denial_of_the_vaults_own_reads_like_that_of_the_door() {
+        let status = of(VaultError::Forbidden, Terms::Plain, "shop");
+        assert_eq!((status.code(), status.message()), (Code::PermissionDenied, DENIED));
+    }
+}

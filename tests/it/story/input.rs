@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lethe::client::Client;
+use lethe::proto::admin::EraseBucketRequest;
 use lethe::proto::v1;
 use lethe::proto::v1::record_service_client::RecordServiceClient;
 use lethe::proto::v1::value::Kind;
@@ -119,11 +120,41 @@ async fn names_etags_masks_sizes_and_reasons_are_checked_together() {
         (update("", &["nothing"]), vec!["record.fields.nothing"]),
         (update("", &["email"]), vec!["record.fields.email"]),
         (v1::UpdateRecordRequest::default(), vec!["record"]),
+        (
+            v1::UpdateRecordRequest {
+                record: Some(v1::Record { name: ada.name.clone(), ..Default::default() }),
+                update_mask: None,
+            },
+            vec!["record.fields"],
+        ),
     ] {
         let status = application.records().update_record(request).await.unwrap_err();
         assert_eq!((status.code(), violated(&status)), (Code::InvalidArgument, own(&expected)));
     }
     assert_eq!(get(&application, &ada.name).await.unwrap().etag, "1");
+
+    let mut elsewhere = new_customer("shop", &[("email", "b@c.de")]);
+    elsewhere.record.as_mut().unwrap().subject = ada.subject.replace("shop", "other");
+    let status = refused(&application, elsewhere).await;
+    assert_eq!(violated(&status), ["record.subject"]);
+    let elsewhere = v1::ListRecordsRequest {
+        parent: "tenants/shop".into(),
+        schema: "tenants/other/schemas/customer".into(),
+        ..Default::default()
+    };
+    let status = application.records().list_records(elsewhere).await.unwrap_err();
+    assert_eq!(violated(&status), ["schema"]);
+    for (date, reason, expected) in
+        [("", 2, vec!["expire_date"]), ("canary", 3, vec!["expire_date", "reason"])]
+    {
+        let kill = EraseBucketRequest {
+            schema: "tenants/shop/schemas/customer".into(),
+            expire_date: date.into(),
+            reason,
+        };
+        let status = live.client("operator").await.vault().erase_bucket(kill).await.unwrap_err();
+        assert_eq!((status.code(), violated(&status)), (Code::InvalidArgument, own(&expected)));
+    }
 
     let read = |paths: &[&str], purpose: &str| v1::GetRecordRequest {
         name: ada.name.clone(),
@@ -240,7 +271,9 @@ async fn a_page_token_is_for_its_caller_query_and_hour() {
         let last = if token.ends_with('0') { "1" } else { "0" };
         format!("{}{last}", &token[..token.len() - 1])
     };
+    live.furnish("other").await;
     let mut other_query = vec![
+        v1::ListRecordsRequest { parent: "tenants/other".into(), ..ask(&token, 1) },
         v1::ListRecordsRequest { purpose: "catering".into(), ..ask(&token, 1) },
         v1::ListRecordsRequest { schema: "tenants/shop/schemas/customer".into(), ..ask(&token, 1) },
         v1::ListRecordsRequest {
