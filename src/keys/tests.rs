@@ -259,6 +259,21 @@ fn a_dropped_index_leaves_no_row_and_page_ordinals_are_not_used_again() {
 }
 
 #[test]
+fn after_an_index_is_dropped_the_last_page_still_says_which_ordinals_were_used() {
+    let house = House::new();
+    let tree = house.create(Sabotage::None);
+    grown(&tree, BUCKET);
+    let kids: Vec<_> = (0..8).map(|_| take(&tree, BUCKET).0).collect();
+    assert!(kids.iter().all(|k| k.page.value() == 0));
+    tree.add_run(BUCKET, None, PageOrd::of(1)).unwrap();
+    erase(&tree, dead(&kids));
+    let pages = || tree.read().children(&Path::bucket(BUCKET.0, BUCKET.1)).unwrap();
+    assert!(pages().iter().all(|p| p.ord != 0), "the page went with its last slot");
+    erase(&tree, Edits { unindex: [BUCKET].into(), ..Edits::default() });
+    assert!(pages().last().is_some_and(|p| p.ord >= 1), "ordinal 0 would be used again");
+}
+
+#[test]
 fn a_rotation_seals_both_slots_under_the_new_kek_and_keeps_every_key() {
     let house = House::new();
     let tree = house.create(Sabotage::None);

@@ -7,6 +7,7 @@ pub mod fate;
 mod images;
 mod kill;
 mod mutants;
+mod unanswered;
 mod worker;
 
 use std::path::{Path, PathBuf};

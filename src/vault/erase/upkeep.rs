@@ -125,7 +125,6 @@ impl Worker {
                 core.index.write_relisted(&core.tree, bucket, std::mem::take(&mut relisted))?;
             }
         }
-        relisted.cover(covered);
         core.index.write_relisted(&core.tree, bucket, relisted)?;
         core.index.mended(bucket);
         core.metrics.indexes_rebuilt.one();

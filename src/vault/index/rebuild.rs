@@ -32,11 +32,6 @@ impl Relisted {
         self.below = page + 1;
     }
 
-    /// No page below this holds anything that was not added.
-    pub fn cover(&mut self, below: u32) {
-        self.below = self.below.max(below);
-    }
-
     pub fn len(&self) -> usize {
         self.listings.len()
     }

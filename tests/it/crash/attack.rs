@@ -45,32 +45,44 @@ fn file_at(life: &Life, point: usize, path: &str) -> Option<Vec<u8>> {
 
 impl Loot<'_> {
     pub fn open(&self, home: &Path) -> Opened {
-        let history = home.join("history");
-        let mut out = BufWriter::new(File::create(&history).unwrap());
-        for region in History::new(&self.life.log.events[..self.history_to]) {
-            out.write_all(&region.file.0.to_be_bytes()).unwrap();
-            out.write_all(&region.offset.to_be_bytes()).unwrap();
-            out.write_all(&(region.bytes.len() as u32).to_be_bytes()).unwrap();
-            out.write_all(region.bytes).unwrap();
-        }
-        drop(out);
-        let anchor = home.join("anchor");
-        std::fs::write(&anchor, file_at(self.life, self.anchor_at, "data/anchor").unwrap())
-            .unwrap();
-        let mut command = Command::new(oracle());
-        command.arg("open").arg("--history").arg(&history).arg("--anchor").arg(&anchor);
-        for kek in keks(&self.life.orders.dir) {
-            command.arg("--kek").arg(kek);
-        }
-        if self.old_anchors {
-            command.arg("--anchor-from-history");
-        }
-        let output = command.output().unwrap();
-        assert!(output.status.code() == Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        let json: Json = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(json["format_warnings"], Json::Array(vec![]), "the format's own rules");
-        read(&json)
+        let regions = History::new(&self.life.log.events[..self.history_to]);
+        let regions = regions.map(|r| (r.file.0, r.offset, r.bytes));
+        let anchor = file_at(self.life, self.anchor_at, "data/anchor").unwrap();
+        attack(home, regions, &anchor, &self.life.orders.dir, self.old_anchors)
     }
+}
+
+/// Gives the reader regions of bytes (file, offset, bytes), an anchor and the KEKs of a directory.
+pub fn attack<'a>(
+    home: &Path,
+    regions: impl Iterator<Item = (u32, u64, &'a [u8])>,
+    anchor_bytes: &[u8],
+    kek_dir: &Path,
+    old_anchors: bool,
+) -> Opened {
+    let (history, anchor) = (home.join("history"), home.join("anchor"));
+    let mut out = BufWriter::new(File::create(&history).unwrap());
+    for (file, offset, bytes) in regions {
+        out.write_all(&file.to_be_bytes()).unwrap();
+        out.write_all(&offset.to_be_bytes()).unwrap();
+        out.write_all(&(bytes.len() as u32).to_be_bytes()).unwrap();
+        out.write_all(bytes).unwrap();
+    }
+    drop(out);
+    std::fs::write(&anchor, anchor_bytes).unwrap();
+    let mut command = Command::new(oracle());
+    command.arg("open").arg("--history").arg(&history).arg("--anchor").arg(&anchor);
+    for kek in keks(kek_dir) {
+        command.arg("--kek").arg(kek);
+    }
+    if old_anchors {
+        command.arg("--anchor-from-history");
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.code() == Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["format_warnings"], Json::Array(vec![]), "the format's own rules");
+    read(&json)
 }
 
 fn keks(dir: &Path) -> Vec<PathBuf> {
