@@ -177,12 +177,12 @@ fn a_lost_page_fails_the_erasures_of_its_own_records_only() {
         assert!(matches!(get(&vault, *id), Err(VaultError::Erased(_))));
     }
     ids[12..].iter().for_each(|id| drop(get(&vault, *id).unwrap()));
-    assert_eq!(pending(&vault), 2, "what cannot be erased is not forgotten");
+    until("what cannot be erased was forgotten", || pending(&vault) == 2);
     // Their present versions are on another page; as a whole they cannot be erased, and that forgets nothing either.
     for id in moved {
         let refused = rt.block_on(erase(&vault, id)).unwrap_err();
         assert!(matches!(refused, VaultError::Keys(KeyError::Damaged(NodeKind::Page))));
-        assert_eq!(pending(&vault), 2);
+        until("an old version was forgotten", || pending(&vault) == 2);
         get(&vault, id).unwrap();
     }
     vault.close().unwrap();
