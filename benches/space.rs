@@ -9,6 +9,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -16,6 +17,8 @@ use clap::Parser;
 use lethe::class::ErasureReason;
 use lethe::clock::{Clock, ManualClock, UnixMillis};
 use lethe::id::{Day, RecordId};
+use lethe::keys::rows::ROW_KINDS;
+use lethe::store::Rows;
 use lethe::vault::value::Value;
 use lethe::vault::{RecordChange, Vault};
 
@@ -115,7 +118,28 @@ async fn run(args: &Args) -> Outcome<()> {
     let clock = Arc::new(ManualClock::at(UnixMillis(START + day * DAY_MILLIS)));
     let opened = Vault::open(&support::setup(dir.path(), &args.common)?, clock)?;
     opened.close()?;
-    report(dir.path(), args, live, plain, "closed")
+    drop(opened);
+    report(dir.path(), args, live, plain, "closed")?;
+    by_kind(dir.path(), args)
+}
+
+/// Rows and bytes of each kind: what is left is the engine's own (free pages, half-full ones, its tree).
+fn by_kind(dir: &Path, args: &Args) -> Outcome<()> {
+    let engine = args.common.open_engine(&dir.join("data/store"))?;
+    let mut total = 0;
+    for (kind, what) in ROW_KINDS {
+        let (mut rows, mut bytes) = (0_u64, 0_usize);
+        for row in Rows::under(engine.clone(), &[kind]) {
+            let row = row?;
+            rows += 1;
+            bytes += row.key.len() + row.value.len();
+        }
+        total += bytes;
+        let mib = bytes as f64 / f64::from(1 << 20);
+        println!("  {} {rows:>9} rows {mib:>8.1} MiB   {what}", kind as char);
+    }
+    println!("  rows in all {:.1} MiB", total as f64 / f64::from(1 << 20));
+    Ok(())
 }
 
 fn report(dir: &std::path::Path, args: &Args, live: u64, plain: u64, when: &str) -> Outcome<()> {
