@@ -54,7 +54,7 @@ pub const COMMIT_QUEUE_MAX: usize = 16_384;
 /// Rows that a walk over many rows reads at once.
 pub const SCAN_PAGE_ROWS: usize = 512;
 /// The node journal is not rewritten below this size.
-pub const JOURNAL_REWRITE_MIN: u64 = 64 << 20;
+pub const JOURNAL_REWRITE_MIN: u64 = 16 << 20;
 /// The node journal is rewritten when it is more than this many times its live rows.
 pub const JOURNAL_REWRITE_RATIO: u64 = 3;
 /// Free disk space below which puts stop.

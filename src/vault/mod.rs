@@ -4,6 +4,8 @@
 
 mod admin;
 pub mod calendar;
+#[cfg(test)]
+mod closed_tests;
 mod core;
 #[cfg(test)]
 mod decoder_tests;
