@@ -23,7 +23,7 @@ use super::slots::BucketId;
 use super::tree::{AnchorState, Reader, State, TENANT_HEAD, Tree};
 use super::undo::{self, Chore};
 use crate::clock::Clock;
-use crate::crypto::{Digest32, Kek, LockedKey, SecretBytes, labels, sha256_parts};
+use crate::crypto::{Digest32, Kek, LockedKey, SecretBytes, kek_id, labels, sha256_parts};
 use crate::id::{Gen, Kid, PageOrd, RunOrd};
 use crate::store::{Batch, StoreError, Urgency};
 
@@ -101,7 +101,7 @@ impl Tree {
         ledger: &mut dyn FnMut(&BatchFacts) -> LedgerHead,
     ) -> Result<Erased, KeyError> {
         self.check_running()?;
-        let next_kek = rotate.map(KekSource::prepare_next).transpose()?;
+        let next_kek = rotate.map(|source| self.prepare_kek(source)).transpose()?;
         let _held = self.mutation.blocking_lock();
         for (bucket, pages) in self.slots.wanted_spares() {
             match self.add_pages(bucket, pages) {
@@ -132,21 +132,32 @@ impl Tree {
             self.write_rows(&facts, &outcome, &head, &kill)?;
         }
         if self.sabotage == Sabotage::DeleteEarly {
-            self.store.commit_blocking(self.old_rows(generation, &outcome, &head, None)?)?;
+            self.store.commit_blocking(self.old_rows(generation, &outcome, &head, None))?;
         }
         let erased = self.flip_anchor(&facts, &outcome, &head, next_kek, clock)?;
         if anchor_first {
             self.write_rows(&facts, &outcome, &head, &kill)?;
         }
-        self.publish(generation, &outcome, &kill)?;
-        if let Some(source) = rotate {
-            source.promote_next()?;
+        if let Err(e) = self.publish(generation, &outcome, &kill) {
+            // The anchor names a tree that is not the one in memory.
+            self.stopped.store(true, Ordering::SeqCst);
+            return Err(e);
+        }
+        // From here on the batch is complete, and nothing may answer that it failed.
+        if let Some(Err(e)) = rotate.map(KekSource::promote_next) {
+            tracing::error!(error = %e, "the new KEK has not taken the old one's place yet; keep both files");
         }
         self.metrics.generations.one();
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(erased);
         // Hygiene: nobody waits for it, and recovery does it otherwise.
-        *self.leftover() = self.old_rows(generation, &outcome, &head, Some(&erased))?;
+        *self.leftover() = self.old_rows(generation, &outcome, &head, Some(&erased));
         Ok(erased)
+    }
+
+    /// The next KEK. If the last one has not taken its place yet it does so first: it may be all that opens the anchor.
+    fn prepare_kek(&self, source: &KekSource) -> Result<Kek, KeyError> {
+        source.settle(&kek_id(&self.anchor().kek))?;
+        Ok(source.prepare_next()?)
     }
 
     /// S8 of the last batch, if no batch took it along.
@@ -332,8 +343,8 @@ impl Tree {
         let order = if both { vec![idle, state.slot] } else { vec![idle] };
         debug_assert!(SLOTS.contains(&idle));
         for slot in order {
-            let image = seal_slot(self.vault, slot, &state.kek, &state.payload)?;
-            if let Err(e) = state.anchor.write(slot, &image) {
+            let image = seal_slot(self.vault, slot, &state.kek, &state.payload);
+            if let Err(e) = image.and_then(|image| state.anchor.write(slot, &image)) {
                 self.stopped.store(true, Ordering::SeqCst);
                 return Err(e);
             }
@@ -380,7 +391,7 @@ impl Tree {
         outcome: &Outcome,
         head: &LedgerHead,
         erased: Option<&Erased>,
-    ) -> Result<Batch, KeyError> {
+    ) -> Batch {
         let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
         for key in outcome.obsolete.iter().chain(&head.after) {
             batch.delete(key.clone());
@@ -390,7 +401,8 @@ impl Tree {
             batch.put(key, value);
             let from = [b"b".as_slice(), &generation.0.to_be_bytes()].concat();
             let to = super::rows::prefix_end(&from);
-            for row in self.store.scan(&from, &to, usize::from(u16::MAX))? {
+            // If they cannot be read, the next start does what they say.
+            for row in self.store.scan(&from, &to, usize::from(u16::MAX)).unwrap_or_default() {
                 let collects = |c: &Chore| matches!(c, Chore::Collect(_));
                 let left: Vec<Chore> =
                     undo::decode(&row.value).into_iter().filter(collects).collect();
@@ -400,7 +412,7 @@ impl Tree {
                 }
             }
         }
-        Ok(batch)
+        batch
     }
 }
 

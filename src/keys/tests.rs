@@ -20,19 +20,19 @@ use crate::store::{Batch, Engine, Memory, Store};
 const VAULT: VaultId = VaultId([7; 16]);
 const BUCKET: BucketId = (TenantOrd::of(1), BucketOrd::of(3));
 
-struct House {
+pub(super) struct House {
     dir: tempfile::TempDir,
     engine: Arc<Memory>,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         create_file(&dir.path().join("kek")).unwrap();
         Self { dir, engine: Arc::new(Memory::new()) }
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join(name)
     }
 
@@ -48,12 +48,12 @@ impl House {
         }
     }
 
-    fn create(&self, sabotage: Sabotage) -> Tree {
+    pub(super) fn create(&self, sabotage: Sabotage) -> Tree {
         let anchor = FileAnchor::create(&self.path("anchor")).unwrap();
         create(self.parts(anchor, sabotage), VAULT, UnixMillis(1)).unwrap().tree
     }
 
-    fn open(&self) -> Result<Opened, KeyError> {
+    pub(super) fn open(&self) -> Result<Opened, KeyError> {
         let anchor = FileAnchor::open(&self.path("anchor"))?;
         open(self.parts(anchor, Sabotage::None), UnixMillis(2))
     }
@@ -87,7 +87,7 @@ fn erase(tree: &Tree, edits: Edits) -> Erased {
     tree.batch(edits, None, &clock, &mut no_ledger).unwrap()
 }
 
-fn no_ledger(_: &BatchFacts) -> LedgerHead {
+pub(super) fn no_ledger(_: &BatchFacts) -> LedgerHead {
     LedgerHead { size: 0, root: sha256(b""), writes: vec![], after: vec![] }
 }
 

@@ -59,14 +59,11 @@ impl Health for Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::{Authority, Binding, ClassSet, Principal, TenantScope};
     use crate::class::Role;
-    use crate::clock::SystemClock;
-    use crate::keys::kek::{KekSource, create_file};
     use crate::store::faulty::{Fault, Faulty, Plan};
     use crate::store::{Memory, StoreError};
     use crate::vault::slug::Slug;
-    use crate::vault::{EngineChoice, Setup};
+    use crate::vault::testing::{permit, vault_on};
 
     async fn health(probe: &Probe) -> i32 {
         let request = Request::new(HealthCheckRequest { service: String::new() });
@@ -76,23 +73,16 @@ mod tests {
     #[tokio::test]
     async fn a_vault_that_stopped_after_a_failed_write_is_not_serving() {
         let dir = tempfile::tempdir().unwrap();
-        create_file(&dir.path().join("kek")).unwrap();
         let plan = Plan::new(Vec::new());
         let engine = Arc::new(Faulty::new(Arc::new(Memory::new()), plan.clone()));
-        let kek = KekSource::File(dir.path().join("kek"));
-        let (data, anchor) = (dir.path().join("data"), dir.path().join("data/anchor"));
-        let setup = Setup::new(data, anchor, EngineChoice::Given(engine), kek);
-        let vault = Arc::new(Vault::create(&setup, Arc::new(SystemClock)).unwrap());
+        let vault = Arc::new(vault_on(dir.path(), engine));
         let probe = Probe::new(Arc::clone(&vault));
         assert_eq!(health(&probe).await, ServingStatus::Serving as i32);
         plan.add(Fault::Write(plan.writes() + 1, StoreError::Io("planned".into())));
-        let principal = Principal::parse("spiffe://test/someone").unwrap();
-        let tenants = TenantScope::parse(&["*".into()]).unwrap();
-        let (role, clear) = (Role::Operator, ClassSet::NONE);
-        let binding = Binding { principal: principal.clone(), role, tenants, clear };
-        let permit = Authority::new(vec![binding]).unwrap().decide(&principal, None).unwrap();
         let slug = Slug::parse("acme").unwrap();
-        assert!(vault.create_tenant(&permit, slug, String::new()).await.is_err());
+        assert!(
+            vault.create_tenant(&permit(Role::Operator, None), slug, String::new()).await.is_err()
+        );
         assert_eq!(health(&probe).await, ServingStatus::NotServing as i32);
     }
 

@@ -93,21 +93,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clock::SystemClock;
-    use crate::keys::kek::{KekSource, create_file};
     use crate::store::Memory;
-    use crate::vault::{EngineChoice, Setup};
+    use crate::vault::testing::vault_on;
 
     /// Halfway, an update would be stored, and its old version forgotten until the next start.
     #[tokio::test]
     async fn a_change_goes_on_to_its_end_when_its_caller_leaves() {
         let dir = tempfile::tempdir().unwrap();
-        create_file(&dir.path().join("kek")).unwrap();
-        let kek = KekSource::File(dir.path().join("kek"));
-        let (data, anchor) = (dir.path().join("data"), dir.path().join("data/anchor"));
-        let engine = EngineChoice::Given(Arc::new(Memory::new()));
-        let setup = Setup::new(data, anchor, engine, kek);
-        let vault = Arc::new(Vault::create(&setup, Arc::new(SystemClock)).unwrap());
+        let vault = Arc::new(vault_on(dir.path(), Arc::new(Memory::new())));
         let rpc = Rpc { vault, authority: Arc::new(Authority::new(Vec::new()).unwrap()) };
         let done = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&done);

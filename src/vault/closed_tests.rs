@@ -5,21 +5,11 @@ use std::sync::Arc;
 use super::records::Sort;
 use super::schema::{FieldDraft, RetentionDraft, SchemaDraft};
 use super::slug::Slug;
+use super::testing::{permit, vault_on};
 use super::value::Value;
-use super::{EngineChoice, NewRecord, RecordChange, Setup, Vault, VaultError};
-use crate::authz::{ActionKind, Authority, Binding, Permit, Principal, TenantScope};
+use super::{NewRecord, RecordChange, VaultError};
 use crate::class::{Classification, FieldKind, Role};
-use crate::clock::SystemClock;
-use crate::keys::kek::{KekSource, create_file};
 use crate::store::Memory;
-
-fn permit<A: ActionKind>(role: Role, tenant: Option<&str>) -> Permit<A> {
-    let principal = Principal::parse("spiffe://test/someone").unwrap();
-    let tenants = TenantScope::parse(&["*".into()]).unwrap();
-    let clear = Binding::default_clear(role);
-    let binding = Binding { principal: principal.clone(), role, tenants, clear };
-    Authority::new(vec![binding]).unwrap().decide(&principal, tenant).unwrap()
-}
 
 fn slug(text: &str) -> Slug {
     Slug::parse(text).unwrap()
@@ -28,12 +18,7 @@ fn slug(text: &str) -> Slug {
 #[tokio::test]
 async fn an_update_never_leaves_a_bucket_that_is_closed() {
     let dir = tempfile::tempdir().unwrap();
-    create_file(&dir.path().join("kek")).unwrap();
-    let kek = KekSource::File(dir.path().join("kek"));
-    let (data, anchor) = (dir.path().join("data"), dir.path().join("data/anchor"));
-    let engine = EngineChoice::Given(Arc::new(Memory::new()));
-    let setup = Setup::new(data, anchor, engine, kek);
-    let vault = Vault::create(&setup, Arc::new(SystemClock)).unwrap();
+    let vault = vault_on(dir.path(), Arc::new(Memory::new()));
     let (acme, operator) = (Some("acme"), Role::Operator);
     vault.create_tenant(&permit(operator, None), slug("acme"), String::new()).await.unwrap();
     let note = FieldDraft {

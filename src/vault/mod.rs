@@ -29,6 +29,8 @@ mod sealed;
 pub mod slug;
 mod subjects;
 mod tenants;
+#[cfg(test)]
+pub mod testing;
 pub mod validate;
 pub mod value;
 mod view;
