@@ -102,7 +102,7 @@ async fn vault_round(
         let (vault, permit, rtype) = (vault.clone(), permit.clone(), rtype.clone());
         let subject = about.get(n as usize % about.len()).copied();
         async move {
-            let new = NewRecord { rtype, subject, fields: fields(from + n, bytes) };
+            let new = NewRecord { rtype, subject, fields: fields(from + n, bytes), request: None };
             vault.create_record(&permit, support::TENANT, new).await?;
             Ok(())
         }

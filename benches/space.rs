@@ -223,8 +223,14 @@ impl Year {
                 let (owner, record) = place.ok_or("no such record")?;
                 let value = Value::Text(format!("city {:05}", support::mix(salt + n) % 10_000));
                 let set = BTreeMap::from([("city".to_owned(), value)]);
-                let change =
-                    RecordChange { record, etag: None, set, remove: Vec::new(), replace: false };
+                let change = RecordChange {
+                    record,
+                    etag: None,
+                    set,
+                    remove: Vec::new(),
+                    replace: false,
+                    request: None,
+                };
                 vault.update_record(&app(&tenant(owner))?, &tenant(owner), change).await?;
                 Ok(())
             }

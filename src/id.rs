@@ -86,6 +86,11 @@ random_id!(
     RecordId
 );
 
+random_id!(
+    /// A caller's name for one call, so that its repetition has no second effect.
+    RequestId
+);
+
 impl fmt::Debug for VaultId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "VaultId({self})")
@@ -96,6 +101,21 @@ impl fmt::Debug for VaultId {
 impl fmt::Debug for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RecordId(..)")
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestId(..)")
+    }
+}
+
+impl RequestId {
+    /// A random UUID (version 4, RFC 9562) in its usual form, and no other: a name made from a customer's data would
+    /// outlive that data.
+    pub fn parse_random(s: &str) -> Option<Self> {
+        let id = Self::parse(s)?;
+        (uuid::Uuid::from_bytes(id.0).get_version_num() == 4).then_some(id)
     }
 }
 

@@ -8,6 +8,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | 0 | [`id`], [`class`], [`clock`], [`limits`], [`metrics`]: newtypes, vocabulary, time, every bound, counters |
+//! | 0 | [`toml_fault`]: what is wrong with a TOML text, without what it says |
 //! | 0 | [`os`]: locked memory and extent flags, the only unsafe code |
 //! | 1 | [`crypto`] (the only user of ring), [`store`] (rows, engines, the barrier, the node journal) |
 //! | 2 | [`keys`] (anchor, key tree, erasure batches), [`authz`] (identity → permit) |
@@ -34,4 +35,5 @@ pub mod proto;
 pub mod rpc;
 pub mod server;
 pub mod store;
+pub mod toml_fault;
 pub mod vault;

@@ -33,6 +33,12 @@ pub const RETENTION_YEARS_MAX: i64 = 100;
 
 /// Records erased by one call.
 pub const BATCH_ERASE_MAX: usize = 1_000;
+/// Records created by one call, or by one chunk of an import.
+pub const BATCH_CREATE_MAX: usize = 500;
+/// Records read by one call.
+pub const BATCH_GET_MAX: usize = 1_000;
+/// How long a request id or an import id is remembered.
+pub const REQUEST_ID_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Units erased by one anchor batch.
 pub const ERASURE_BATCH_UNITS_MAX: usize = 1_000;
 /// Erasures that wait.
@@ -41,6 +47,8 @@ pub const ERASURE_QUEUE_MAX: usize = 10_000;
 pub const SUBJECT_RECORDS_MAX: usize = 5_000;
 /// Rows that one call looks at for a page of records; a page may end before it is full.
 pub const LIST_ROWS_MAX: usize = 16 * SCAN_PAGE_ROWS;
+/// Records that do not open which the vault keeps in mind.
+pub const DAMAGED_NOTED_MAX: usize = 10_000;
 /// Values that a search holds in memory, in bytes.
 pub const FIND_BYTES_MAX: usize = 3 << 20;
 
@@ -72,6 +80,14 @@ pub const PAGE_BYTES: usize = 2 << 20;
 pub const PAGE_TOKEN_LIFE: Duration = Duration::from_secs(3600);
 /// Longest deadline that a call gets, also when it names none.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
+/// Streams (imports, exports, watches) at once.
+pub const OPEN_STREAMS_MAX: usize = 256;
+/// A stream whose peer neither sends nor takes a message for this long ends.
+pub const STREAM_STALL_MAX: Duration = Duration::from_secs(60);
+/// A watch ends after this time; its caller begins another.
+pub const WATCH_MAX: Duration = Duration::from_secs(3600);
+/// Changes that a watcher may be behind; one who is further behind is told to begin anew.
+pub const WATCH_BEHIND_MAX: usize = 4_096;
 /// Connections at once, and of one identity.
 pub const CONNECTIONS_MAX: usize = 1_024;
 /// A TLS handshake ends within this time.

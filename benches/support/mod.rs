@@ -177,7 +177,7 @@ pub async fn put(
     subject: Option<RecordId>,
     fields: BTreeMap<String, Value>,
 ) -> Outcome<RecordView> {
-    let new = NewRecord { rtype: slug(rtype)?, subject, fields };
+    let new = NewRecord { rtype: slug(rtype)?, subject, fields, request: None };
     Ok(vault.create_record(&app(tenant)?, tenant, new).await?)
 }
 
@@ -185,7 +185,7 @@ pub async fn put(
 pub async fn subjects(vault: &Vault, tenant: &str, count: u64) -> Outcome<Vec<RecordId>> {
     let mut made = Vec::new();
     for _ in 0..count {
-        made.push(vault.create_subject(&app(tenant)?, tenant).await?.id);
+        made.push(vault.create_subject(&app(tenant)?, tenant, None).await?.id);
     }
     Ok(made)
 }
@@ -232,7 +232,7 @@ pub async fn load(vault: &Arc<Vault>, count: u64, bytes: usize) -> Outcome<Vec<R
         let (vault, permit, rtype) = (shared.clone(), permit.clone(), rtype.clone());
         let subject = about.get((n % SUBJECTS) as usize).copied();
         async move {
-            let new = NewRecord { rtype, subject, fields: fields(n, bytes) };
+            let new = NewRecord { rtype, subject, fields: fields(n, bytes), request: None };
             Ok(vault.create_record(&permit, TENANT, new).await?.id)
         }
     })

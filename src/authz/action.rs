@@ -21,6 +21,13 @@ pub trait ActionKind: Send + Sync + 'static {
     const ACTION: Action;
 }
 
+/// Actions whose permit lets records be listed.
+pub trait ListsRecords: ActionKind {}
+
+impl ListsRecords for ReadRecord {}
+
+impl ListsRecords for ExportRecords {}
+
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident: $reach:ident),* $(,)?) => {
         /// What a call asks to do.
@@ -82,6 +89,10 @@ actions!(
     CreateRecord: Tenant,
     /// Get, list or find records.
     ReadRecord: Tenant,
+    /// Read many records as a stream.
+    ExportRecords: Tenant,
+    /// Hear of what changes in a tenant: names and kinds of change.
+    WatchRecords: Tenant,
     /// Update a record.
     UpdateRecord: Tenant,
     /// Erase records.

@@ -156,6 +156,8 @@ fn allows(role: Role, action: Action) -> bool {
                 | A::EraseSubject
                 | A::CreateRecord
                 | A::ReadRecord
+                | A::ExportRecords
+                | A::WatchRecords
                 | A::UpdateRecord
                 | A::EraseRecord
         ),
@@ -192,7 +194,7 @@ mod tests {
     /// Written out by hand from the requirement, not derived from `allows` or `reach`. Columns are application,
     /// operator, auditor. In a cell, the first three letters are an identity bound to all tenants that asks for the
     /// vault, tenant a, tenant b; the next three the same for an identity bound to tenant a only.
-    const TABLE: [(Action, [&str; 3]); 16] = [
+    const TABLE: [(Action, [&str; 3]); 18] = [
         (Action::CreateTenant, ["nnn nnn", "ynn nnn", "nnn nnn"]),
         (Action::ReadTenants, ["yyy yyn", "yyy yyn", "yyy yyn"]),
         (Action::WriteSchema, ["nnn nnn", "nyy nyn", "nnn nnn"]),
@@ -202,6 +204,8 @@ mod tests {
         (Action::EraseSubject, ["nyy nyn", "nnn nnn", "nnn nnn"]),
         (Action::CreateRecord, ["nyy nyn", "nnn nnn", "nnn nnn"]),
         (Action::ReadRecord, ["nyy nyn", "nnn nnn", "nnn nnn"]),
+        (Action::ExportRecords, ["nyy nyn", "nnn nnn", "nnn nnn"]),
+        (Action::WatchRecords, ["nyy nyn", "nnn nnn", "nnn nnn"]),
         (Action::UpdateRecord, ["nyy nyn", "nnn nnn", "nnn nnn"]),
         (Action::EraseRecord, ["nyy nyn", "nnn nnn", "nnn nnn"]),
         (Action::ReadStatus, ["nnn nnn", "ynn ynn", "ynn ynn"]),
@@ -253,6 +257,8 @@ mod tests {
             EraseSubject,
             CreateRecord,
             ReadRecord,
+            ExportRecords,
+            WatchRecords,
             UpdateRecord,
             EraseRecord,
             ReadStatus,

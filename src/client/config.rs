@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 use super::ClientError;
+use crate::toml_fault::TomlFault;
 
 /// Greatest size of a file that a client reads at start.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -62,7 +63,8 @@ impl ClientConfig {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ClientError> {
         let invalid =
             |cause: String| ClientError::Config { path: path.to_owned(), cause, next: NEXT_SHAPE };
-        let file: File = toml::from_str(text).map_err(|e| invalid(e.message().to_owned()))?;
+        let file: File =
+            toml::from_str(text).map_err(|e| invalid(TomlFault::new(text, &e).to_string()))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let config = Self {
             endpoint: file.endpoint,

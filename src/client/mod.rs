@@ -1,7 +1,8 @@
 //! The Rust client: one mTLS connection, typed services, deadlines, retries where they are safe.
 //!
-//! Guarantees: TLS 1.3 with a client certificate or no connection at all; every call carries a deadline; nothing
-//! that could take effect twice is retried. Errors say what to do next and hold no value of a record.
+//! Guarantees: TLS 1.3 with a client certificate or no connection at all; every call carries a deadline, but for
+//! streams, which last as long as they move; nothing that could take effect twice is retried. Errors say what to do
+//! next and hold no value of a record.
 
 mod config;
 mod error;
@@ -19,7 +20,7 @@ use tonic::{Request, Status};
 
 pub use config::ClientConfig;
 pub use error::ClientError;
-pub use retry::{read, when_refused};
+pub use retry::{once, read, request_id, when_refused};
 
 use crate::limits;
 use crate::proto::admin::vault_service_client::VaultServiceClient;
@@ -51,6 +52,7 @@ impl Interceptor for Deadline {
 #[derive(Clone, Debug)]
 pub struct Client {
     transport: Transport,
+    channel: Channel,
 }
 
 macro_rules! services {
@@ -69,7 +71,14 @@ impl Client {
     pub async fn connect(config: &ClientConfig, deadline: Duration) -> Result<Self, ClientError> {
         let channel = tls::channel(config).await?;
         let deadline = Deadline(deadline.min(limits::DEADLINE_MAX));
-        Ok(Self { transport: InterceptedService::new(channel, deadline) })
+        Ok(Self { transport: InterceptedService::new(channel.clone(), deadline), channel })
+    }
+
+    /// Records, for calls that stream: they last as long as they move, so they have no deadline.
+    pub fn streams(&self) -> RecordServiceClient<Channel> {
+        RecordServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(limits::MESSAGE_BYTES_MAX)
     }
 
     services!(

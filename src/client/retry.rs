@@ -1,4 +1,5 @@
-//! Which calls may be made again. Only two kinds are: reads, and calls that the vault refused before doing anything.
+//! Which calls may be made again: reads, calls with a request id, and calls that the vault refused before doing
+//! anything.
 
 use std::error::Error;
 use std::future::Future;
@@ -17,12 +18,28 @@ where
     C: FnMut() -> F,
     F: Future<Output = Result<Response<T>, Status>>,
 {
-    retry(call, |status| {
-        // A connection that breaks comes as UNKNOWN with a transport's error below it.
-        let broke = status.source().is_some_and(|e| e.is::<tonic::transport::Error>());
-        broke || matches!(status.code(), Code::Unavailable | Code::ResourceExhausted)
-    })
-    .await
+    retry(call, was_interrupted).await
+}
+
+/// Makes a call that carries a [`request_id`], again as [`read`] does: the vault does it once, however often it comes.
+/// Each attempt must carry the same id.
+pub async fn once<T, F, C>(call: C) -> Result<T, Status>
+where
+    C: FnMut() -> F,
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    retry(call, was_interrupted).await
+}
+
+/// A fresh id for one change, whatever becomes of its calls.
+pub fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+fn was_interrupted(status: &Status) -> bool {
+    // A connection that breaks comes as UNKNOWN with a transport's error below it.
+    let broke = status.source().is_some_and(|e| e.is::<tonic::transport::Error>());
+    broke || matches!(status.code(), Code::Unavailable | Code::ResourceExhausted)
 }
 
 /// Makes a call that changes something, again only after RESOURCE_EXHAUSTED: the vault was full and did nothing.
@@ -80,6 +97,7 @@ mod tests {
     async fn reads_come_back_after_a_pause() {
         assert_eq!(read(answers(Code::Unavailable)).await.unwrap(), 3);
         assert_eq!(read(answers(Code::ResourceExhausted)).await.unwrap(), 3);
+        assert_eq!(once(answers(Code::Unavailable)).await.unwrap(), 3);
         assert_eq!(read(answers(Code::NotFound)).await.unwrap_err().code(), Code::NotFound);
     }
 

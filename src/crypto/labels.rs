@@ -9,6 +9,9 @@ pub const ANCHOR: &[u8] = b"lethe/v1/anchor";
 /// HKDF info of the key of a record's chunks after the first.
 pub const CHUNK: &[u8] = b"lethe/v1/chunk";
 
+/// HKDF info of the key of a request's fingerprint.
+pub const FINGERPRINT: &[u8] = b"lethe/v1/request";
+
 /// First bytes of an index token's input.
 pub const INDEX_TOKEN: &[u8] = b"VI1";
 /// First bytes of a record version's hash in the ledger.

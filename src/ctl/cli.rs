@@ -130,6 +130,29 @@ pub enum RecordCommand {
         /// What values are read for when a row is compared with its record
         #[arg(long, default_value = "")]
         purpose: String,
+        /// Every row is a new record: one stream, many times faster; the mapping's key is not looked at
+        #[arg(long)]
+        create_only: bool,
+        /// Keep here how far the import is, so that the same command goes on where it broke off
+        #[arg(long, value_name = "FILE", requires = "create_only")]
+        state: Option<PathBuf>,
+    },
+    /// Write every record as a line of JSON; the file is for you alone and holds values in clear
+    Export {
+        #[arg(long)]
+        tenant: TenantName,
+        #[arg(long = "type", value_name = "TYPE")]
+        schema: Option<TypeName>,
+        #[command(flatten)]
+        view: ViewArgs,
+        /// A file that does not exist yet
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Print what changes in a tenant from now on: names and kinds of change, no values
+    Watch {
+        #[arg(long)]
+        tenant: TenantName,
     },
     /// Create a record from a JSON object of its fields
     Create {

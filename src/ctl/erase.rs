@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::Done;
 use super::cli::{EraseArgs, ViewArgs};
-use super::error::CtlError;
+use super::error::{CtlError, reason};
 use super::files::{EvidenceFile, can_ask, read_line};
 use super::names::{RecordName, SubjectName, last};
 use super::output::{Out, note, safe, time};
@@ -72,6 +72,13 @@ async fn preview(client: &Client, name: &RecordName) -> Result<String, CtlError>
         )),
         Err(CtlError::Call { status, .. }) if status.code() == Code::PermissionDenied => {
             Ok(format!("{name}  (this identity may not read it)"))
+        }
+        // The vault gives the receipt of what is gone, and erases what it cannot open.
+        Err(CtlError::Call { status, .. }) if reason(&status).as_deref() == Some("ERASED") => {
+            Ok(format!("{name}  (was erased; its receipt is given again)"))
+        }
+        Err(CtlError::Call { status, .. }) if status.code() == Code::DataLoss => {
+            Ok(format!("{name}  (is damaged and does not open)"))
         }
         Err(error) => Err(error),
     }

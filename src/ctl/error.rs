@@ -188,6 +188,11 @@ pub fn resource(status: &Status) -> Option<String> {
     details.resource_info().map(|r| r.resource_name.clone()).filter(|name| !name.is_empty())
 }
 
+/// The machine-readable reason of a status (`google.rpc.ErrorInfo`).
+pub fn reason(status: &Status) -> Option<String> {
+    status.get_error_details().error_info().map(|info| info.reason.clone())
+}
+
 /// Whether every other call would fail the same way.
 pub fn is_general(code: Code) -> bool {
     matches!(
@@ -205,11 +210,15 @@ pub fn is_general(code: Code) -> bool {
 fn next_of(status: &Status) -> &'static str {
     if broken_by_alert(status) {
         return "the vault refused this client's certificate: check that it is from the vault's client CA, not \
-                expired and not revoked";
+                expired, not revoked, and that it names one URI of the vault's trust domain and nothing else; \
+                lethed's log says which";
     }
     if transport_cause(status).is_some() {
         return "the connection broke: check lethed's log, and that it knows this client's certificate; whether a \
                 write took effect is unknown";
+    }
+    if let Some(next) = reason(status).as_deref().and_then(next_of_reason) {
+        return next;
     }
     match status.code() {
         Code::InvalidArgument | Code::OutOfRange => "correct the fields named above and try again",
@@ -233,6 +242,24 @@ fn next_of(status: &Status) -> &'static str {
         Code::Unimplemented => "lethed is older than this lethectl: upgrade it",
         _ => "see lethed's log for the cause",
     }
+}
+
+/// What helps where the code alone does not say it.
+fn next_of_reason(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "DISK_FULL" => {
+            "free some space where lethed keeps its data; erasures and key rotation go on meanwhile"
+        }
+        "DAMAGED" => {
+            "restore it from a backup, or erase it by its name; `lethectl record list` names what does not open"
+        }
+        "REQUEST_ID_REUSED" => "give a fresh random request id for each change",
+        "CHANGES_MISSED" => "list what there is, and watch anew",
+        "STALLED" => {
+            "take or send messages faster, or in smaller parts; then go on where it broke off"
+        }
+        _ => return None,
+    })
 }
 
 /// A server that does not like a certificate says so after the handshake, by a TLS alert on the first read. The HTTP/2

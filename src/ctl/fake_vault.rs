@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use tonic::transport::server::{Router, Server};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::receipt::tests::receipt_bytes;
@@ -34,6 +34,7 @@ pub(crate) struct State {
 pub(crate) struct FakeVault(pub(crate) Arc<Mutex<State>>);
 
 type Answer<T> = Result<Response<T>, Status>;
+type Never<T> = tokio_stream::Empty<Result<T, Status>>;
 
 impl FakeVault {
     pub(crate) fn router(&self) -> Router {
@@ -192,6 +193,47 @@ impl RecordService for FakeVault {
         answer(CreateRecordResponse { record: Some(record) })
     }
 
+    async fn batch_create_records(
+        &self,
+        _: Request<BatchCreateRecordsRequest>,
+    ) -> Answer<BatchCreateRecordsResponse> {
+        Err(Status::unimplemented("not asked for by any test"))
+    }
+
+    async fn batch_get_records(
+        &self,
+        _: Request<BatchGetRecordsRequest>,
+    ) -> Answer<BatchGetRecordsResponse> {
+        Err(Status::unimplemented("not asked for by any test"))
+    }
+
+    type ImportRecordsStream = Never<ImportRecordsResponse>;
+
+    async fn import_records(
+        &self,
+        _: Request<Streaming<ImportRecordsRequest>>,
+    ) -> Answer<Self::ImportRecordsStream> {
+        Err(Status::unimplemented("not asked for by any test"))
+    }
+
+    type ExportRecordsStream = Never<ExportRecordsResponse>;
+
+    async fn export_records(
+        &self,
+        _: Request<ExportRecordsRequest>,
+    ) -> Answer<Self::ExportRecordsStream> {
+        Err(Status::unimplemented("not asked for by any test"))
+    }
+
+    type WatchRecordsStream = Never<WatchRecordsResponse>;
+
+    async fn watch_records(
+        &self,
+        _: Request<WatchRecordsRequest>,
+    ) -> Answer<Self::WatchRecordsStream> {
+        Err(Status::unimplemented("not asked for by any test"))
+    }
+
     async fn get_record(&self, request: Request<GetRecordRequest>) -> Answer<GetRecordResponse> {
         let state = self.count("get_record");
         let record = state.records.get(&request.into_inner().name).cloned();
@@ -237,7 +279,7 @@ impl RecordService for FakeVault {
         let end = from + records.len();
         let next_page_token =
             if end < state.records.len() { end.to_string() } else { String::new() };
-        answer(ListRecordsResponse { records, next_page_token })
+        answer(ListRecordsResponse { records, next_page_token, ..Default::default() })
     }
 
     async fn find_records(
@@ -250,7 +292,7 @@ impl RecordService for FakeVault {
             r.schema == request.schema && r.fields.get(&request.field) == request.value.as_ref()
         };
         let records = state.records.values().filter(hit).cloned().collect();
-        answer(FindRecordsResponse { records })
+        answer(FindRecordsResponse { records, incomplete: false })
     }
 
     async fn erase_record(

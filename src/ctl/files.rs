@@ -1,7 +1,7 @@
 //! The only file of lethectl that opens files and standard input. Everything read is bounded.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufWriter, IsTerminal, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -24,11 +24,22 @@ pub fn read_text(path: &Path) -> Result<Zeroizing<String>, CtlError> {
         let file = File::open(path).map_err(failed)?;
         file.take(DOCUMENT_BYTES_MAX + 1).read_to_string(&mut text)
     };
-    if read.map_err(failed)? as u64 > DOCUMENT_BYTES_MAX {
+    if read.map_err(|e| not_text(path, e))? as u64 > DOCUMENT_BYTES_MAX {
         let what = format!("{} is larger than {DOCUMENT_BYTES_MAX} bytes", path.display());
         return Err(CtlError::Input { what, next: NEXT_SMALLER });
     }
     Ok(text)
+}
+
+/// Why a text was not read: most often it is none.
+fn not_text(path: &Path, cause: io::Error) -> CtlError {
+    let stdin = path == Path::new("-");
+    if cause.kind() == io::ErrorKind::InvalidData {
+        let what = if stdin { "standard input".to_owned() } else { path.display().to_string() };
+        let next = "save it as UTF-8 first (iconv changes the encoding)";
+        return CtlError::Input { what: format!("{what} is not UTF-8 text"), next };
+    }
+    CtlError::File { doing: "read", path: path.to_owned(), cause }
 }
 
 /// Opens a data file for streaming, with its size.
@@ -56,13 +67,13 @@ impl Peek {
 
 /// One line from standard input without its line end; asks first when somebody types.
 pub fn read_line(question: &str) -> Result<Zeroizing<String>, CtlError> {
-    let failed = |cause| CtlError::File { doing: "read", path: PathBuf::from("-"), cause };
     if io::stdin().is_terminal() {
         write!(io::stderr(), "{question} ")?;
     }
     let mut line = Zeroizing::new(String::new());
     let limit = limits::VALUE_BYTES_MAX as u64 + 2;
-    io::stdin().lock().take(limit).read_line(&mut line).map_err(failed)?;
+    let read = io::stdin().lock().take(limit).read_line(&mut line);
+    read.map_err(|e| not_text(Path::new("-"), e))?;
     let end = line.trim_end_matches(['\n', '\r']).len();
     line.truncate(end);
     Ok(line)
@@ -104,6 +115,69 @@ impl Drop for EvidenceFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// A file of personal data that is being written, for this user alone. It has its name only once it is whole.
+pub struct ExportFile {
+    to: BufWriter<File>,
+    part: PathBuf,
+    path: PathBuf,
+}
+
+impl ExportFile {
+    pub fn create(path: &Path) -> Result<Self, CtlError> {
+        let failed = |cause| CtlError::File { doing: "create", path: path.to_owned(), cause };
+        if path.exists() {
+            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+        }
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
+        let to = BufWriter::new(file.map_err(|cause| CtlError::File {
+            doing: "create",
+            path: part.clone(),
+            cause,
+        })?);
+        Ok(Self { to, part, path: path.to_owned() })
+    }
+
+    pub fn line(&mut self, text: &str) -> Result<(), CtlError> {
+        let written = self.to.write_all(text.as_bytes()).and_then(|()| self.to.write_all(b"\n"));
+        written.map_err(|cause| self.failed(cause))
+    }
+
+    pub fn finish(mut self) -> Result<(), CtlError> {
+        let synced = self.to.flush().and_then(|()| self.to.get_ref().sync_all());
+        // A link, unlike a rename, never takes the place of a file that came meanwhile.
+        let named = synced.and_then(|()| std::fs::hard_link(&self.part, &self.path));
+        named.map_err(|cause| self.failed(cause))
+    }
+
+    fn failed(&self, cause: io::Error) -> CtlError {
+        CtlError::File { doing: "write", path: self.path.clone(), cause }
+    }
+}
+
+impl Drop for ExportFile {
+    /// Half an export is not left behind: it holds personal data that nobody would look for.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.part);
+    }
+}
+
+/// Writes a small file whole, in the place of the one that is there.
+pub fn replace(path: &Path, text: &str) -> Result<(), CtlError> {
+    let failed = |cause| CtlError::File { doing: "write", path: path.to_owned(), cause };
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let mut file = OpenOptions::new();
+    let file = file.write(true).create(true).truncate(true).mode(0o600).open(&fresh);
+    let written = file.and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(&fresh, path)).map_err(failed)
 }
 
 #[cfg(test)]

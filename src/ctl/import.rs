@@ -25,7 +25,7 @@ use super::output::{Out, note, someone_watches};
 use super::record::{find, mask};
 use super::tenant::get_schema;
 use super::{Done, connect, value};
-use crate::client::{Client, when_refused};
+use crate::client::{Client, once, request_id};
 use crate::proto::v1::{CreateRecordRequest, Record, UpdateRecordRequest, Value};
 
 /// Rows under way at once.
@@ -47,22 +47,59 @@ enum Outcome {
 
 /// One reason why a row did not go in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Failure {
-    line: u64,
-    field: String,
-    reason: String,
+pub(super) struct Failure {
+    pub line: u64,
+    pub field: String,
+    pub reason: String,
 }
 
 /// What became of all rows so far.
 #[derive(Default)]
-struct Tally {
-    created: u64,
+pub(super) struct Tally {
+    pub created: u64,
     updated: u64,
     unchanged: u64,
     failed: u64,
+    /// Of an import that goes on: what was sent before.
+    pub earlier: u64,
     failures: Vec<Failure>,
     /// What would fail every further row.
-    stop: Option<Status>,
+    pub stop: Option<Status>,
+}
+
+/// A data file and how it is read.
+pub(super) struct Source {
+    pub map: Mapping,
+    pub plan: Plan,
+    pub peek: Option<Peek>,
+    pub size: u64,
+}
+
+impl Source {
+    /// Reads the mapping, the file's header and the schema, and checks that they fit.
+    pub async fn open(
+        client: &Client,
+        tenant: &TenantName,
+        mapping: &Path,
+        data: &Path,
+    ) -> Result<(Self, Reader<File>), CtlError> {
+        let unfit = |file: &Path, e: String| CtlError::Input {
+            what: format!("{} does not fit: {e}", file.display()),
+            next: NEXT_MAPPING,
+        };
+        let map = Mapping::parse(&files::read_text(mapping)?).map_err(|e| unfit(mapping, e))?;
+        let (file, size) = files::open_data(data)?;
+        let peek = files::Peek::of(&file);
+        let mut reader = ReaderBuilder::new()
+            .delimiter(map.delimiter)
+            .flexible(true)
+            .has_headers(false)
+            .from_reader(file);
+        let header = header(&mut reader).map_err(|e| unfit(data, e))?;
+        let known = get_schema(client, &map.schema.of(tenant)).await?;
+        let plan = map.plan(&known, &header).map_err(|e| unfit(mapping, e))?;
+        Ok((Self { map, plan, peek, size }, reader))
+    }
 }
 
 /// Where rows go.
@@ -82,34 +119,19 @@ pub(super) async fn run(
     purpose: &str,
     out: &mut Out,
 ) -> Result<Done, CtlError> {
-    let unfit = |file: &Path, e: String| CtlError::Input {
-        what: format!("{} does not fit: {e}", file.display()),
-        next: NEXT_MAPPING,
-    };
-    let map = Mapping::parse(&files::read_text(mapping)?).map_err(|e| unfit(mapping, e))?;
-    let (file, size) = files::open_data(data)?;
-    let peek = files::Peek::of(&file);
-    let mut reader = ReaderBuilder::new()
-        .delimiter(map.delimiter)
-        .flexible(true)
-        .has_headers(false)
-        .from_reader(file);
-    let header = header(&mut reader).map_err(|e| unfit(data, e))?;
     let client = connect(cli).await?;
-    let schema = map.schema.of(tenant);
-    let known = get_schema(&client, &schema).await?;
-    let plan = map.plan(&known, &header).map_err(|e| unfit(mapping, e))?;
+    let (source, reader) = Source::open(&client, tenant, mapping, data).await?;
     let target = Target {
         client,
         parent: tenant.to_string(),
-        schema,
-        key: map.key,
+        schema: source.map.schema.of(tenant),
+        key: source.map.key.clone(),
         purpose: purpose.to_owned(),
     };
-    let bar = progress(size, out);
-    let tally = feed(reader, peek.as_ref(), &plan, Arc::new(target), &bar).await?;
+    let bar = progress(source.size, out);
+    let tally = feed(reader, &source, Arc::new(target), &bar).await?;
     bar.finish_and_clear();
-    report(tally, &plan, out)
+    report(tally, &source.plan, out)
 }
 
 /// The first row, without the byte order mark that some programs write.
@@ -128,7 +150,7 @@ fn header(reader: &mut Reader<File>) -> Result<StringRecord, String> {
     }
 }
 
-fn progress(size: u64, out: &Out) -> ProgressBar {
+pub(super) fn progress(size: u64, out: &Out) -> ProgressBar {
     let shown = !out.is_json() && someone_watches();
     let draw = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(size), draw);
@@ -141,8 +163,7 @@ fn progress(size: u64, out: &Out) -> ProgressBar {
 /// Reads rows, keeps up to `FLIGHT_MAX` under way, and counts what became of them.
 async fn feed(
     mut reader: Reader<File>,
-    peek: Option<&Peek>,
-    plan: &Plan,
+    source: &Source,
     target: Arc<Target>,
     bar: &ProgressBar,
 ) -> Result<Tally, CtlError> {
@@ -165,9 +186,10 @@ async fn feed(
             tally.stop = Some(Status::resource_exhausted("the file has too many rows"));
             break;
         }
-        let line = line_of(&raw, peek);
+        let line = line_of(&raw, source.peek.as_ref());
         bar.set_position(reader.position().byte());
-        match prepare(&raw, line, plan, target.key.as_deref(), &mut keys) {
+        let key = target.key.as_deref().map(|key| (key, &mut keys));
+        match prepare(&raw, line, &source.plan, key) {
             Ok(row) => {
                 let target = Arc::clone(&target);
                 flight.spawn(async move { (line, put(&target, row).await) });
@@ -186,7 +208,7 @@ async fn feed(
 
 /// The line on which a row begins. Of a CR LF the csv crate takes the LF with the row after it, so a row that stands
 /// on an LF begins one line further down.
-fn line_of(raw: &ByteRecord, peek: Option<&Peek>) -> u64 {
+pub(super) fn line_of(raw: &ByteRecord, peek: Option<&Peek>) -> u64 {
     raw.position().map_or(0, |at| {
         at.line() + u64::from(peek.is_some_and(|file| file.is_line_feed(at.byte())))
     })
@@ -203,18 +225,17 @@ fn land(landed: Option<Landed>, tally: &mut Tally) {
 }
 
 /// Everything that can be told of a row without a call.
-fn prepare(
+pub(super) fn prepare(
     raw: &ByteRecord,
     line: u64,
     plan: &Plan,
-    key: Option<&str>,
-    keys: &mut HashMap<String, u64>,
+    key: Option<(&str, &mut HashMap<String, u64>)>,
 ) -> Result<Row, Failure> {
     let failed = |field: &str, reason: String| Failure { line, field: field.to_owned(), reason };
     let text = StringRecord::from_byte_record(raw.clone())
         .map_err(|_| failed("", "is not UTF-8 text".to_owned()))?;
     let row = plan.row(&text).map_err(|e| failed(&e.field, e.reason))?;
-    let Some(key) = key else {
+    let Some((key, keys)) = key else {
         return Ok(row);
     };
     let value = row.fields.get(key).map(value::to_text);
@@ -232,14 +253,19 @@ fn prepare(
 
 /// Creates the record, or updates the one that has the key already.
 async fn put(target: &Target, row: Row) -> Result<Outcome, Status> {
-    let created = when_refused(|| {
+    let request_id = request_id();
+    let created = once(|| {
         let mut service = target.client.records();
         let record = Record {
             schema: target.schema.clone(),
             fields: row.fields.clone(),
             ..Record::default()
         };
-        let request = CreateRecordRequest { parent: target.parent.clone(), record: Some(record) };
+        let request = CreateRecordRequest {
+            parent: target.parent.clone(),
+            record: Some(record),
+            request_id: request_id.clone(),
+        };
         async move { service.create_record(request).await }
     });
     let taken = match created.await {
@@ -255,7 +281,7 @@ async fn put(target: &Target, row: Row) -> Result<Outcome, Status> {
     let found = find(&target.client, &target.schema, name, value.clone(), &view).await;
     let present = match found {
         // Another unique field is the one that is taken.
-        Ok(records) => records.into_iter().next().ok_or(taken)?,
+        Ok(found) => found.records.into_iter().next().ok_or(taken)?,
         Err(CtlError::Call { status, .. }) => return Err(*status),
         Err(_) => return Err(taken),
     };
@@ -273,7 +299,8 @@ async fn update(
     changed: Vec<String>,
 ) -> Result<Outcome, Status> {
     row.fields.retain(|name, _| changed.contains(name));
-    let updated = when_refused(|| {
+    let request_id = request_id();
+    let updated = once(|| {
         let mut service = target.client.records();
         let record = Record {
             name: present.name.clone(),
@@ -281,7 +308,11 @@ async fn update(
             fields: row.fields.clone(),
             ..Record::default()
         };
-        let request = UpdateRecordRequest { record: Some(record), update_mask: mask(&changed) };
+        let request = UpdateRecordRequest {
+            record: Some(record),
+            update_mask: mask(&changed),
+            request_id: request_id.clone(),
+        };
         async move { service.update_record(request).await }
     });
     updated.await.map(|_| Outcome::Updated)
@@ -308,7 +339,7 @@ impl Tally {
         }
     }
 
-    fn fail(&mut self, failures: Vec<Failure>) {
+    pub fn fail(&mut self, failures: Vec<Failure>) {
         self.failed += 1;
         let room = FAILURES_SHOWN_MAX.saturating_sub(self.failures.len());
         self.failures.extend(failures.into_iter().take(room));
@@ -334,8 +365,8 @@ fn failures(line: u64, status: &Status) -> Vec<Failure> {
     vec![Failure { line, field: String::new(), reason }]
 }
 
-/// Keys: rows, created, updated, unchanged, failed, left_out, stopped, failures (line, field, reason).
-fn report(mut tally: Tally, plan: &Plan, out: &mut Out) -> Result<Done, CtlError> {
+/// Keys: rows, created, updated, unchanged, failed, earlier, left_out, stopped, failures (line, field, reason).
+pub(super) fn report(mut tally: Tally, plan: &Plan, out: &mut Out) -> Result<Done, CtlError> {
     tally.failures.sort();
     let list = tally.failures.iter();
     out.json(&json!({
@@ -344,6 +375,7 @@ fn report(mut tally: Tally, plan: &Plan, out: &mut Out) -> Result<Done, CtlError
         "updated": tally.updated,
         "unchanged": tally.unchanged,
         "failed": tally.failed,
+        "earlier": tally.earlier,
         "left_out": plan.left_out,
         "stopped": tally.stop.as_ref().map(|s| code_name(s.code())),
         "failures": list
@@ -364,6 +396,9 @@ fn report(mut tally: Tally, plan: &Plan, out: &mut Out) -> Result<Done, CtlError
     ];
     let rows = rows.iter().map(|(what, n)| vec![(*what).to_owned(), n.to_string()]);
     out.table(&["ROWS", "COUNT"], rows.collect())?;
+    if tally.earlier > 0 {
+        out.line(&format!("{} rows went in before this import was continued", tally.earlier))?;
+    }
     if !plan.left_out.is_empty() {
         out.line(&format!("columns left out: {}", super::output::safe(&plan.left_out.join(", "))))?;
     }

@@ -22,7 +22,8 @@ fn sample(name: &str) -> (Vec<Row>, Vec<Failure>, Plan) {
     let (mut rows, mut failed, mut keys) = (Vec::new(), Vec::new(), HashMap::new());
     for raw in reader.byte_records().map(Result::unwrap) {
         let line = line_of(&raw, peek.as_ref());
-        match prepare(&raw, line, &plan, map.key.as_deref(), &mut keys) {
+        let key = map.key.as_deref().map(|key| (key, &mut keys));
+        match prepare(&raw, line, &plan, key) {
             Ok(row) => rows.push(row),
             Err(failure) => failed.push(failure),
         }
@@ -59,7 +60,7 @@ fn a_repeated_or_missing_key_is_found_before_any_call() {
         ByteRecord::from(vec![id, "A", "B", "", "S", "C", "", "X", "1", "2", "", "a@b.c", "3"])
     };
     let mut prepared =
-        |id: &str, line| prepare(&row(id), line, &plan, Some("customer_id"), &mut keys);
+        |id: &str, line| prepare(&row(id), line, &plan, Some(("customer_id", &mut keys)));
     assert!(prepared("7", 2).is_ok());
     let error = prepared("7", 9).err().unwrap();
     assert_eq!((error.line, error.reason.as_str()), (9, "repeats the key of line 2"));
@@ -67,10 +68,7 @@ fn a_repeated_or_missing_key_is_found_before_any_call() {
     assert_eq!(error.reason, "is the key and has no value");
     let mut latin = ByteRecord::from(vec!["8"]);
     latin.push_field(b"\xe9");
-    assert_eq!(
-        prepare(&latin, 3, &plan, None, &mut HashMap::new()).err().unwrap().reason,
-        "is not UTF-8 text"
-    );
+    assert_eq!(prepare(&latin, 3, &plan, None).err().unwrap().reason, "is not UTF-8 text");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use super::names::TypeName;
 use super::transform::Transform;
 use super::value;
 use crate::proto::v1::{Field, Schema, Value};
+use crate::toml_fault::TomlFault;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,7 +84,7 @@ pub struct RowError {
 
 impl Mapping {
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: File = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        let file: File = toml::from_str(text).map_err(|e| TomlFault::new(text, &e).to_string())?;
         let delimiter = u8::try_from(file.delimiter.unwrap_or(','))
             .map_err(|_| "delimiter must be one ASCII character".to_owned())?;
         let mut fields = HashSet::new();

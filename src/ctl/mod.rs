@@ -11,6 +11,7 @@ mod error;
 mod fake_vault;
 mod files;
 mod import;
+mod import_stream;
 mod mapping;
 mod names;
 mod output;
@@ -19,6 +20,7 @@ mod record;
 mod schema_file;
 #[cfg(test)]
 mod story_tests;
+mod stream;
 mod tenant;
 mod transform;
 mod value;
@@ -83,9 +85,21 @@ async fn execute(cli: &Cli, out: &mut Out) -> Result<Done, CtlError> {
         Command::Subject(SubjectCommand::Erase { name, how }) => {
             erase::subject(&connect(cli).await?, name, how, out).await
         }
-        Command::Record(RecordCommand::Import { data, tenant, mapping, purpose }) => {
+        Command::Record(RecordCommand::Import {
+            data,
+            tenant,
+            mapping,
+            create_only: true,
+            state,
+            ..
+        }) => import_stream::run(cli, tenant, (mapping, data), state.as_deref(), out).await,
+        Command::Record(RecordCommand::Import { data, tenant, mapping, purpose, .. }) => {
             import::run(cli, tenant, mapping, data, purpose, out).await
         }
+        Command::Record(RecordCommand::Export { tenant, schema, view, to }) => {
+            stream::export(cli, (tenant, schema.as_ref()), view, to, out).await
+        }
+        Command::Record(RecordCommand::Watch { tenant }) => stream::watch(cli, tenant, out).await,
         Command::Record(RecordCommand::Erase { names, how }) => {
             erase::records(&connect(cli).await?, names, how, out).await
         }

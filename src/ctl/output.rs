@@ -54,6 +54,15 @@ impl Out {
         Ok(())
     }
 
+    /// Prints one JSON value on one line, at once; nothing in table mode.
+    pub fn json_line(&mut self, value: &serde_json::Value) -> io::Result<()> {
+        if self.is_json() {
+            writeln!(self.to, "{value}")?;
+            self.to.flush()?;
+        }
+        Ok(())
+    }
+
     /// Prints a line; nothing in JSON mode.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
         if !self.is_json() {

@@ -12,10 +12,10 @@ use super::names::{RecordName, SubjectName, TenantName, TypeName, last};
 use super::output::{Out, note, short, time};
 use super::tenant::{get_schema, page_size};
 use super::{Done, connect, files, value};
-use crate::client::{Client, read};
+use crate::client::{Client, once, read, request_id};
 use crate::proto::v1::{
-    CreateRecordRequest, CreateSubjectRequest, FindRecordsRequest, GetRecordRequest,
-    ListRecordsRequest, Record, Schema, UpdateRecordRequest, Value,
+    CreateRecordRequest, CreateSubjectRequest, FindRecordsRequest, FindRecordsResponse,
+    GetRecordRequest, ListRecordsRequest, Record, Schema, UpdateRecordRequest, Value,
 };
 
 const NEXT_JSON: &str =
@@ -46,19 +46,30 @@ pub(super) async fn run(
         RecordCommand::List { tenant, schema, limit, view } => {
             let client = connect(cli).await?;
             let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
-            let (records, more) = list(&client, tenant, schema.as_ref(), limit, view).await?;
-            show_all(&records, view, more, out)?;
+            let listed = list(&client, tenant, schema.as_ref(), limit, view).await?;
+            show_all(&listed, view, out)?;
         }
         RecordCommand::Find { tenant, schema, field, view } => {
             let client = connect(cli).await?;
             let known = get_schema(&client, &schema.of(tenant)).await?;
             let text = files::read_line(&format!("{field}:"))?;
             let value = value_of(&known, field, &text)?;
-            let records = find(&client, &schema.of(tenant), field, value, view).await?;
-            show_all(&records, view, false, out)?;
+            let found = find(&client, &schema.of(tenant), field, value, view).await?;
+            if found.incomplete && !out.is_json() {
+                note(INCOMPLETE);
+            }
+            let records = found.records;
+            show_all(
+                &Listed { records, incomplete: found.incomplete, ..Listed::default() },
+                view,
+                out,
+            )?;
         }
-        // Both have modules of their own and never come here.
-        RecordCommand::Import { .. } | RecordCommand::Erase { .. } => {}
+        // These have modules of their own and never come here.
+        RecordCommand::Import { .. }
+        | RecordCommand::Erase { .. }
+        | RecordCommand::Export { .. }
+        | RecordCommand::Watch { .. } => {}
     }
     Ok(Done::Wholly)
 }
@@ -120,9 +131,16 @@ async fn create(
 ) -> Result<Record, CtlError> {
     let subject = subject.map(ToString::to_string).unwrap_or_default();
     let record = Record { schema, subject, fields, ..Record::default() };
-    let request = CreateRecordRequest { parent: tenant.to_string(), record: Some(record) };
-    let answer = client.records().create_record(request).await;
-    let answer = answer.map_err(CtlError::call("create the record"))?.into_inner();
+    let request = CreateRecordRequest {
+        parent: tenant.to_string(),
+        record: Some(record),
+        request_id: request_id(),
+    };
+    let answer = once(|| {
+        let (mut service, request) = (client.records(), request.clone());
+        async move { service.create_record(request).await }
+    });
+    let answer = answer.await.map_err(CtlError::call("create the record"))?;
     answer.record.ok_or(CtlError::Answer("the record"))
 }
 
@@ -167,9 +185,16 @@ async fn update(
         etag: etag.unwrap_or_default().to_owned(),
         ..Record::default()
     };
-    let request = UpdateRecordRequest { record: Some(record), update_mask: mask(&names) };
-    let answer = client.records().update_record(request).await;
-    let answer = answer.map_err(CtlError::call("update the record"))?.into_inner();
+    let request = UpdateRecordRequest {
+        record: Some(record),
+        update_mask: mask(&names),
+        request_id: request_id(),
+    };
+    let answer = once(|| {
+        let (mut service, request) = (client.records(), request.clone());
+        async move { service.update_record(request).await }
+    });
+    let answer = answer.await.map_err(CtlError::call("update the record"))?;
     answer.record.ok_or(CtlError::Answer("the record"))
 }
 
@@ -179,8 +204,8 @@ async fn list(
     schema: Option<&TypeName>,
     limit: usize,
     view: &ViewArgs,
-) -> Result<(Vec<Record>, bool), CtlError> {
-    let mut records = Vec::new();
+) -> Result<Listed, CtlError> {
+    let Listed { mut records, mut damaged, .. } = Listed::default();
     let mut page_token = String::new();
     let schema = schema.map(|s| s.of(tenant)).unwrap_or_default();
     // A page may be empty without being the last; the limit bounds the pages too.
@@ -200,13 +225,14 @@ async fn list(
         });
         let page = page.await.map_err(CtlError::call("list the records"))?;
         records.extend(page.records);
+        damaged.extend(page.damaged_names);
         records.truncate(limit);
         page_token = page.next_page_token;
         if page_token.is_empty() || records.len() == limit {
             break;
         }
     }
-    Ok((records, !page_token.is_empty()))
+    Ok(Listed { records, damaged, more: !page_token.is_empty(), incomplete: false })
 }
 
 pub(super) async fn find(
@@ -215,7 +241,7 @@ pub(super) async fn find(
     field: &str,
     value: Value,
     view: &ViewArgs,
-) -> Result<Vec<Record>, CtlError> {
+) -> Result<FindRecordsResponse, CtlError> {
     let answer = read(|| {
         let mut service = client.records();
         let request = FindRecordsRequest {
@@ -227,7 +253,7 @@ pub(super) async fn find(
         };
         async move { service.find_records(request).await }
     });
-    Ok(answer.await.map_err(CtlError::call("find records"))?.records)
+    answer.await.map_err(CtlError::call("find records"))
 }
 
 pub(super) async fn create_subject(
@@ -235,9 +261,12 @@ pub(super) async fn create_subject(
     tenant: &TenantName,
     out: &mut Out,
 ) -> Result<Done, CtlError> {
-    let request = CreateSubjectRequest { parent: tenant.to_string() };
-    let answer = client.subjects().create_subject(request).await;
-    let answer = answer.map_err(CtlError::call("create the subject"))?.into_inner();
+    let request = CreateSubjectRequest { parent: tenant.to_string(), request_id: request_id() };
+    let answer = once(|| {
+        let (mut service, request) = (client.subjects(), request.clone());
+        async move { service.create_subject(request).await }
+    });
+    let answer = answer.await.map_err(CtlError::call("create the subject"))?;
     let subject = answer.subject.ok_or(CtlError::Answer("the subject"))?;
     out.json(&json!({
         "name": subject.name,
@@ -248,7 +277,7 @@ pub(super) async fn create_subject(
 }
 
 /// Keys: name, schema, subject, etag, create_time, update_time, expire_date, fields.
-fn record_json(record: &Record) -> Json {
+pub(super) fn record_json(record: &Record) -> Json {
     let fields: Map<String, Json> =
         record.fields.iter().map(|(name, v)| (name.clone(), value::to_json(v))).collect();
     json!({
@@ -296,15 +325,28 @@ fn show(record: &Record, done: &str, out: &mut Out) -> Result<(), CtlError> {
     Ok(())
 }
 
-fn show_all(
-    records: &[Record],
-    view: &ViewArgs,
+/// What a list or search gave.
+#[derive(Default)]
+struct Listed {
+    records: Vec<Record>,
+    /// Names of records that do not open.
+    damaged: Vec<String>,
     more: bool,
-    out: &mut Out,
-) -> Result<(), CtlError> {
+    /// There are records that do not open and may belong to the answer.
+    incomplete: bool,
+}
+
+const INCOMPLETE: &str = "some records of this type are damaged and may have this value too: \
+                          `lethectl record list` names them";
+
+/// Keys: records, damaged, more, incomplete.
+fn show_all(listed: &Listed, view: &ViewArgs, out: &mut Out) -> Result<(), CtlError> {
+    let records = &listed.records;
     out.json(&json!({
         "records": records.iter().map(record_json).collect::<Vec<_>>(),
-        "more": more,
+        "damaged": listed.damaged,
+        "more": listed.more,
+        "incomplete": listed.incomplete,
     }))?;
     let mut head = vec!["RECORD", "TYPE", "UPDATED", "GONE BY"];
     head.extend(view.fields.iter().map(String::as_str));
@@ -317,7 +359,12 @@ fn show_all(
     });
     out.table(&head, rows.collect())?;
     if !out.is_json() {
-        let more = if more { ", and there are more: raise --limit" } else { "" };
+        for name in &listed.damaged {
+            note(&format!(
+                "{name} is damaged and does not open: restore it, or erase it by this name"
+            ));
+        }
+        let more = if listed.more { ", and there are more: raise --limit" } else { "" };
         note(&format!("{} records{more}", records.len()));
     }
     Ok(())

@@ -20,6 +20,7 @@ use crate::class::{Classification, FieldKind, MaskKind};
 use crate::limits;
 use crate::proto::v1;
 use crate::proto::v1::schema::Retention;
+use crate::toml_fault::TomlFault;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,7 +58,7 @@ struct FileField {
 
 /// Parses a schema file: the record type, and the schema without its name.
 pub fn parse(text: &str) -> Result<(TypeName, v1::Schema), String> {
-    let file: File = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+    let file: File = toml::from_str(text).map_err(|e| TomlFault::new(text, &e).to_string())?;
     let name: TypeName = file.r#type.parse().map_err(str::to_owned)?;
     let retention = match (file.retain_for, file.open_ended) {
         (Some(period), false) => Retention::RetainFor(period),
@@ -180,7 +181,7 @@ mod tests {
             (GOOD.replace("unique", "uniq"), "unknown field `uniq`"),
             (
                 GOOD.replace("\"EMAIL\"\n        class", "\"MAIL\"\n        class"),
-                "unknown variant `MAIL`",
+                "expected one of `",
             ),
             (GOOD.replace("\"customer\"", "\"Customer\""), "lower-case letter"),
             ("type = \"a\"\nopen_ended = true".to_owned(), "no [[field]]"),

@@ -1,13 +1,14 @@
 //! Row kinds (docs/FORMAT.md §3): the one list of key prefixes, and which of them the node journal keeps.
 
 /// Every kind of row that the vault writes, with the key or event it dies with. A test refuses any other prefix.
-pub const ROW_KINDS: [(u8, &str); 12] = [
+pub const ROW_KINDS: [(u8, &str); 13] = [
     (b'v', "vault header: no secret, no personal data"),
     (b'k', "sealed node: its node key"),
     (b'r', "sealed record version: its DEK"),
     (b'u', "pointer: removed at erasure; random ids only"),
     (b'm', "sealed metadata: K_meta of the tenant"),
     (b'q', "erasure intent: removed at erasure; random ids only"),
+    (b'p', "request id: random ids; its fingerprint dies with the version's DEK"),
     (b't', "tombstone: random ids and numbers only"),
     (b'l', "ledger leaf: hashes, enums and numbers only"),
     (b'h', "ledger frontier: hashes only"),

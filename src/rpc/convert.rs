@@ -11,14 +11,17 @@ use super::names;
 use super::status::Violations;
 use crate::class::{Classification, FieldKind, MaskKind};
 use crate::clock::UnixMillis;
-use crate::id::{Day, RecVer};
+use crate::id::{Day, RecVer, RequestId};
 use crate::limits;
 use crate::proto::v1;
 use crate::vault::calendar::format_iso_date;
 use crate::vault::schema::{FieldDraft, Retention, RetentionDraft, Schema, SchemaDraft};
 use crate::vault::slug::FieldName;
 use crate::vault::value::Value;
-use crate::vault::{RecordView, SubjectView, TenantInfo};
+use crate::vault::{Change, ChangeKind, RecordView, SubjectView, TenantInfo};
+
+/// What is wrong with an id that says more than that it is one.
+pub const NOT_RANDOM: &str = "must be a random UUID (version 4) in lower case";
 
 pub fn timestamp(at: UnixMillis) -> Timestamp {
     let nanos = at.0.rem_euclid(1000) * 1_000_000;
@@ -111,6 +114,36 @@ pub fn record(tenant: &str, view: RecordView) -> v1::Record {
         update_time: Some(timestamp(view.updated)),
         expire_date: date(view.expires),
     }
+}
+
+/// What a watcher hears.
+pub fn change(tenant: &str, change: Change) -> v1::WatchRecordsResponse {
+    let kind = match change.kind {
+        ChangeKind::Created => v1::ChangeKind::Created,
+        ChangeKind::Updated => v1::ChangeKind::Updated,
+        ChangeKind::Erased => v1::ChangeKind::Erased,
+        ChangeKind::BucketErased => v1::ChangeKind::BucketErased,
+    };
+    let name = match (change.record, &change.rtype) {
+        (Some(id), Some(_)) => names::record(tenant, id),
+        (Some(id), None) => names::subject(tenant, id),
+        (None, _) => String::new(),
+    };
+    v1::WatchRecordsResponse {
+        kind: kind.into(),
+        name,
+        schema: change.rtype.map(|r| names::schema(tenant, &r)).unwrap_or_default(),
+        expire_date: change.expires.map(date).unwrap_or_default(),
+        time: Some(timestamp(change.at)),
+    }
+}
+
+/// A random id that the caller gives; `None` if it gives none.
+pub fn request_id(field: &str, text: &str, found: &mut Violations) -> Option<RequestId> {
+    if text.is_empty() {
+        return None;
+    }
+    found.take(field, RequestId::parse_random(text).ok_or(NOT_RANDOM))
 }
 
 /// The version in an etag; `None` if none was given.

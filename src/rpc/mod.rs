@@ -6,6 +6,7 @@
 //! and never compressed.
 
 mod admin;
+mod bulk;
 mod convert;
 mod erasure;
 mod field_mask;
@@ -16,17 +17,20 @@ pub mod permit;
 mod records;
 mod schemas;
 mod status;
+mod stream;
 mod subjects;
 mod tenants;
 
 use std::future::Future;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::{Extensions, Status};
 use tonic_health::pb::health_server::HealthServer;
 
 use self::status::Terms;
+use self::stream::Streams;
 use crate::authz::{ActionKind, Authority, Permit};
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::proto::admin::vault_service_server::VaultServiceServer;
@@ -41,12 +45,18 @@ use crate::vault::{Vault, VaultError};
 struct Rpc {
     vault: Arc<Vault>,
     authority: Arc<Authority>,
+    streams: Streams,
 }
 
 /// Every service of a vault, and its health.
-pub fn routes(vault: Arc<Vault>, authority: Arc<Authority>) -> Routes {
+/// `stopping` turns true when the server is asked to stop.
+pub fn routes(
+    vault: Arc<Vault>,
+    authority: Arc<Authority>,
+    stopping: watch::Receiver<bool>,
+) -> Routes {
     let health = HealthServer::new(health::Probe::new(Arc::clone(&vault)));
-    let rpc = Rpc { vault, authority };
+    let rpc = Rpc { vault, authority, streams: Streams::new(stopping) };
     macro_rules! bounded {
         ($server:ident) => {
             $server::new(rpc.clone())
@@ -101,7 +111,9 @@ mod tests {
     async fn a_change_goes_on_to_its_end_when_its_caller_leaves() {
         let dir = tempfile::tempdir().unwrap();
         let vault = Arc::new(vault_on(dir.path(), Arc::new(Memory::new())));
-        let rpc = Rpc { vault, authority: Arc::new(Authority::new(Vec::new()).unwrap()) };
+        let authority = Arc::new(Authority::new(Vec::new()).unwrap());
+        let streams = Streams::new(watch::channel(false).1);
+        let rpc = Rpc { vault, authority, streams };
         let done = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&done);
         let slow = rpc.change(Terms::Plain, "", |_| async move {

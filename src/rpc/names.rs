@@ -3,6 +3,7 @@
 //! Guarantees: only the canonical spelling parses, so that two names are equal only if they name the same; a refusal
 //! says what form is expected and never repeats what was given.
 
+use super::status::Violations;
 use crate::id::{Day, RecordId};
 use crate::vault::calendar::format_iso_date;
 use crate::vault::slug::Slug;
@@ -16,6 +17,9 @@ const TENANT: NotAName = NotAName("tenants/{tenant}");
 const SCHEMA: NotAName = NotAName("tenants/{tenant}/schemas/{type}");
 const RECORD: NotAName = NotAName("tenants/{tenant}/records/{uuid}");
 const SUBJECT: NotAName = NotAName("tenants/{tenant}/subjects/{uuid}");
+
+/// What is wrong with a name that is not of the call's tenant.
+pub const OTHER_TENANT: &str = "is of another tenant";
 
 /// What lies below a tenant, and the tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +72,25 @@ pub fn record(tenant: &str, id: RecordId) -> String {
 
 pub fn subject(tenant: &str, id: RecordId) -> String {
     format!("tenants/{tenant}/subjects/{id}")
+}
+
+/// Records of a list of names, all of one tenant.
+pub fn records_of<'a>(
+    field: &str,
+    names: impl Iterator<Item = &'a String>,
+    tenant: Option<&Slug>,
+    found: &mut Violations,
+) -> Vec<RecordId> {
+    let mut records = Vec::new();
+    for (at, name) in names.enumerate() {
+        let field = format!("{field}[{at}]");
+        let Some(name) = found.take(&field, parse_record(name)) else { continue };
+        if tenant.is_some_and(|t| name.tenant != *t) {
+            found.add(field, OTHER_TENANT);
+        }
+        records.push(name.id);
+    }
+    records
 }
 
 /// The name of a bucket in its receipt.

@@ -3,32 +3,35 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::field_mask::{self, Mask};
 use super::page::{self, Query};
 use super::status::{self, Terms, Violations};
+use super::stream::Outgoing;
 use super::{Rpc, convert, erasure, names};
 use crate::authz::{CreateRecord, EraseRecord, ReadRecord, UpdateRecord};
 use crate::class::ErasureReason;
-use crate::id::RecordId;
+use crate::id::{RecordId, RequestId};
 use crate::limits::BATCH_ERASE_MAX;
 use crate::proto::v1::record_service_server::RecordService;
 use crate::proto::v1::{
-    BatchEraseRecordsRequest, BatchEraseRecordsResponse, CreateRecordRequest, CreateRecordResponse,
-    EraseRecordRequest, EraseRecordResponse, FindRecordsRequest, FindRecordsResponse,
-    GetRecordRequest, GetRecordResponse, ListRecordsRequest, ListRecordsResponse, Record,
-    UpdateRecordRequest, UpdateRecordResponse,
+    BatchCreateRecordsRequest, BatchCreateRecordsResponse, BatchEraseRecordsRequest,
+    BatchEraseRecordsResponse, BatchGetRecordsRequest, BatchGetRecordsResponse,
+    CreateRecordRequest, CreateRecordResponse, EraseRecordRequest, EraseRecordResponse,
+    ExportRecordsRequest, ExportRecordsResponse, FindRecordsRequest, FindRecordsResponse,
+    GetRecordRequest, GetRecordResponse, ImportRecordsRequest, ImportRecordsResponse,
+    ListRecordsRequest, ListRecordsResponse, Record, UpdateRecordRequest, UpdateRecordResponse,
+    WatchRecordsRequest, WatchRecordsResponse,
 };
 use crate::vault::slug::{FieldName, Slug};
 use crate::vault::value::Value;
 use crate::vault::{NewRecord, ReadSpec, RecordChange};
 
 const PAGE: usize = 50;
-const OTHER_TENANT: &str = "is of another tenant";
 
 /// What a reader asks for, checked as far as can be without a schema.
-fn read_spec(
+pub(super) fn read_spec(
     mask: Option<prost_types::FieldMask>,
     purpose: String,
     found: &mut Violations,
@@ -44,9 +47,36 @@ fn read_spec(
 }
 
 /// Tenant and record of a create request.
-fn new_record(message: CreateRecordRequest, found: &mut Violations) -> Option<(Slug, NewRecord)> {
+pub(super) fn new_record(
+    message: CreateRecordRequest,
+    found: &mut Violations,
+) -> Option<(Slug, NewRecord)> {
     let tenant = found.take("parent", names::parse_tenant(&message.parent));
+    let request = convert::request_id("request_id", &message.request_id, found);
     let record = found.take("record", message.record.ok_or("is missing"))?;
+    let new = record_in(tenant.as_ref(), record, request, found);
+    tenant.zip(new)
+}
+
+/// A record type that a request may name; `None` if it names none.
+pub(super) fn schema_of(name: &str, tenant: Option<&Slug>, found: &mut Violations) -> Option<Slug> {
+    if name.is_empty() {
+        return None;
+    }
+    let schema = found.take("schema", names::parse_schema(name))?;
+    if tenant.is_some_and(|t| schema.tenant != *t) {
+        found.add("schema", names::OTHER_TENANT);
+    }
+    Some(schema.id)
+}
+
+/// A record to create for a tenant.
+pub(super) fn record_in(
+    tenant: Option<&Slug>,
+    record: Record,
+    request: Option<RequestId>,
+    found: &mut Violations,
+) -> Option<NewRecord> {
     let schema = found.take("record.schema", names::parse_schema(&record.schema));
     let subject = match record.subject.as_str() {
         "" => None,
@@ -54,19 +84,20 @@ fn new_record(message: CreateRecordRequest, found: &mut Violations) -> Option<(S
     };
     let fields = convert::fields(record.fields, found);
     let tenant = tenant?;
-    if schema.as_ref().is_some_and(|s| s.tenant != tenant) {
-        found.add("record.schema", OTHER_TENANT);
+    if schema.as_ref().is_some_and(|s| s.tenant != *tenant) {
+        found.add("record.schema", names::OTHER_TENANT);
     }
-    if subject.as_ref().is_some_and(|s| s.tenant != tenant) {
-        found.add("record.subject", OTHER_TENANT);
+    if subject.as_ref().is_some_and(|s| s.tenant != *tenant) {
+        found.add("record.subject", names::OTHER_TENANT);
     }
     let subject = subject.map(|s| s.id);
-    Some((tenant, NewRecord { rtype: schema?.id, subject, fields }))
+    Some(NewRecord { rtype: schema?.id, subject, fields, request })
 }
 
 /// Tenant and change of an update request.
 fn change(message: UpdateRecordRequest, found: &mut Violations) -> Option<(Slug, RecordChange)> {
     let mask = field_mask::parse("update_mask", message.update_mask, found);
+    let request = convert::request_id("request_id", &message.request_id, found);
     let record = found.take("record", message.record.ok_or("is missing"))?;
     let name = found.take("record.name", names::parse_record(&record.name));
     let etag = convert::etag("record.etag", &record.etag, found);
@@ -94,7 +125,7 @@ fn change(message: UpdateRecordRequest, found: &mut Violations) -> Option<(Slug,
         }
     };
     let name = name?;
-    Some((name.tenant, RecordChange { record: name.id, etag, set, remove, replace }))
+    Some((name.tenant, RecordChange { record: name.id, etag, set, remove, replace, request }))
 }
 
 #[tonic::async_trait]
@@ -116,6 +147,47 @@ impl RecordService for Rpc {
             .await?;
         let record = Some(convert::record(tenant.as_str(), view));
         Ok(Response::new(CreateRecordResponse { record }))
+    }
+
+    async fn batch_create_records(
+        &self,
+        request: Request<BatchCreateRecordsRequest>,
+    ) -> Result<Response<BatchCreateRecordsResponse>, Status> {
+        self.create_many(request).await
+    }
+
+    type ImportRecordsStream = Outgoing<ImportRecordsResponse>;
+
+    async fn import_records(
+        &self,
+        request: Request<Streaming<ImportRecordsRequest>>,
+    ) -> Result<Response<Self::ImportRecordsStream>, Status> {
+        self.import(request)
+    }
+
+    async fn batch_get_records(
+        &self,
+        request: Request<BatchGetRecordsRequest>,
+    ) -> Result<Response<BatchGetRecordsResponse>, Status> {
+        self.get_many(request)
+    }
+
+    type ExportRecordsStream = Outgoing<ExportRecordsResponse>;
+
+    async fn export_records(
+        &self,
+        request: Request<ExportRecordsRequest>,
+    ) -> Result<Response<Self::ExportRecordsStream>, Status> {
+        self.export(request)
+    }
+
+    type WatchRecordsStream = Outgoing<WatchRecordsResponse>;
+
+    async fn watch_records(
+        &self,
+        request: Request<WatchRecordsRequest>,
+    ) -> Result<Response<Self::WatchRecordsStream>, Status> {
+        self.watch(request)
     }
 
     async fn get_record(
@@ -160,13 +232,7 @@ impl RecordService for Rpc {
         let (_, extensions, message) = request.into_parts();
         let mut found = Violations::default();
         let tenant = found.take("parent", names::parse_tenant(&message.parent));
-        let schema = match message.schema.as_str() {
-            "" => None,
-            name => found.take("schema", names::parse_schema(name)),
-        };
-        if tenant.as_ref().zip(schema.as_ref()).is_some_and(|(t, s)| s.tenant != *t) {
-            found.add("schema", OTHER_TENANT);
-        }
+        let rtype = schema_of(&message.schema, tenant.as_ref(), &mut found);
         let size = page::size(message.page_size, PAGE, &mut found);
         // Part of the page token's binding in the form that it was given.
         let mask_bytes = message.read_mask.as_ref().map(Message::encode_to_vec);
@@ -183,13 +249,13 @@ impl RecordService for Rpc {
         ]);
         let cursor = self.cursor(&permit, &query, &message.page_token)?;
         let after = cursor.and_then(|c| c.try_into().ok()).map(RecordId);
-        let rtype = schema.map(|s| s.id);
         let listed = self.vault.list_records(&permit, tenant, rtype.as_ref(), after, size, &spec);
-        let (views, last) = listed.map_err(|e| status::of(e, Terms::Record, tenant))?;
-        let last = last.as_ref().map(|id| id.0.as_slice());
+        let page = listed.map_err(|e| status::of(e, Terms::Record, tenant))?;
+        let last = page.next.as_ref().map(|id| id.0.as_slice());
         let next_page_token = self.next_page(&permit, &query, last)?;
-        let records = views.into_iter().map(|v| convert::record(tenant, v)).collect();
-        Ok(Response::new(ListRecordsResponse { records, next_page_token }))
+        let damaged_names = page.damaged.iter().map(|id| names::record(tenant, *id)).collect();
+        let records = page.views.into_iter().map(|v| convert::record(tenant, v)).collect();
+        Ok(Response::new(ListRecordsResponse { records, next_page_token, damaged_names }))
     }
 
     async fn find_records(
@@ -208,9 +274,9 @@ impl RecordService for Rpc {
         let permit = self.permit::<ReadRecord>(&extensions, Some(tenant))?;
         let views =
             self.vault.find_records(&permit, tenant, &schema.id, field.as_str(), value, &spec);
-        let views = views.map_err(|e| status::of(e, Terms::Query, tenant))?;
+        let (views, incomplete) = views.map_err(|e| status::of(e, Terms::Query, tenant))?;
         let records: Vec<Record> = views.into_iter().map(|v| convert::record(tenant, v)).collect();
-        Ok(Response::new(FindRecordsResponse { records }))
+        Ok(Response::new(FindRecordsResponse { records, incomplete }))
     }
 
     async fn erase_record(
@@ -244,16 +310,9 @@ impl RecordService for Rpc {
         let mut found = Violations::default();
         let tenant = found.take("parent", names::parse_tenant(&message.parent));
         let reason = erasure::reason(message.reason, ErasureReason::SubjectRequest, &mut found);
-        let mut records = Vec::new();
         // The vault says how many there may be; more than one too many need not be read.
-        for (at, name) in message.names.iter().take(BATCH_ERASE_MAX + 1).enumerate() {
-            let field = format!("names[{at}]");
-            let Some(name) = found.take(&field, names::parse_record(name)) else { continue };
-            if tenant.as_ref().is_some_and(|t| name.tenant != *t) {
-                found.add(field, OTHER_TENANT);
-            }
-            records.push(name.id);
-        }
+        let given = message.names.iter().take(BATCH_ERASE_MAX + 1);
+        let records = names::records_of("names", given, tenant.as_ref(), &mut found);
         let (tenant, reason) = found.finish(tenant.zip(reason))?;
         let permit = self.permit::<EraseRecord>(&extensions, Some(tenant.as_str()))?;
         let id = tenant.clone();

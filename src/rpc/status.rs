@@ -31,6 +31,10 @@ pub enum Terms {
     NewSchema,
     /// `schema.name`, `schema.…`
     Schema,
+    /// `requests[n].record.fields.…` of a batch.
+    Requests,
+    /// `names[n]` of a batch.
+    Names,
     /// The call has neither.
     Plain,
 }
@@ -42,6 +46,14 @@ pub struct Violations(Vec<FieldViolation>);
 impl Violations {
     pub fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
         self.0.push(FieldViolation::new(field, reason));
+    }
+
+    /// Takes over what was found in a part of the request.
+    pub fn extend(&mut self, prefix: &str, part: Violations) {
+        let found = part.0.into_iter();
+        self.0.extend(
+            found.map(|v| FieldViolation::new(format!("{prefix}{}", v.field), v.description)),
+        );
     }
 
     /// The value, or `None` with a violation of `field`.
@@ -71,6 +83,21 @@ fn invalid(violations: Vec<FieldViolation>) -> Status {
 fn info(code: Code, message: impl Into<String>, reason: &str) -> Status {
     let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     Status::with_error_details(code, message, details)
+}
+
+/// A stream's peer is too slow.
+pub fn stalled(what: &str) -> Status {
+    info(Code::DeadlineExceeded, what, "STALLED")
+}
+
+/// A bound on what goes on at once.
+pub fn too_many(what: &str) -> Status {
+    info(Code::ResourceExhausted, what, "LIMIT")
+}
+
+/// A stream ends because the vault does.
+pub fn stopping() -> Status {
+    unavailable(&VaultError::Stopping)
 }
 
 /// The task of an accepted call ended without an answer: a defect of this program.
@@ -123,6 +150,12 @@ pub fn of(error: VaultError, terms: Terms, tenant: &str) -> Status {
             "page_token",
             "is not a token for this query and caller, or has expired: start at the first page",
         )]),
+        VaultError::OtherRequest => info(Code::Aborted, error.to_string(), "REQUEST_ID_REUSED"),
+        VaultError::Behind => info(Code::Aborted, error.to_string(), "CHANGES_MISSED"),
+        VaultError::At { at, error } => {
+            let part = if terms == Terms::Names { "names" } else { "requests" };
+            of_part(of(*error, Terms::Record, tenant), &format!("{part}[{at}]"))
+        }
         VaultError::Damaged(what) => {
             tracing::error!(what, "damaged");
             data_loss(what)
@@ -131,6 +164,19 @@ pub fn of(error: VaultError, terms: Terms, tenant: &str) -> Status {
         VaultError::Store(error) => of_store(error),
         VaultError::Stopping => unavailable(&error),
     }
+}
+
+/// The same answer, about one part of the request.
+fn of_part(status: Status, part: &str) -> Status {
+    let message = format!("{part}: {}", status.message());
+    let mut details = status.get_error_details();
+    if let Some(faults) = details.bad_request() {
+        let mut all = Violations::default();
+        all.extend(&format!("{part}."), Violations(faults.field_violations.clone()));
+        return invalid(all.0);
+    }
+    details.set_request_info(part, "");
+    Status::with_error_details(status.code(), message, details)
 }
 
 fn of_keys(error: KeyError) -> Status {

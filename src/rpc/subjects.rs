@@ -19,13 +19,15 @@ impl SubjectService for Rpc {
         request: Request<CreateSubjectRequest>,
     ) -> Result<Response<CreateSubjectResponse>, Status> {
         let mut found = Violations::default();
-        let tenant = found.take("parent", names::parse_tenant(&request.get_ref().parent));
+        let message = request.get_ref();
+        let tenant = found.take("parent", names::parse_tenant(&message.parent));
+        let once = convert::request_id("request_id", &message.request_id, &mut found);
         let tenant = found.finish(tenant)?;
         let permit = self.permit::<CreateSubject>(request.extensions(), Some(tenant.as_str()))?;
         let id = tenant.clone();
         let view = self
             .change(Terms::Plain, tenant.as_str(), |vault| async move {
-                vault.create_subject(&permit, id.as_str()).await
+                vault.create_subject(&permit, id.as_str(), once).await
             })
             .await?;
         let subject = Some(convert::subject(tenant.as_str(), view));

@@ -16,6 +16,7 @@ use super::{DoorLimits, ServerError};
 use crate::authz::{Binding, BindingError, Principal, PrincipalError, TenantScope, TrustDomain};
 use crate::class::{Classification, Role};
 use crate::limits;
+use crate::toml_fault::TomlFault;
 
 /// Where rows are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
@@ -88,8 +89,8 @@ pub struct Config {
 pub enum ConfigProblem {
     #[error("the file is larger than {} bytes or not UTF-8", limits::CONFIG_BYTES_MAX)]
     Text,
-    #[error("line {line}, `{key}`: {expected}")]
-    Syntax { line: usize, key: String, expected: String },
+    #[error(transparent)]
+    Syntax(#[from] TomlFault),
     #[error("kek: give either `file` or `credential`")]
     Kek,
     #[error("kek.credential: a plain file name is needed")]
@@ -190,7 +191,7 @@ impl Config {
 
     /// `base` is what relative paths start from.
     pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigProblem> {
-        let parsed: Text = toml::from_str(text).map_err(|e| syntax(text, &e))?;
+        let parsed: Text = toml::from_str(text).map_err(|e| TomlFault::new(text, &e))?;
         let Text { listen, data, store, kek, anchor, tls, limits, identity } = parsed;
         let data = base.join(data);
         let tls = TlsFiles {
@@ -275,23 +276,6 @@ impl LimitsText {
             shutdown: secs("limits.shutdown_secs", self.shutdown_secs, limits::SHUTDOWN_MAX)?,
         })
     }
-}
-
-/// Line and key of a TOML error. What serde says of a wrong value begins with that value: only what was expected stays.
-fn syntax(text: &str, error: &toml::de::Error) -> ConfigProblem {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let line = before.matches('\n').count();
-    let source = text.lines().nth(line).unwrap_or_default();
-    let key = source.split('=').next().unwrap_or_default().trim();
-    let message = error.message();
-    let expected = match message.split_once("expected ") {
-        Some((_, expected)) if message.starts_with("invalid ") => format!("expected {expected}"),
-        _ if message.starts_with("invalid ") || message.starts_with("unknown variant") => {
-            "not a value that this key can have".into()
-        }
-        _ => message.lines().next().unwrap_or_default().into(),
-    };
-    ConfigProblem::Syntax { line: line + 1, key: key.into(), expected }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const CONFIG: &str = "lethed.toml";
 const CLIENTS: [(Role, &str); 3] =
     [(Role::Application, "application"), (Role::Operator, "operator"), (Role::Auditor, "auditor")];
 /// A directory that has them all is complete; [`CONFIG`] is written last.
-const FILES: [&str; 15] = [
+const FILES: [&str; 18] = [
     "pki/ca.pem",
     "pki/ca.key",
     "pki/server.pem",
@@ -41,7 +41,17 @@ const FILES: [&str; 15] = [
     "client-application.toml",
     "client-operator.toml",
     "client-auditor.toml",
+    "sample/schema.toml",
+    "sample/customers.csv",
+    "sample/mapping.toml",
     CONFIG,
+];
+
+/// Customers of a shop that never was, so that the banner's commands have something to work on.
+const SAMPLE: [(&str, &str); 3] = [
+    ("schema.toml", include_str!("../../examples/chinook-customer.schema.toml")),
+    ("customers.csv", include_str!("../../examples/chinook-customers.csv")),
+    ("mapping.toml", include_str!("../../examples/chinook-customers.mapping.toml")),
 ];
 
 /// Why a development directory is not used.
@@ -112,24 +122,35 @@ In another terminal:
 ",
             listen = self.config.listen
         );
-        let record = "tenants/demo/records/RECORD_ID";
+        let sample = |name: &str| quoted(&self.path.join("sample").join(name));
+        let (schema, data, mapping) =
+            (sample("schema.toml"), sample("customers.csv"), sample("mapping.toml"));
+        let program = program();
         for (role, command) in [
-            ("operator", "schema apply SCHEMA.toml --tenant demo --create-tenant".into()),
-            ("application", "record import DATA.csv --mapping MAPPING.toml --tenant demo".into()),
-            ("application", "record list --tenant demo".into()),
-            ("application", format!("record get {record}")),
-            ("application", format!("record update {record} --from CHANGES.json")),
-            ("application", format!("record erase {record} --receipt RECEIPT.json")),
+            ("operator", format!("schema apply {schema} --tenant demo --create-tenant")),
+            ("application", format!("record import {data} --mapping {mapping} --tenant demo")),
+            ("application", "record list --tenant demo --limit 5".into()),
             ("operator", "status".into()),
         ] {
             let client = quoted(&self.path.join(format!("client-{role}.toml")));
             // Writing to a string cannot fail.
-            let _ = writeln!(
-                text,
-                "  cargo run --release --bin lethectl -- --config {client} {command}"
-            );
+            let _ = writeln!(text, "  {program} --config {client} {command}");
+        }
+        text.push_str("\nThe list names records; with one of those names:\n");
+        let client = quoted(&self.path.join("client-application.toml"));
+        for command in ["record get NAME", "record update NAME", "record erase NAME"] {
+            let _ = writeln!(text, "  {program} --config {client} {command}");
         }
         text
+    }
+}
+
+/// How lethectl is called: the one beside this program, if it was built too.
+fn program() -> String {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("lethectl"));
+    match beside.filter(|path| path.is_file()) {
+        Some(path) => quoted(&path),
+        None => "cargo run --release --bin lethectl --".to_owned(),
     }
 }
 
@@ -170,6 +191,12 @@ fn make(path: &Path, listen: SocketAddr, now: UnixMillis) -> Result<(), ServerEr
         .map_err(|errno| refuse(DevProblem::Random(std::io::Error::from(errno).kind())))?;
     write_new(&path.join("kek"), hex_line(&kek).as_bytes(), 0o600)?;
 
+    let sample = path.join("sample");
+    create_dir_private(&sample)?;
+    for (name, text) in SAMPLE {
+        write_new(&sample.join(name), text.as_bytes(), 0o600)?;
+    }
+
     let mut config = daemon_config(listen);
     for (role, name) in CLIENTS {
         let principal = principal(name)?;
@@ -186,11 +213,9 @@ fn config_problem(path: &Path, problem: super::ConfigProblem) -> ServerError {
     ServerError::Config { path: path.join(CONFIG).display().to_string(), problem }
 }
 
-/// A free port in the place of port 0, so that the files name the one that callers use.
+/// The address with a free port in the place of port 0, so that the files name the one that callers use. A port that is
+/// taken is noticed before anything is made for it.
 fn with_port(listen: SocketAddr) -> Result<SocketAddr, ServerError> {
-    if listen.port() != 0 {
-        return Ok(listen);
-    }
     let bound = TcpListener::bind(listen).and_then(|socket| socket.local_addr());
     bound.map_err(|source| ServerError::Listen { addr: listen, source })
 }
@@ -301,6 +326,10 @@ mod tests {
         assert!(all(&path) == before);
         for text in [made.banner(), again.banner()] {
             assert!(text.contains("NOT FOR PRODUCTION") && !text.contains(kek.trim_end()));
+            let named =
+                text.split_whitespace().filter(|word| word.starts_with(path.to_str().unwrap()));
+            let files: Vec<&str> = named.collect();
+            assert!(files.len() > 8 && files.iter().all(|file| Path::new(file).exists()), "{text}");
         }
     }
 
@@ -325,6 +354,10 @@ mod tests {
             assert_eq!(problem(outcome), DevProblem::NotLoopback);
         }
         assert!(!path.exists());
+        let taken = TcpListener::bind(ANY).unwrap();
+        let outcome = DevDir::prepare(&path, Some(taken.local_addr().unwrap()), NOW);
+        assert!(matches!(outcome, Err(ServerError::Listen { .. })));
+        assert!(!path.exists(), "nothing is made for a port that is taken");
         let made_for = DevDir::prepare(&path, Some(ANY), NOW).unwrap().config.listen;
         assert!(DevDir::prepare(&path, Some(made_for), NOW).is_ok());
         let other = SocketAddr::new(made_for.ip(), made_for.port() ^ 1);

@@ -42,7 +42,9 @@ pub enum ServerError {
     Bindings(#[from] BindingError),
     #[error(transparent)]
     Pki(#[from] PkiError),
-    #[error("cannot listen on {addr}: {source}")]
+    #[error(
+        "cannot listen on {addr}: {source}; stop what listens there, or choose another address"
+    )]
     Listen { addr: std::net::SocketAddr, source: std::io::Error },
     #[error("{0}")]
     Vault(#[source] OpenProblem),

@@ -11,9 +11,11 @@ use crate::class::ErasureLevel;
 use crate::clock::Clock;
 use crate::keys::KeyError;
 use crate::keys::anchor::AnchorError;
-use crate::keys::kek::KekSource;
+use crate::keys::kek::{KekError, KekSource};
 use crate::store::{Memory, StoreError};
-use crate::vault::{EngineChoice, RepairReport, Setup, Vault, VaultError};
+use crate::vault::{
+    EngineChoice, NO_ANCHOR, NO_STORE, OTHER_ENGINE, RepairReport, Setup, Vault, VaultError,
+};
 
 /// What to do about a vault that is not there, or is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +55,15 @@ fn next(error: &VaultError) -> Option<&'static str> {
             Some("to make a new vault start once with --init; else check `data` and `anchor.path`")
         }
         VaultError::Exists(_) => Some("leave out --init to open it, or name another `data`"),
-        VaultError::Precondition(_) => Some(
+        VaultError::Precondition(NO_ANCHOR) => Some(
             "put the anchor back where `anchor.path` says, without it nothing can be read; \
                  or name an empty `data`",
+        ),
+        VaultError::Precondition(OTHER_ENGINE) => {
+            Some("set `store.engine` to the engine that made the files")
+        }
+        VaultError::Precondition(NO_STORE) => Some(
+            "put the data directory back as it was when the vault last stopped, or restore a backup",
         ),
         VaultError::Damaged(_) => Some("put a backup back, or run `lethed repair`"),
         VaultError::Keys(e) => next_of_keys(e),
@@ -82,6 +90,9 @@ fn next_of_keys(error: &KeyError) -> Option<&'static str> {
         KeyError::Anchor(AnchorError::Medium(_)) => {
             Some("move it to ext4 or XFS without reflinks, or set anchor.require = \"any\"")
         }
+        KeyError::Kek(KekError::Missing(_)) => Some(
+            "put the key file back from where it is kept apart: without it nothing of the vault can be read",
+        ),
         KeyError::Memory(_) => Some("raise the limit of locked memory (LimitMEMLOCK, ulimit -l)"),
         KeyError::Store(e) => next_of_store(e),
         _ => None,

@@ -144,7 +144,8 @@ pub async fn run(
     // accepted until it is served.
     let door = Door::open(&config, &wiring).await?;
     let vault = opening::open(&config, &wiring, opening).await?;
-    let routes = rpc::routes(Arc::clone(&vault), Arc::clone(&wiring.authority));
+    let (stops, stopping) = watch::channel(false);
+    let routes = rpc::routes(Arc::clone(&vault), Arc::clone(&wiring.authority), stopping);
     let addr = door.local_addr().unwrap_or(config.listen);
     tracing::info!(%addr, "listening");
     listening(&Up {
@@ -152,6 +153,11 @@ pub async fn run(
         level: opening::level_name(vault.advertised_level()),
         warnings: vault.warnings().to_vec(),
     });
+    let stop = async move {
+        stop.await;
+        // Streams have no end of their own.
+        stops.send_replace(true);
+    };
     let served = door.serve(routes, stop).await;
     // Also after an error: what is closed opens quickly again.
     let closed = opening::close(&config, vault).await;

@@ -198,6 +198,12 @@ impl Store {
         self.0.core.lock().stopped
     }
 
+    /// Whether puts are refused since the disk is almost full.
+    pub fn is_full(&self) -> bool {
+        let guard = self.0.core.guard.as_ref();
+        guard.is_some_and(|guard| guard.admit(super::Urgency::Put).is_err())
+    }
+
     /// Queues a batch. Once this returned `Ok`, the batch goes its way also if the answer is dropped.
     pub fn submit(&self, batch: Batch) -> Result<Pending, StoreError> {
         check_sizes(&batch)?;

@@ -35,6 +35,8 @@ struct State {
     read: Option<Instant>,
     written_since: u64,
     reserve_held: bool,
+    /// Puts are refused.
+    full: bool,
 }
 
 /// Watches the free space of a directory's file system.
@@ -83,10 +85,16 @@ impl DiskGuard {
             return Ok(());
         }
         let mut state = self.lock();
-        if self.free(&mut state) < self.free_min {
-            return Err(StoreError::DiskFull);
+        let full = self.free(&mut state) < self.free_min;
+        if full != state.full {
+            state.full = full;
+            if full {
+                tracing::error!("the disk is almost full: puts are refused, erasures go on");
+            } else {
+                tracing::warn!("the disk has room again: puts are taken");
+            }
         }
-        Ok(())
+        if full { Err(StoreError::DiskFull) } else { Ok(()) }
     }
 
     /// Told by the committer what it is about to write; gives the reserve back, or takes it again.

@@ -19,6 +19,9 @@ pub struct Redb {
 }
 
 impl Redb {
+    /// Its file in a store's directory.
+    pub const FILE: &str = "redb";
+
     /// Opens or creates the file in `dir`. One process may hold it.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         durable::create_dir(dir)?;
@@ -26,7 +29,7 @@ impl Redb {
         let db = caught(|| {
             let mut builder = Database::builder();
             builder.set_cache_size(cache);
-            let db = builder.create(dir.join("redb"))?;
+            let db = builder.create(dir.join(Self::FILE))?;
             // Reads need the table to be there.
             let tx = db.begin_write()?;
             tx.open_table(ROWS)?;

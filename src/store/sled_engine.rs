@@ -63,6 +63,9 @@ struct Files {
 }
 
 impl Sled {
+    /// Its log in a store's directory.
+    pub const FILE: &str = "db";
+
     /// Opens or creates `dir`. One process may hold it.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         durable::create_dir(dir)?;
@@ -98,7 +101,7 @@ impl Files {
             let file = File::open(&path).map_err(io_error("open of a store file"))?;
             file.sync_all().map_err(io_error("sync of a store file"))?;
         }
-        let opened = File::options().read(true).write(true).open(dir.join("db"));
+        let opened = File::options().read(true).write(true).open(dir.join(Sled::FILE));
         let log = opened.map_err(io_error("open of sled's file"))?;
         let mut files = Self { log, blobs: dir.join("blobs"), synced_blobs: HashSet::new() };
         files.sync()?;

@@ -72,6 +72,19 @@ impl Vault {
         if !self.is_running() {
             warnings.push("the vault stopped after a failed write; restart it".to_owned());
         }
+        if core.tree.store().is_full() {
+            warnings.push(
+                "the disk is almost full: puts are refused until there is room; erasures go on"
+                    .to_owned(),
+            );
+        }
+        let damaged = core.count_damaged();
+        if damaged > 0 {
+            warnings.push(format!(
+                "{damaged} records do not open, since their rows are damaged: `lethectl record list` names them; \
+                 restore them, or erase them and write them again"
+            ));
+        }
         Ok(Status {
             vault: core.vault(),
             engine: core.tree.store().engine_name(),

@@ -36,7 +36,8 @@ async fn an_update_never_leaves_a_bucket_that_is_closed() {
     };
     vault.create_schema(&permit(operator, acme), "acme", draft).await.unwrap();
     let note = |text: &str| [("note".to_owned(), Value::Text(text.into()))].into();
-    let new = NewRecord { rtype: slug("visit"), subject: None, fields: note("first") };
+    let new =
+        NewRecord { rtype: slug("visit"), subject: None, fields: note("first"), request: None };
     let app = Role::Application;
     let record = vault.create_record(&permit(app, acme), "acme", new).await.unwrap().id;
 
@@ -46,7 +47,8 @@ async fn an_update_never_leaves_a_bucket_that_is_closed() {
     vault.core.tree.slots().close_bucket((kid.tenant, kid.bucket));
     tenant.state_mut().buckets.clear();
     let set = note("second");
-    let change = RecordChange { record, etag: None, set, remove: Vec::new(), replace: false };
+    let change =
+        RecordChange { record, etag: None, set, remove: Vec::new(), replace: false, request: None };
     let refused = vault.update_record(&permit(app, acme), "acme", change).await.map(drop);
     assert!(matches!(refused, Err(VaultError::Erased("record"))), "{refused:?}");
     let still = vault.core.find_current(&tenant, record, Sort::Record).unwrap().pointer.kid;

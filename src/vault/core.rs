@@ -3,15 +3,17 @@
 //! Invariants: a record that is being erased is refused from the moment its erasure is accepted; of one record only one
 //! change is under way at a time; a subject's erasure waits for puts about it and refuses later ones.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::damaged::Damaged;
 use super::erase::Eraser;
 use super::error::VaultError;
 use super::index::{Index, Token};
 use super::open::DirLock;
 use super::pending::Superseded;
 use super::registry::{Registry, Tenant};
+use super::watch::Watch;
 use crate::authz::{ActionKind, Permit};
 use crate::clock::{Clock, UnixMillis};
 use crate::crypto::LockedKey;
@@ -62,6 +64,9 @@ pub struct Core {
     pub record_locks: Stripes<tokio::sync::Mutex<()>>,
     pub subject_locks: Stripes<tokio::sync::RwLock<()>>,
     pub unique_locks: Stripes<tokio::sync::Mutex<()>>,
+    pub request_locks: Stripes<tokio::sync::Mutex<()>>,
+    pub watch: Watch,
+    pub damaged: Damaged,
     erasing: Mutex<Refused>,
     /// One process holds the directory.
     _held: DirLock,
@@ -101,6 +106,7 @@ pub struct CoreParts {
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
     pub superseded: Superseded,
+    pub damaged: Damaged,
     pub kek: KekSource,
     pub warnings: Vec<String>,
     pub page_key: LockedKey,
@@ -124,6 +130,9 @@ impl Core {
             record_locks: Stripes::default(),
             subject_locks: Stripes::default(),
             unique_locks: Stripes::default(),
+            request_locks: Stripes::default(),
+            watch: Watch::default(),
+            damaged: parts.damaged,
             erasing: Mutex::default(),
             _held: parts.held,
         }
@@ -165,31 +174,29 @@ impl Core {
         if permit.covers(tenant) { self.registry.find(tenant) } else { Err(VaultError::Forbidden) }
     }
 
-    /// Locks the stripes of these tokens, in an order that cannot deadlock.
+    /// Locks the stripes of these tokens.
     pub async fn lock_unique(&self, tokens: &[Token]) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
-        let mut stripes: Vec<usize> =
-            tokens.iter().map(|t| Stripes::<tokio::sync::Mutex<()>>::of(&t.0)).collect();
-        stripes.sort_unstable();
-        stripes.dedup();
-        let mut held = Vec::with_capacity(stripes.len());
-        for stripe in stripes {
-            held.push(self.unique_locks.at(stripe).lock().await);
-        }
-        held
+        lock_all(&self.unique_locks, tokens.iter().map(|t| t.0)).await
     }
 
-    /// Locks the stripes of these records, in an order that cannot deadlock.
+    /// Locks the stripes of these records.
     pub async fn lock_records(&self, records: &[RecordId]) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
-        let mut stripes: Vec<usize> =
-            records.iter().map(|r| Stripes::<tokio::sync::Mutex<()>>::of(&r.0)).collect();
-        stripes.sort_unstable();
-        stripes.dedup();
-        let mut held = Vec::with_capacity(stripes.len());
-        for stripe in stripes {
-            held.push(self.record_locks.at(stripe).lock().await);
-        }
-        held
+        lock_all(&self.record_locks, records.iter().map(|r| r.0)).await
     }
+}
+
+/// Locks the stripes of these names, in an order that cannot deadlock.
+pub(super) async fn lock_all(
+    locks: &Stripes<tokio::sync::Mutex<()>>,
+    names: impl Iterator<Item = [u8; 16]>,
+) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+    let stripes: BTreeSet<usize> =
+        names.map(|n| Stripes::<tokio::sync::Mutex<()>>::of(&n)).collect();
+    let mut held = Vec::with_capacity(stripes.len());
+    for stripe in stripes {
+        held.push(locks.at(stripe).lock().await);
+    }
+    held
 }
 
 /// A vault that is open. Dropping it without [`Vault::close`] is like a crash: safe, but the next start recovers.

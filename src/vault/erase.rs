@@ -3,6 +3,7 @@
 //! Invariants: an erasure that was accepted goes on whatever becomes of its caller; its answer is a receipt made from a
 //! completed batch; asking again for what is erased gives the same receipt; one thread alone removes keys.
 
+mod kill;
 mod upkeep;
 mod worker;
 
@@ -16,6 +17,7 @@ use tokio::sync::oneshot;
 pub use self::worker::Start;
 use self::worker::Worker;
 use super::core::{Core, Stripes, Vault};
+use super::damaged::UNATTRIBUTED;
 use super::error::VaultError;
 use super::index::{Token, subject_token};
 use super::ledger::{Receipt, leaf_key};
@@ -25,6 +27,7 @@ use super::registry::Tenant;
 use super::rows::{Intent, Pointer, Tombstone};
 use super::sealed::{self, Version};
 use super::slug::Slug;
+use super::watch::{Change, ChangeKind};
 use crate::authz::{EraseBucket, EraseRecord, EraseSubject, Permit, RotateKey};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
@@ -200,17 +203,30 @@ impl Vault {
         // Nothing failed: from here on the old versions are ours, but for those that a batch is erasing already.
         doomed.retain(|d| d.whole || core.superseded.take_kid(d.kid).is_some());
         if !doomed.is_empty() {
+            let kinds: Vec<_> =
+                doomed.iter().filter(|d| d.whole).map(|d| (d.record, d.rtype)).collect();
             let marked: BTreeSet<RecordId> = doomed.iter().map(|d| d.record).collect();
             let _erasing = core.mark_erasing(marked.into_iter().collect());
             let (answer, answered) = oneshot::channel();
             self.send_units(doomed, answer)?;
             let receipts = answered.await.map_err(|_| VaultError::Stopping)??;
+            self.tell_erased(tenant, &kinds);
             let mut fresh = receipts.into_iter();
             for slot in done.iter_mut().filter(|s| s.is_none()) {
                 *slot = fresh.next();
             }
         }
         done.into_iter().map(|r| r.ok_or(VaultError::Stopping)).collect()
+    }
+
+    fn tell_erased(&self, tenant: &Tenant, erased: &[(RecordId, TypeOrd)]) {
+        let (kind, at) = (ChangeKind::Erased, self.core.clock.now());
+        for (record, rtype) in erased {
+            self.core.watch.tell(tenant.ord, || {
+                let rtype = tenant.schema_of(*rtype).map(|s| s.type_name().clone());
+                Change { kind, record: Some(*record), rtype, expires: None, at }
+            });
+        }
     }
 
     /// Hands units to the eraser; old versions that it does not take wait on.
@@ -251,10 +267,18 @@ impl Vault {
         reason: ErasureReason,
     ) -> Result<Receipt, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
-        let rtype = tenant.schema(rtype)?.ord();
+        let key = (tenant.schema(rtype)?.ord(), expires);
         let (done, answered) = oneshot::channel();
-        self.eraser.send(Job::Bucket { tenant, key: (rtype, expires), reason, done })?;
-        answered.await.map_err(|_| VaultError::Stopping)?
+        self.eraser.send(Job::Bucket { tenant: Arc::clone(&tenant), key, reason, done })?;
+        let receipt = answered.await.map_err(|_| VaultError::Stopping)??;
+        self.core.watch.tell(tenant.ord, || Change {
+            kind: ChangeKind::BucketErased,
+            record: None,
+            rtype: Some(rtype.clone()),
+            expires: Some(expires),
+            at: self.core.clock.now(),
+        });
+        Ok(receipt)
     }
 
     /// A new KEK and a new root key, by a batch that removes nothing else.
@@ -275,10 +299,27 @@ impl Core {
         tenant: &Tenant,
         (sort, record): (Sort, RecordId),
     ) -> Result<Option<Receipt>, VaultError> {
-        let row = self.tree.store().get(&Tombstone::key(tenant.ord, record))?;
-        let Some(row) = row else { return Ok(None) };
+        self.receipt_at(&Tombstone::key(tenant.ord, record), |t| sort.check(t.rtype))
+    }
+
+    /// The receipt of the last kill of a type's and day's buckets.
+    fn killed_before(
+        &self,
+        tenant: &Tenant,
+        (rtype, expires): (TypeOrd, Day),
+    ) -> Result<Option<Receipt>, VaultError> {
+        self.receipt_at(&Tombstone::bucket_key(tenant.ord, rtype, expires), |_| Ok(()))
+    }
+
+    /// The receipt that a tombstone names, signed anew.
+    fn receipt_at(
+        &self,
+        key: &[u8],
+        check: impl FnOnce(&Tombstone) -> Result<(), VaultError>,
+    ) -> Result<Option<Receipt>, VaultError> {
+        let Some(row) = self.tree.store().get(key)? else { return Ok(None) };
         let tombstone = Tombstone::decode(&row).ok_or(VaultError::Damaged("tombstone"))?;
-        sort.check(tombstone.rtype)?;
+        check(&tombstone)?;
         let Some(erased) = self.tree.completed(tombstone.generation)? else {
             // A batch that is not through yet has no level; of one that is, it is missing or damaged.
             let committed = tombstone.generation <= self.tree.generation();
@@ -398,17 +439,34 @@ impl Core {
         let mut records = BTreeSet::new();
         for kid in self.index.find(&self.tree, &tenant.buckets(None), &token)? {
             let value = self.tree.store().get(&sealed::row_key(kid, 0))?;
-            let Some(version) = value.as_deref().and_then(sealed::peek) else { continue };
-            match self.find_current(tenant, version.record, Sort::Record) {
-                Ok(f) if f.open.fields.subject == subject => records.insert(version.record),
+            let named = value.as_deref().and_then(sealed::peek).map(|v| v.record);
+            let record = match named.or_else(|| self.damaged.record_of(kid)) {
+                Some(record) => record,
+                None if self.tree.read().dek(kid).is_err() => continue,
+                // It is the subject's and has a key, but nothing says which record it is.
+                None => return Err(UNATTRIBUTED),
+            };
+            let theirs = match self.find_current(tenant, record, Sort::Record) {
+                Ok(found) => found.open.fields.subject == subject,
                 // A record that does not open cannot prove that it is about someone else: the index says it is.
-                Err(VaultError::Damaged(_)) => records.insert(version.record),
-                Ok(_) | Err(VaultError::Erased(_) | VaultError::NotFound(_)) => false,
+                Err(VaultError::Damaged(_)) => true,
+                Err(VaultError::Erased(_) | VaultError::NotFound(_)) => false,
                 Err(e) => return Err(e),
             };
+            if theirs {
+                records.insert(record);
+            }
+            let row = self.tree.store().get(&Pointer::key(tenant.ord, record))?;
+            let current = row.as_deref().and_then(Pointer::decode).is_some_and(|p| p.kid == kid);
+            // A header that is damaged too names another record than the one that the index means.
+            if !current && self.is_unreadable(kid) && !self.superseded.holds(kid) {
+                return Err(UNATTRIBUTED);
+            }
         }
         records.remove(&subject);
-        Ok(records.into_iter().collect())
+        let records: Vec<RecordId> = records.into_iter().collect();
+        self.check_all_attributed(tenant, &records)?;
+        Ok(records)
     }
 
     /// The tenant of an ordinal.

@@ -53,9 +53,50 @@ pub enum VaultError {
     Keys(#[from] KeyError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The request id stands for another call than this one.
+    #[error("the request id was used for another call")]
+    OtherRequest,
+    /// More happened than a watcher's queue holds.
+    #[error("changes were missed: list what there is, and watch anew")]
+    Behind,
+    /// One of several in a call, counted from 0.
+    #[error("number {at}: {error}")]
+    At { at: usize, error: Box<VaultError> },
     /// The eraser is gone: the vault is stopping.
     #[error("the vault is stopping")]
     Stopping,
+}
+
+impl VaultError {
+    /// The error of one of several.
+    pub fn at(self, at: usize) -> Self {
+        match self {
+            Self::At { .. } => self,
+            error => Self::At { at, error: Box::new(error) },
+        }
+    }
+
+    /// The error of the only one.
+    pub fn alone(self) -> Self {
+        match self {
+            Self::At { error, .. } => *error,
+            error => error,
+        }
+    }
+
+    /// Whether it is about one record, so that others can go on without it.
+    pub fn is_of_one_record(&self) -> bool {
+        match self {
+            Self::At { error, .. } => error.is_of_one_record(),
+            Self::NotFound(_)
+            | Self::Erased(_)
+            | Self::Argument { .. }
+            | Self::Fields(_)
+            | Self::Duplicate { .. }
+            | Self::Damaged(_) => true,
+            _ => false,
+        }
+    }
 }
 
 impl From<FieldMapError> for VaultError {

@@ -260,6 +260,13 @@ impl Index {
         Ok(listed)
     }
 
+    /// Whether anything is listed of a version, so that it is known whose it is.
+    pub fn lists(&self, tree: &Tree, kid: Kid) -> Result<bool, KeyError> {
+        let in_tail =
+            self.lock().get(&(kid.tenant, kid.bucket)).is_some_and(|bucket| bucket.tail.has(kid));
+        Ok(in_tail || !self.listed(tree, kid, None)?.leaves.is_empty())
+    }
+
     /// The batch that erased a version is complete: its listings leave the tail and the filters.
     pub fn unlist(&self, listed: &Listed) {
         let mut known = self.lock();

@@ -17,6 +17,13 @@ use crate::crypto::IndexKey;
 use crate::id::{FieldOrd, RecordId, TypeOrd};
 use crate::limits;
 
+/// What has a token.
+#[derive(Default)]
+pub(super) struct LookedUp {
+    pub current: Vec<Found>,
+    pub damaged: Vec<RecordId>,
+}
+
 impl Core {
     /// Tokens of the unique fields that a record has.
     pub(super) fn unique_tokens(
@@ -40,17 +47,19 @@ impl Core {
         tenant: &Tenant,
         schema: &Schema,
         uniques: &[(FieldOrd, Token)],
-        map: &FieldMap,
+        fields: &BTreeMap<FieldOrd, Value>,
         own: Option<RecordId>,
     ) -> Result<(), VaultError> {
         for (ord, token) in uniques {
-            let (Some(def), Some(value)) = (schema.field_by_ord(*ord), map.fields.get(ord)) else {
+            let (Some(def), Some(value)) = (schema.field_by_ord(*ord), fields.get(ord)) else {
                 continue;
             };
             let found = self.lookup(tenant, schema.ord(), token, |other| {
                 other.fields.get(ord).is_some_and(|v| v.matches(value, def.kind))
             })?;
-            let other = found.iter().map(|f| f.open.version.record).find(|r| Some(*r) != own);
+            let current = found.current.iter().map(|f| f.open.version.record);
+            // One that does not open has the value too, as far as the index knows.
+            let other = current.chain(found.damaged).find(|r| Some(*r) != own);
             if let Some(record) = other {
                 let field = def.name.as_str().to_owned();
                 return Err(VaultError::Duplicate { field, record });
@@ -59,34 +68,39 @@ impl Core {
         Ok(())
     }
 
-    /// Current versions that have a token and pass the comparison.
+    /// Current versions that have a token and pass the comparison; and those that have it and do not open.
     pub(super) fn lookup(
         &self,
         tenant: &Tenant,
         rtype: TypeOrd,
         token: &Token,
         matches: impl Fn(&FieldMap) -> bool,
-    ) -> Result<Vec<Found>, VaultError> {
+    ) -> Result<LookedUp, VaultError> {
         let candidates = self.index.find(&self.tree, &tenant.buckets(Some(rtype)), token)?;
-        let (mut found, mut bytes) = (Vec::new(), 0);
+        let (mut found, mut bytes) = (LookedUp::default(), 0);
         for kid in candidates {
-            if found.len() >= limits::PAGE_SIZE_MAX {
+            if found.current.len() >= limits::PAGE_SIZE_MAX {
                 break;
             }
             if bytes > limits::FIND_BYTES_MAX {
                 return Err(VaultError::Exhausted("the records found are too large together"));
             }
-            let Ok(Some(value)) = self.tree.store().get(&sealed::row_key(kid, 0)) else { continue };
-            let Some(version) = sealed::peek(&value) else { continue };
-            match self.find_current(tenant, version.record, Sort::Record) {
+            let value = self.tree.store().get(&sealed::row_key(kid, 0))?;
+            // Without its row it is a put that is under way, or one that the vault noted as damaged.
+            let named = value.as_deref().and_then(sealed::peek).map(|v| v.record);
+            let Some(record) = named.or_else(|| self.damaged.record_of(kid)) else { continue };
+            match self.find_current(tenant, record, Sort::Record) {
                 Ok(f) if f.pointer.kid == kid && matches(&f.open.fields) => {
                     let values = f.open.fields.fields.values();
                     bytes += values.map(Value::encoded_len).sum::<usize>();
-                    found.push(f);
+                    found.current.push(f);
                 }
                 // Superseded, erased, or of another value: not what was looked for.
                 Ok(_) | Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
-                Err(VaultError::Damaged(_)) => self.metrics.damaged_rows.one(),
+                Err(VaultError::Damaged(_)) => {
+                    self.metrics.damaged_rows.one();
+                    found.damaged.push(record);
+                }
                 Err(e) => return Err(e),
             }
         }

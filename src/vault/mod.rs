@@ -7,6 +7,8 @@ pub mod calendar;
 #[cfg(test)]
 mod closed_tests;
 mod core;
+mod create;
+mod damaged;
 #[cfg(test)]
 mod decoder_tests;
 mod erase;
@@ -23,6 +25,7 @@ mod records;
 mod registry;
 mod relist;
 mod repair;
+mod requests;
 mod rows;
 pub mod schema;
 mod sealed;
@@ -34,14 +37,17 @@ pub mod testing;
 pub mod validate;
 pub mod value;
 mod view;
+mod watch;
 
 pub use self::admin::{BucketInfo, KeyInfo, Status};
 pub use self::core::Vault;
+pub use self::create::{ImportedChunk, NewRecord};
 pub use self::error::VaultError;
 pub use self::ledger::Receipt;
-pub use self::open::{EngineChoice, Hooks, Setup};
-pub use self::records::{NewRecord, RecordChange};
+pub use self::open::{EngineChoice, Hooks, NO_ANCHOR, NO_STORE, OTHER_ENGINE, Setup};
+pub use self::records::{RecordChange, RecordPage};
 pub use self::registry::TenantInfo;
 pub use self::repair::{LedgerState, RepairReport, repair};
 pub use self::subjects::SubjectView;
 pub use self::view::{ReadSpec, RecordView};
+pub use self::watch::{Change, ChangeKind, Watcher};

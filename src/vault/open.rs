@@ -13,6 +13,7 @@ use std::sync::Arc;
 use rustix::fs::{FlockOperation, flock};
 
 use super::core::{Core, CoreParts, Vault};
+use super::damaged::Damaged;
 use super::erase::{Eraser, Start};
 use super::error::VaultError;
 use super::index::Index;
@@ -117,7 +118,10 @@ impl Setup {
     }
 }
 
-const NO_ANCHOR: &str = "the directory has rows of a vault but no anchor";
+/// Reasons of [`VaultError::Precondition`] for which whoever starts the vault has advice.
+pub const NO_ANCHOR: &str = "the directory has rows of a vault but no anchor";
+pub const NO_STORE: &str = "the anchor is there, but the store has no files";
+pub const OTHER_ENGINE: &str = "the store's files are those of another engine";
 
 /// Holds the directory; released when dropped.
 #[derive(Debug)]
@@ -245,10 +249,26 @@ impl Vault {
         require_medium(setup, &mut anchor)?;
         let images = anchor.load().map_err(KeyError::from)?;
         let vault = select(&images, &keks).map_err(KeyError::from)?.open.vault;
+        check_files(setup)?;
         let store = open_store(setup, vault)?;
         let metrics = setup.metrics.clone();
         let opened = keys::open(parts(setup, store, anchor, &metrics), clock.now())?;
         assemble(setup, clock, metrics, opened.tree, opened.recovered, held)
+    }
+}
+
+/// An engine would make new files where it finds none of its own, and hide what is wrong.
+fn check_files(setup: &Setup) -> Result<(), VaultError> {
+    let (own, other) = match setup.engine {
+        EngineChoice::Redb => (Redb::FILE, Sled::FILE),
+        EngineChoice::Sled => (Sled::FILE, Redb::FILE),
+        EngineChoice::Given(_) => return Ok(()),
+    };
+    let store = setup.data.join("store");
+    match (store.join(own).exists(), store.join(other).exists()) {
+        (true, _) => Ok(()),
+        (false, true) => Err(VaultError::Precondition(OTHER_ENGINE)),
+        (false, false) => Err(VaultError::Precondition(NO_STORE)),
     }
 }
 
@@ -286,12 +306,12 @@ fn assemble(
     }
     let frontier = load_frontier(&tree)?;
     let (registry, index) = (Registry::default(), Index::new(setup.index_tail_max));
-    let superseded = Superseded::default();
+    let (superseded, damaged) = (Superseded::default(), Damaged::default());
     load_tenants(&tree, &registry, &index, &metrics)?;
     let mut unacknowledged = BTreeSet::new();
     for tenant in registry.all() {
         for bucket in tenant.buckets(None) {
-            let unnamed = rebuild_tail(&tree, &index, &tenant, bucket, &metrics)?;
+            let unnamed = rebuild_tail(&tree, &index, &tenant, bucket, (&metrics, &damaged))?;
             if recovered.unclean {
                 unacknowledged.extend(unnamed);
             }
@@ -309,6 +329,7 @@ fn assemble(
         clock,
         metrics,
         superseded,
+        damaged,
         kek: setup.kek.clone(),
         warnings,
         page_key: LockedKey::generate().map_err(KeyError::from)?,
@@ -422,13 +443,14 @@ fn rebuild_tail(
     index: &Index,
     tenant: &Tenant,
     bucket: BucketId,
-    metrics: &Metrics,
+    (metrics, damaged): (&Metrics, &Damaged),
 ) -> Result<Vec<Kid>, VaultError> {
     let below = tree.read().bucket(bucket.0, bucket.1)?.indexed_below.value();
     let mut unnamed = Vec::new();
     for path in pages_of(tree, bucket, below..u32::MAX)? {
         let content = relist(tree, tenant, &path, metrics)?;
         content.versions.iter().for_each(|(kid, tokens)| index.list(*kid, tokens));
+        content.damaged.into_iter().for_each(|d| damaged.add(d));
         unnamed.extend(content.unnamed);
     }
     Ok(unnamed)

@@ -38,6 +38,12 @@ impl Superseded {
         self.lock().parked.insert(intent.kid, intent);
     }
 
+    /// Whether a version waits, or is kept until it can be erased.
+    pub fn holds(&self, kid: Kid) -> bool {
+        let all = self.lock();
+        all.waiting.contains_key(&kid) || all.parked.contains_key(&kid)
+    }
+
     /// Those that the next batch can take.
     pub fn waiting(&self) -> usize {
         self.lock().waiting.len()

@@ -1,28 +1,30 @@
-//! Records: create, read, update, list, find.
+//! Records: read, update, list, find; and how a version is stored.
 //!
-//! Invariants: a create or update is answered after its rows are durable; a new version, its pointer and the old
+//! Invariants: an update is answered after its rows are durable; a new version, its pointer and the old
 //! version's erasure intent commit in one batch; a unique value is checked and stored under one lock; what a caller may
 //! not see in clear leaves here masked or not at all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::core::{Core, Stripes, Vault};
+use super::core::{Core, Vault};
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
 use super::index::{Token, token};
 use super::lookup::tokens_of;
 use super::registry::Tenant;
+use super::requests::{Asked, Operation};
 use super::rows::{Intent, Pointer, Tombstone};
 use super::sealed::{self, OpenVersion, Version};
 use super::slug::Slug;
 use super::value::Value;
 use super::view::{ReadSpec, RecordView, view};
-use crate::authz::{ClassSet, CreateRecord, Permit, ReadRecord, UpdateRecord};
+use super::watch::{Change, ChangeKind};
+use crate::authz::{ClassSet, ListsRecords, Permit, Principal, ReadRecord, UpdateRecord};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::crypto::random;
-use crate::id::{Day, Kid, RecVer, RecordId, TypeOrd};
+use crate::id::{Day, Kid, RecVer, RecordId, RequestId, TypeOrd};
 use crate::keys::slots::{BucketId, Slot};
 use crate::keys::{KeyError, NewBucket};
 use crate::limits;
@@ -53,14 +55,6 @@ impl Sort {
     }
 }
 
-/// A record to create.
-pub struct NewRecord {
-    pub rtype: Slug,
-    /// `None`: the vault issues a new subject.
-    pub subject: Option<RecordId>,
-    pub fields: BTreeMap<String, Value>,
-}
-
 /// A change of a record.
 pub struct RecordChange {
     pub record: RecordId,
@@ -70,6 +64,20 @@ pub struct RecordChange {
     pub remove: Vec<String>,
     /// Every other field goes.
     pub replace: bool,
+    /// Given if the caller may repeat the call.
+    pub request: Option<RequestId>,
+}
+
+impl RecordChange {
+    fn asked(&self, caller: &Principal) -> Asked {
+        let mut asked = Asked::new(Operation::UpdateRecord, caller);
+        asked.part(&self.record.0);
+        asked.part(&self.etag.map_or(0, |e| e.0).to_be_bytes());
+        asked.values(&self.set);
+        asked.part(&[u8::from(self.replace)]);
+        self.remove.iter().for_each(|name| asked.part(name.as_bytes()));
+        asked
+    }
 }
 
 /// A version as it is, before anyone's rights are applied.
@@ -78,49 +86,17 @@ pub(super) struct Found {
     pub open: OpenVersion,
 }
 
-impl Vault {
-    pub async fn create_record(
-        &self,
-        permit: &Permit<CreateRecord>,
-        tenant: &str,
-        new: NewRecord,
-    ) -> Result<RecordView, VaultError> {
-        let core = &*self.core;
-        let tenant = core.tenant(permit, tenant)?;
-        let schema = tenant.schema(&new.rtype)?;
-        let fields = schema.check(new.fields)?;
-        let now = core.clock.now();
-        let id = new_id();
-        let mut batch = Batch::default();
-        let subject = new.subject.unwrap_or_else(new_id);
-        let stripe = Stripes::<tokio::sync::RwLock<()>>::of(&subject.0);
-        let _subject_stays = core.subject_locks.at(stripe).read().await;
-        let mut tickets = Vec::new();
-        if new.subject.is_some() {
-            core.check_subject(&tenant, subject)?;
-        } else {
-            let map = subject_map(subject, now);
-            let version = (SUBJECT, subject, RecVer(1), 1);
-            let open = Day::OPEN_ENDED;
-            tickets.push(
-                core.put_version(&tenant, version, Home::Expiry(open), &map, &mut batch).await?,
-            );
-        }
-        let map = FieldMap { subject, created: now, updated: now, fields };
-        let uniques = core.unique_tokens(&tenant, &schema, &map.fields)?;
-        let unique_tokens: Vec<Token> = uniques.iter().map(|(_, t)| t.clone()).collect();
-        let _unique = core.lock_unique(&unique_tokens).await;
-        core.check_unique(&tenant, &schema, &uniques, &map, None)?;
-        let expires = schema.retention().expiry_day(now);
-        let version = (schema.ord(), id, RecVer(1), schema.revision());
-        let home = Home::Expiry(expires);
-        tickets.push(core.put_version(&tenant, version, home, &map, &mut batch).await?);
-        core.commit_put(batch, &tickets).await?;
-        core.metrics.creates.one();
-        let spec = ReadSpec::default();
-        Ok(view(&schema, id, RecVer(1), expires, map, permit.clear(), &spec))
-    }
+/// A page of records.
+#[derive(Default)]
+pub struct RecordPage {
+    pub views: Vec<RecordView>,
+    /// Records that are there but do not open.
+    pub damaged: Vec<RecordId>,
+    /// The last id that was looked at, if more follow.
+    pub next: Option<RecordId>,
+}
 
+impl Vault {
     pub fn get_record(
         &self,
         permit: &Permit<ReadRecord>,
@@ -138,6 +114,31 @@ impl Vault {
         self.core.view_of(&tenant, record, found, permit.clear(), spec)
     }
 
+    /// All of the records or none, in the order of `records`. An error of one says of which.
+    pub fn get_records(
+        &self,
+        permit: &Permit<ReadRecord>,
+        tenant: &str,
+        records: &[RecordId],
+        spec: &ReadSpec,
+    ) -> Result<Vec<RecordView>, VaultError> {
+        if !(1..=limits::BATCH_GET_MAX).contains(&records.len()) {
+            return Err(VaultError::Argument { field: "names", reason: "must be 1 to 1000 names" });
+        }
+        let (mut views, mut bytes) = (Vec::with_capacity(records.len()), 0);
+        for (at, record) in records.iter().enumerate() {
+            let view = self.get_record(permit, tenant, *record, spec).map_err(|e| e.at(at))?;
+            bytes += view.fields.values().map(|v| v.encoded_len() + 32).sum::<usize>() + 200;
+            if bytes > limits::FIND_BYTES_MAX {
+                return Err(VaultError::Exhausted(
+                    "the records are too large together: ask for fewer, or for fewer fields",
+                ));
+            }
+            views.push(view);
+        }
+        Ok(views)
+    }
+
     pub async fn update_record(
         &self,
         permit: &Permit<UpdateRecord>,
@@ -146,7 +147,16 @@ impl Vault {
     ) -> Result<RecordView, VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
+        let repeat = change.request.map(|request| (request, change.asked(permit.principal())));
+        let _once = core.lock_requests(repeat.iter().map(|(r, _)| *r)).await;
         let held = core.lock_records(&[change.record]).await;
+        if let Some((request, asked)) = &repeat
+            && let Some(record) =
+                core.find_done(&tenant, *request, Operation::UpdateRecord, asked)?
+        {
+            let found = core.find_current(&tenant, record, Sort::Record)?;
+            return core.view_of(&tenant, record, found, permit.clear(), &ReadSpec::default());
+        }
         let Found { pointer, open } = core.find_current(&tenant, change.record, Sort::Record)?;
         if change.etag.is_some_and(|etag| etag != pointer.rec_ver) {
             return Err(VaultError::Stale);
@@ -165,7 +175,7 @@ impl Vault {
         let uniques = core.unique_tokens(&tenant, &schema, &map.fields)?;
         let unique_tokens: Vec<Token> = uniques.iter().map(|(_, t)| t.clone()).collect();
         let _unique = core.lock_unique(&unique_tokens).await;
-        core.check_unique(&tenant, &schema, &uniques, &map, Some(change.record))?;
+        core.check_unique(&tenant, &schema, &uniques, &map.fields, Some(change.record))?;
         let expires = schema.retention().expiry_day(map.created);
         let rec_ver = RecVer(pointer.rec_ver.0 + 1);
         let version = (schema.ord(), change.record, rec_ver, schema.revision());
@@ -182,10 +192,19 @@ impl Vault {
             requested: now,
         };
         batch.put(intent.key(), intent.encode());
+        if let Some((request, asked)) = &repeat {
+            let did = (Operation::UpdateRecord, asked);
+            let made = (change.record, rec_ver, ticket.kid, &ticket.dek);
+            let (key, row) = core.done_row(tenant.ord, *request, did, made);
+            batch.put(key, row);
+        }
         core.commit_put(batch, &[ticket]).await?;
         core.superseded.add(intent);
         drop(held);
         core.metrics.updates.one();
+        core.watch.tell(tenant.ord, || {
+            Change::record(ChangeKind::Updated, change.record, schema.type_name(), now)
+        });
         if schema.erases_old_versions_synchronously() {
             self.erase_superseded(&tenant, pointer.kid).await?;
         }
@@ -193,17 +212,16 @@ impl Vault {
         Ok(view(&schema, change.record, rec_ver, expires, map, permit.clear(), &spec))
     }
 
-    /// Records of a tenant in the order of their ids, after `after`; with the last id that was looked at, if more
-    /// follow.
-    pub fn list_records(
+    /// Records of a tenant in the order of their ids, after `after`.
+    pub fn list_records<A: ListsRecords>(
         &self,
-        permit: &Permit<ReadRecord>,
+        permit: &Permit<A>,
         tenant: &str,
         rtype: Option<&Slug>,
         after: Option<RecordId>,
         page_size: usize,
         spec: &ReadSpec,
-    ) -> Result<(Vec<RecordView>, Option<RecordId>), VaultError> {
+    ) -> Result<RecordPage, VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
         let wanted = match rtype {
@@ -223,7 +241,7 @@ impl Vault {
             Some(after) => [Pointer::key(tenant.ord, after).as_slice(), &[0]].concat(),
             None => Pointer::prefix(tenant.ord),
         };
-        let (mut views, mut bytes, mut looked, mut last) = (Vec::new(), 0, 0, None);
+        let (mut page, mut bytes, mut looked, mut last) = (RecordPage::default(), 0, 0, None);
         loop {
             let rows = core.tree.store().scan(&from, &end, limits::SCAN_PAGE_ROWS)?;
             let more = rows.len() == limits::SCAN_PAGE_ROWS;
@@ -240,29 +258,32 @@ impl Vault {
                     Ok(found) => {
                         let fields = &found.open.fields.fields;
                         bytes += fields.values().map(Value::encoded_len).sum::<usize>() + 200;
-                        views.push(core.view_of(&tenant, id, found, permit.clear(), spec)?);
+                        page.views.push(core.view_of(&tenant, id, found, permit.clear(), spec)?);
                     }
                     // Erased meanwhile, or damaged: the others are served.
                     Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
                     Err(VaultError::Damaged(_) | VaultError::Keys(KeyError::Damaged(_))) => {
                         core.metrics.damaged_rows.one();
+                        page.damaged.push(id);
                     }
                     Err(e) => return Err(e),
                 }
-                if views.len() >= page_size || bytes >= limits::PAGE_BYTES {
-                    core.metrics.reads.add(views.len() as u64);
-                    return Ok((views, Some(id)));
+                let lines = page.views.len() + page.damaged.len();
+                if lines >= page_size || bytes >= limits::PAGE_BYTES {
+                    core.metrics.reads.add(page.views.len() as u64);
+                    return Ok(RecordPage { next: Some(id), ..page });
                 }
             }
             looked += limits::SCAN_PAGE_ROWS;
             if !more || looked >= limits::LIST_ROWS_MAX {
-                core.metrics.reads.add(views.len() as u64);
-                return Ok((views, last.filter(|_| more)));
+                core.metrics.reads.add(page.views.len() as u64);
+                return Ok(RecordPage { next: last.filter(|_| more), ..page });
             }
         }
     }
 
-    /// Records whose indexed field has exactly this value.
+    /// Records whose indexed field has exactly this value; and whether there are records of the type that do not open,
+    /// of which nobody knows.
     pub fn find_records(
         &self,
         permit: &Permit<ReadRecord>,
@@ -271,7 +292,7 @@ impl Vault {
         field: &str,
         value: Value,
         spec: &ReadSpec,
-    ) -> Result<Vec<RecordView>, VaultError> {
+    ) -> Result<(Vec<RecordView>, bool), VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
         let schema = tenant.schema(rtype)?;
@@ -288,16 +309,18 @@ impl Vault {
         let found = core.lookup(&tenant, schema.ord(), &token, |map| {
             map.fields.get(&def.ord).is_some_and(|v| v.matches(&value, def.kind))
         })?;
+        let found = found.current;
         core.metrics.reads.add(found.len() as u64);
-        found
+        let views: Result<Vec<RecordView>, VaultError> = found
             .into_iter()
             .take(limits::PAGE_SIZE_MAX)
             .map(|f| core.view_of(&tenant, f.open.version.record, f, permit.clear(), spec))
-            .collect()
+            .collect();
+        Ok((views?, core.has_damaged(&tenant, schema.ord())))
     }
 }
 
-fn new_id() -> RecordId {
+pub(super) fn new_id() -> RecordId {
     RecordId(uuid::Builder::from_random_bytes(random()).into_uuid().into_bytes())
 }
 
@@ -347,6 +370,10 @@ impl Core {
                 _ if seen != Some(pointer) => seen = Some(pointer),
                 Ok(_) => return Err(VaultError::Damaged(what)),
                 Err(VaultError::Keys(KeyError::Gone)) => return Err(VaultError::Erased(what)),
+                Err(VaultError::Damaged(_)) => {
+                    self.damaged.add((pointer.kid, Some(record)));
+                    return Err(VaultError::Damaged(what));
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -442,12 +469,17 @@ impl Core {
             Err(e) => Err(e),
         };
         done.map(drop).map_err(|e| {
-            slots.iter().for_each(|s| self.index.unlist_tail(s.kid));
+            self.unlist(slots);
             e.into()
         })
     }
 
-    fn view_of(
+    /// Takes back the listings of versions that were not stored.
+    pub(super) fn unlist(&self, slots: &[Slot]) {
+        slots.iter().for_each(|s| self.index.unlist_tail(s.kid));
+    }
+
+    pub(super) fn view_of(
         &self,
         tenant: &Tenant,
         record: RecordId,

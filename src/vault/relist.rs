@@ -1,11 +1,13 @@
 //! From the rows of a key page back to what the index lists: for the tail at open, and for an index that was lost.
 
+use super::damaged::DamagedVersion;
 use super::error::VaultError;
 use super::index::Token;
 use super::lookup::tokens_of;
 use super::registry::Tenant;
+use super::rows::Pointer;
 use super::sealed;
-use crate::id::{Kid, PageOrd};
+use crate::id::{Kid, PageOrd, RecordId};
 use crate::keys::path::{NodeKind, Path};
 use crate::keys::slots::BucketId;
 use crate::keys::{KeyError, Tree};
@@ -18,6 +20,8 @@ pub struct PageContent {
     pub versions: Vec<(Kid, Vec<Token>)>,
     /// Living slots that no row names.
     pub unnamed: Vec<Kid>,
+    /// Versions that do not open, and the record that their clear header names; the first slot of a lost page.
+    pub damaged: Vec<DamagedVersion>,
 }
 
 /// The pages of a bucket in a range of ordinals, ascending.
@@ -31,6 +35,17 @@ pub fn pages_of(
     Ok(pages)
 }
 
+/// The record that a damaged row's header names, if its pointer says so too.
+fn named_by_pointer(
+    tree: &Tree,
+    kid: Kid,
+    named: Option<RecordId>,
+) -> Result<Option<RecordId>, VaultError> {
+    let Some(record) = named else { return Ok(None) };
+    let row = tree.store().get(&Pointer::key(kid.tenant, record))?;
+    Ok(row.as_deref().and_then(Pointer::decode).filter(|p| p.kid == kid).map(|_| record))
+}
+
 /// Opens every living version of a page. Of a lost page there is nothing: its records are lost, the others are served.
 pub fn relist(
     tree: &Tree,
@@ -42,6 +57,9 @@ pub fn relist(
     let state = match tree.read().page_state(path) {
         Err(KeyError::Damaged(NodeKind::Page)) => {
             tracing::error!("a page of keys is damaged, here and in the node journal");
+            let page = PageOrd::new(path.ord).unwrap_or_default();
+            let first = Kid { tenant: path.tenant, bucket: path.bucket, page, slot: 0 };
+            content.damaged.push((first, None));
             return Ok(content);
         }
         other => other?,
@@ -74,6 +92,7 @@ pub fn relist(
             Err(VaultError::Damaged(_)) => {
                 metrics.damaged_rows.one();
                 tracing::error!("a record row is damaged; it cannot be found by value");
+                content.damaged.push((kid, named_by_pointer(tree, kid, named.map(|n| n.0))?));
             }
             Err(e) => return Err(e),
         }

@@ -3,7 +3,7 @@
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::crypto::Digest32;
-use crate::id::{Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
+use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
 use crate::store::sum::{checked, with_sum};
 
 /// Where a record's current version is.
@@ -15,20 +15,20 @@ pub struct Pointer {
 }
 
 /// Reads fixed-size fields off the front of a row.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn after(value: &'a [u8], magic: &[u8; 4]) -> Option<Self> {
+    pub fn after(value: &'a [u8], magic: &[u8; 4]) -> Option<Self> {
         checked(value)?.strip_prefix(magic.as_slice()).map(Self)
     }
 
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*field)
     }
 
-    fn end<T>(self, whole: T) -> Option<T> {
+    pub fn end<T>(self, whole: T) -> Option<T> {
         self.0.is_empty().then_some(whole)
     }
 }
@@ -129,6 +129,12 @@ const ERASED: u8 = 2;
 impl Tombstone {
     pub fn key(tenant: TenantOrd, record: RecordId) -> Vec<u8> {
         tenant_key(b't', tenant, record)
+    }
+
+    /// Of the last kill of a type's and day's buckets. No record's key is as short.
+    pub fn bucket_key(tenant: TenantOrd, rtype: TypeOrd, expires: Day) -> Vec<u8> {
+        let (rtype, day) = (rtype.0.to_be_bytes(), expires.0.to_be_bytes());
+        [b"t".as_slice(), &tenant.bytes(), &rtype, &day].concat()
     }
 
     pub fn encode(&self) -> Vec<u8> {

@@ -52,6 +52,15 @@ fn header(version: &Version, length: usize, chunk: u16, last: bool) -> Vec<u8> {
     out
 }
 
+/// The row of a version that was lost: its header, and nothing that opens. It keeps its slot named, so that the version
+/// is known to be missing.
+pub fn lost(version: &Version) -> SealedRow {
+    let length = HEADER + 12 + 16;
+    let mut row = header(version, length, 0, true);
+    row.resize(length, 0);
+    (row_key(version.kid, 0), row)
+}
+
 /// The version that a row's clear header names; not authenticated.
 pub fn peek(value: &[u8]) -> Option<Version> {
     let rest = value.strip_prefix(MAGIC.as_slice())?.get(4..)?;

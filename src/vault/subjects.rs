@@ -1,12 +1,13 @@
 //! Subjects: each is a record of the built-in type about itself, so that it has a key and an erasure of its own.
 
-use super::core::Vault;
+use super::core::{Core, Vault};
 use super::error::VaultError;
-use super::records::{Home, SUBJECT, Sort, subject_map};
+use super::records::{Home, SUBJECT, Sort, new_id, subject_map};
+use super::registry::Tenant;
+use super::requests::{Asked, Operation};
 use crate::authz::{CreateSubject, Permit, ReadSubject};
 use crate::clock::UnixMillis;
-use crate::crypto::random;
-use crate::id::{Day, RecVer, RecordId};
+use crate::id::{Day, RecVer, RecordId, RequestId};
 use crate::store::Batch;
 
 /// A subject.
@@ -21,16 +22,30 @@ impl Vault {
         &self,
         permit: &Permit<CreateSubject>,
         tenant: &str,
+        request: Option<RequestId>,
     ) -> Result<SubjectView, VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
+        let operation = Operation::CreateSubject;
+        let repeat = request.map(|r| (r, Asked::new(operation, permit.principal())));
+        let _once = core.lock_requests(repeat.iter().map(|(r, _)| *r)).await;
+        if let Some((request, asked)) = &repeat
+            && let Some(id) = core.find_done(&tenant, *request, operation, asked)?
+        {
+            return core.subject(&tenant, id);
+        }
         let now = core.clock.now();
-        let id = RecordId(uuid::Builder::from_random_bytes(random()).into_uuid().into_bytes());
+        let id = new_id();
         let mut batch = Batch::default();
         let version = (SUBJECT, id, RecVer(1), 1);
         let map = subject_map(id, now);
         let home = Home::Expiry(Day::OPEN_ENDED);
         let slot = core.put_version(&tenant, version, home, &map, &mut batch).await?;
+        if let Some((request, asked)) = &repeat {
+            let made = (id, RecVer(1), slot.kid, &slot.dek);
+            let (key, row) = core.done_row(tenant.ord, *request, (operation, asked), made);
+            batch.put(key, row);
+        }
         core.commit_put(batch, &[slot]).await?;
         core.metrics.creates.one();
         Ok(SubjectView { id, created: now })
@@ -43,7 +58,13 @@ impl Vault {
         subject: RecordId,
     ) -> Result<SubjectView, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
-        let found = self.core.find_current(&tenant, subject, Sort::Subject)?;
-        Ok(SubjectView { id: subject, created: found.open.fields.created })
+        self.core.subject(&tenant, subject)
+    }
+}
+
+impl Core {
+    fn subject(&self, tenant: &Tenant, id: RecordId) -> Result<SubjectView, VaultError> {
+        let found = self.find_current(tenant, id, Sort::Subject)?;
+        Ok(SubjectView { id, created: found.open.fields.created })
     }
 }

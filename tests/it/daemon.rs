@@ -39,7 +39,7 @@ impl Daemon {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = lines.next().unwrap().unwrap();
         let addr = first.rsplit(' ').next().unwrap().parse().unwrap();
-        let rest = lines.map_while(|line| line.ok().filter(|l| !l.contains("lethectl -- ")));
+        let rest = lines.map_while(|line| line.ok().filter(|l| !l.contains("lethectl")));
         let banner = std::iter::once(first).chain(rest).collect::<Vec<_>>().join("\n");
         Self { child, addr, banner }
     }

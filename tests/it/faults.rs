@@ -10,6 +10,8 @@ mod repairs;
 mod rows;
 mod scene;
 
+pub use self::files::tamper;
+
 use std::path::Path;
 use std::sync::Arc;
 

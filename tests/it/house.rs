@@ -136,7 +136,7 @@ pub async fn put(
     rtype: &str,
     fields: BTreeMap<String, Value>,
 ) -> Result<RecordView, VaultError> {
-    let new = NewRecord { rtype: slug(rtype), subject: None, fields };
+    let new = NewRecord { rtype: slug(rtype), subject: None, fields, request: None };
     vault.create_record(&app(), TENANT, new).await
 }
 
@@ -149,7 +149,8 @@ pub async fn update(
     record: RecordId,
     set: BTreeMap<String, Value>,
 ) -> Result<RecordView, VaultError> {
-    let change = RecordChange { record, etag: None, set, remove: Vec::new(), replace: false };
+    let change =
+        RecordChange { record, etag: None, set, remove: Vec::new(), replace: false, request: None };
     vault.update_record(&app(), TENANT, change).await
 }
 

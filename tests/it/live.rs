@@ -203,7 +203,11 @@ pub fn new_customer(tenant: &str, fields: &[(&str, &str)]) -> v1::CreateRecordRe
         fields: texts(fields),
         ..v1::Record::default()
     };
-    v1::CreateRecordRequest { parent: format!("tenants/{tenant}"), record: Some(record) }
+    v1::CreateRecordRequest {
+        parent: format!("tenants/{tenant}"),
+        record: Some(record),
+        request_id: String::new(),
+    }
 }
 
 pub async fn create(client: &Client, tenant: &str, fields: &[(&str, &str)]) -> v1::Record {

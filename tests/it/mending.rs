@@ -36,7 +36,7 @@ fn find(vault: &Vault, query: &Query) -> Result<BTreeSet<RecordId>, VaultError> 
     let (customer, value) = (slug("customer"), Value::Text(query.1.clone()));
     let spec = ReadSpec::default();
     let found = vault.find_records(&app(), TENANT, &customer, query.0, value, &spec)?;
-    Ok(found.into_iter().map(|r| r.id).collect())
+    Ok(found.0.into_iter().map(|r| r.id).collect())
 }
 
 /// A field and the value to look for.

@@ -1,7 +1,9 @@
 //! The whole story over mutual TLS: what each identity can do with a vault, from its first tenant to a restart.
 
+mod bulk;
 mod input;
 mod rights;
+mod tool;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -117,7 +119,7 @@ async fn a_record_changes_is_found_listed_and_erased() {
             fields: texts(&[("city", "Paris")]),
             ..Default::default()
         }),
-        update_mask: None,
+        ..Default::default()
     };
     let new = application.records().update_record(change.clone()).await.unwrap().into_inner();
     assert_eq!(new.record.unwrap().etag, "2");
@@ -184,7 +186,7 @@ async fn a_subject_a_batch_and_a_bucket_go_as_one() {
     let mut live = Live::start().await;
     live.furnish("shop").await;
     let application = live.client("application").await;
-    let parent = v1::CreateSubjectRequest { parent: "tenants/shop".into() };
+    let parent = v1::CreateSubjectRequest { parent: "tenants/shop".into(), ..Default::default() };
     let subject = application.subjects().create_subject(parent).await.unwrap().into_inner();
     let subject = subject.subject.unwrap().name;
     let mut about = Vec::new();
@@ -246,16 +248,21 @@ async fn a_subject_a_batch_and_a_bucket_go_as_one() {
         reason: 0,
     };
     let receipt = operator.vault().erase_bucket(kill.clone()).await.unwrap().into_inner();
-    assert_eq!(receipt.receipt.unwrap().reason, 2, "RETENTION unless another is given");
+    assert_eq!(receipt.receipt.as_ref().unwrap().reason, 2, "RETENTION unless another is given");
     for name in &others[2..] {
         assert_eq!(get(&application, name).await.unwrap_err().code(), Code::NotFound);
     }
-    let status = operator.vault().erase_bucket(kill).await.unwrap_err();
+    let again = operator.vault().erase_bucket(kill.clone()).await.unwrap().into_inner();
+    assert_eq!(again.receipt, receipt.receipt, "the answer may have been lost");
+    let never = admin::EraseBucketRequest { expire_date: "2029-01-01".into(), ..kill.clone() };
+    let status = operator.vault().erase_bucket(never).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     let after = create(&application, "shop", ADA).await;
     live.restart().await;
     let application = live.client("application").await;
     assert!(get(&application, &after.name).await.is_ok());
+    let again = live.client("operator").await.vault().erase_bucket(kill).await.unwrap();
+    assert_ne!(again.into_inner().receipt, receipt.receipt, "there was a record again");
     for name in others.iter().chain(&about) {
         assert_eq!(get(&application, name).await.unwrap_err().code(), Code::NotFound);
     }

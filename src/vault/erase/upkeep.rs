@@ -9,11 +9,13 @@ use crate::keys::path::BUCKET_KINDS;
 use crate::keys::rows::prefix_end;
 use crate::keys::slots::BucketId;
 use crate::keys::{Edits, KeyError, Sabotage};
+use crate::limits;
 use crate::store::{Batch, StoreError, Urgency};
 use crate::vault::error::VaultError;
 use crate::vault::index::Relisted;
 use crate::vault::ledger::LeafKind;
 use crate::vault::relist::{pages_of, relist};
+use crate::vault::requests;
 use crate::vault::rows::Pointer;
 use crate::vault::sealed;
 
@@ -25,8 +27,26 @@ const SUPERSEDED_MANY: usize = 512;
 const REKEY_EVERY: Duration = Duration::from_secs(20 * 3600);
 /// Rows collected at once after a kill.
 const COLLECT_ROWS: usize = 512;
+/// Request ids that no longer count are looked for this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long upkeep rests after it failed.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// Where the walk over request ids is.
+pub(super) enum Sweep {
+    From(Vec<u8>),
+    Rest(Instant),
+}
+
+impl Sweep {
+    pub fn new() -> Self {
+        Self::From(b"p".to_vec())
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new())
+    }
+}
 
 impl Worker {
     /// The next job. If none waits already, no batch takes along at once what the last one left.
@@ -75,6 +95,7 @@ impl Worker {
             self.batch_of(Work::upkeep(merge, rekey))?;
         }
         self.collect_some()?;
+        self.forget_requests()?;
         if self.core.tree.store().journal_wants_compaction() {
             // Nobody waits for it; the committer does it between groups.
             drop(self.core.tree.store().compact_journal()?);
@@ -121,6 +142,7 @@ impl Worker {
         for path in pages_of(&core.tree, bucket, 0..covered)? {
             let content = relist(&core.tree, &tenant, &path, &core.metrics)?;
             relisted.add(content.page, &content.versions);
+            content.damaged.into_iter().for_each(|d| core.damaged.add(d));
             if relisted.len() >= core.index.tail_max() {
                 core.index.write_relisted(&core.tree, bucket, std::mem::take(&mut relisted))?;
             }
@@ -128,6 +150,41 @@ impl Worker {
         core.index.write_relisted(&core.tree, bucket, relisted)?;
         core.index.mended(bucket);
         core.metrics.indexes_rebuilt.one();
+        Ok(())
+    }
+
+    /// Deletes some of the request ids that no longer count.
+    fn forget_requests(&mut self) -> Result<(), VaultError> {
+        let now = self.core.clock.now();
+        let from = match self.requests.take() {
+            Sweep::Rest(until) if Instant::now() < until => {
+                self.requests = Sweep::Rest(until);
+                return Ok(());
+            }
+            Sweep::Rest(_) => b"p".to_vec(),
+            Sweep::From(key) => key,
+        };
+        let store = self.core.tree.store();
+        let rows = store.scan(&from, &prefix_end(b"p"), limits::SCAN_PAGE_ROWS)?;
+        let more = rows.len() == limits::SCAN_PAGE_ROWS;
+        let next = rows.last().map(|row| [row.key.as_slice(), &[0]].concat());
+        let mut batch = Batch::default();
+        for row in rows {
+            // Of a damaged one nobody knows how old it is: it stays until a repair.
+            if requests::written(&row.value).is_some_and(|at| requests::expired(at, now)) {
+                batch.expect(row.key.clone(), Some(row.value));
+                batch.delete(row.key);
+            }
+        }
+        match store.commit_blocking(batch) {
+            // An id that was just used again: the next walk sees it as it is.
+            Ok(_) | Err(StoreError::Conflict) => {}
+            Err(e) => return Err(e.into()),
+        }
+        self.requests = match next.filter(|_| more) {
+            Some(key) => Sweep::From(key),
+            None => Sweep::Rest(Instant::now() + SWEEP_EVERY),
+        };
         Ok(())
     }
 

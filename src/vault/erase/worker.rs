@@ -9,29 +9,24 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::upkeep::Sweep;
 use super::{Answer, Doomed, Job};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::crypto::merkle::{Frontier, leaf_hash};
-use crate::id::{Day, Gen, Kid, RecordId, TenantOrd, TypeOrd};
+use crate::id::{Gen, Kid, TenantOrd, TypeOrd};
 use crate::keys::slots::BucketId;
 use crate::keys::{BatchFacts, Edits, Erased, KeyError, LedgerHead, Sabotage};
 use crate::limits;
 use crate::vault::core::Core;
 use crate::vault::error::VaultError;
 use crate::vault::index::Listed;
-use crate::vault::ledger::{
-    Appended, LeafDraft, LeafKind, Receipt, append, bucket_kid, frontier_key, unit_of,
-    unit_of_bucket,
-};
-use crate::vault::registry::Tenant;
+use crate::vault::ledger::{Appended, LeafDraft, LeafKind, Receipt, append, frontier_key, unit_of};
 use crate::vault::rows::{Pointer, Tombstone};
 use crate::vault::sealed;
 
 /// How often the thread looks whether something is to be done.
 pub(super) const TICK: Duration = Duration::from_millis(100);
-/// How long a bucket's kill waits for puts that are under way.
-const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 /// What the thread starts from.
 pub struct Start {
@@ -49,8 +44,9 @@ pub struct Worker {
     pub(super) unacknowledged: BTreeSet<Kid>,
     pub(super) to_collect: Vec<BucketId>,
     /// The last batch, whose level no leaf states yet.
-    last: Option<Erased>,
+    pub(super) last: Option<Erased>,
     pub(super) rekeyed: Instant,
+    pub(super) requests: Sweep,
     /// When upkeep is due.
     pub(super) tend_at: Instant,
 }
@@ -86,6 +82,7 @@ impl Worker {
             to_collect: start.to_collect,
             last: None,
             rekeyed: Instant::now(),
+            requests: Sweep::new(),
             tend_at: Instant::now() + TICK,
         }
     }
@@ -325,7 +322,7 @@ impl Worker {
             if d.whole {
                 rows.tombs.push((
                     drafts.len(),
-                    (d.kid.tenant, d.record, d.rtype),
+                    (Tombstone::key(tenant, d.record), d.rtype),
                     d.reason,
                     d.requested,
                 ));
@@ -362,7 +359,7 @@ impl Worker {
     }
 
     /// Runs the batch and moves the ledger forward.
-    fn commit(
+    pub(super) fn commit(
         &mut self,
         edits: Edits,
         drafts: &[LeafDraft],
@@ -377,7 +374,7 @@ impl Worker {
             let appended = append(frontier.clone(), drafts, facts, removed);
             let mut writes = appended.rows.clone();
             let first = frontier.size();
-            for (at, (tenant, record, rtype), reason, requested) in &rows.tombs {
+            for (at, (key, rtype), reason, requested) in &rows.tombs {
                 let tombstone = Tombstone {
                     reason: *reason,
                     rtype: *rtype,
@@ -387,7 +384,7 @@ impl Worker {
                     removed,
                     leaf: appended.leaves.get(*at).map(|l| leaf_hash(l)).unwrap_or_default(),
                 };
-                writes.push((Tombstone::key(*tenant, *record), tombstone.encode()));
+                writes.push((key.clone(), tombstone.encode()));
             }
             let mut after = rows.after.clone();
             after.push(frontier_key(Gen(facts.generation.0 - 1)));
@@ -406,77 +403,16 @@ impl Worker {
         self.last = Some(erased);
         Ok((appended, erased))
     }
-
-    /// Destroys the keys of every record of a type and day. The receipt is the last bucket's: there can be several.
-    fn kill_buckets(
-        &mut self,
-        tenant: &Arc<Tenant>,
-        key: (TypeOrd, Day),
-        reason: ErasureReason,
-    ) -> Result<Receipt, VaultError> {
-        let core = self.core.clone();
-        let ords = tenant.state_mut().buckets.remove(&key).ok_or(VaultError::NotFound("bucket"))?;
-        let buckets: Vec<BucketId> = ords.iter().map(|b| (tenant.ord, *b)).collect();
-        let _refused = core.mark_killing(&buckets);
-        let killed = self.kill(tenant.ord, &buckets, reason);
-        if killed.is_err() {
-            // Nothing was removed: what is there is served again. A successor that took puts meanwhile stays the last.
-            tenant.state_mut().buckets.entry(key).or_default().splice(0..0, ords);
-            buckets.iter().for_each(|b| core.tree.slots().reopen_bucket(*b));
-        }
-        killed
-    }
-
-    fn kill(
-        &mut self,
-        tenant: TenantOrd,
-        buckets: &[BucketId],
-        reason: ErasureReason,
-    ) -> Result<Receipt, VaultError> {
-        let core = self.core.clone();
-        let requested = core.clock.now();
-        let since = Instant::now();
-        for bucket in buckets {
-            core.tree.slots().close_bucket(*bucket);
-            while !core.tree.slots().is_drained(*bucket) {
-                if since.elapsed() > DRAIN_MAX {
-                    return Err(VaultError::Precondition("puts into the bucket do not end"));
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-        let mut drafts: Vec<LeafDraft> = self.last.map(LeafDraft::level).into_iter().collect();
-        let pseudonym = core.tree.read().tenant(tenant)?.pseudonym;
-        drafts.extend(buckets.iter().map(|(t, b)| LeafDraft {
-            reason: Some(reason),
-            pseudonym,
-            unit: unit_of_bucket(core.vault(), *t, *b),
-            kid: bucket_kid(*t, *b),
-            ..LeafDraft::plain(LeafKind::Bucket, requested)
-        }));
-        let edits = Edits { kill: buckets.iter().copied().collect(), ..Edits::default() };
-        let (appended, erased) = self.commit(edits, &drafts, UnitRows::default(), None)?;
-        for bucket in buckets {
-            core.superseded.forget_bucket(*bucket);
-            core.index.forget(*bucket);
-            core.tree.slots().forget(*bucket);
-            core.metrics.buckets_erased.one();
-            self.to_collect.push(*bucket);
-        }
-        let signer = core.tree.read().signer()?;
-        let leaf = appended.leaves.last().ok_or(VaultError::Damaged("ledger"))?;
-        Receipt::sign(core.vault(), leaf, &erased, &signer).ok_or(VaultError::Damaged("ledger"))
-    }
 }
 
-/// Position of the leaf, whose tombstone to write, why, and since when.
-type Tomb = (usize, (TenantOrd, RecordId, TypeOrd), ErasureReason, UnixMillis);
+/// Position of the leaf, the tombstone's key and its type, why, and since when.
+type Tomb = (usize, (Vec<u8>, TypeOrd), ErasureReason, UnixMillis);
 
 /// What commits with the units of a batch, and what goes after it.
 #[derive(Default)]
-struct UnitRows {
-    tombs: Vec<Tomb>,
-    after: Vec<Vec<u8>>,
+pub(super) struct UnitRows {
+    pub tombs: Vec<Tomb>,
+    pub after: Vec<Vec<u8>>,
 }
 
 /// Entries that leave in this batch must not come back by a run that is merged in it.

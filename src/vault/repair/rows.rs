@@ -22,6 +22,7 @@ use crate::store::{Engine, Row, StoreError};
 use crate::vault::error::VaultError;
 use crate::vault::ledger::{LEAF_BYTES, decode_frontier, encode_frontier, frontier_key, leaf_key};
 use crate::vault::registry::Meta;
+use crate::vault::requests;
 use crate::vault::rows::{Intent, Pointer, Tombstone, record_in};
 use crate::vault::sealed::{self, Version};
 
@@ -244,6 +245,14 @@ impl<'a> Pass<'a> {
             })?;
             let prefix = [b"t".as_slice(), &tenant.bytes()].concat();
             self.each(&prefix, &mut |pass, row| pass.old_tombstone(tenant, row))?;
+            let prefix = [b"p".as_slice(), &tenant.bytes()].concat();
+            self.each(&prefix, &mut |pass, row| match requests::written(&row.value) {
+                Some(_) => Ok(pass.target.put(row.key, row.value)?),
+                None => {
+                    count(&mut pass.report.lost, "request ids");
+                    Ok(())
+                }
+            })?;
         }
         self.vanished(is_below_lost);
         for generation in 1..=self.generation.0 {
@@ -308,17 +317,21 @@ impl<'a> Pass<'a> {
             self.ask(intent_for(stale, record, self.now))?;
         }
         count(&mut self.report.lost, "records");
+        let Pointer { kid, rec_ver, rtype } = old;
+        let (key, stub) = sealed::lost(&Version { kid, record, rec_ver, rtype, schema_rev: 0 });
+        self.target.put(key, stub)?;
         Ok(self.target.put(row.key.clone(), row.value.clone())?)
     }
 
     fn old_tombstone(&mut self, tenant: TenantOrd, row: Row) -> Result<(), VaultError> {
-        let Some(record) = record_in(&row.key) else { return Ok(()) };
         match Tombstone::decode(&row.value) {
             // Of a batch that never counted.
             Some(t) if t.generation > self.generation => return Ok(()),
             Some(_) => count(&mut self.report.kept, "tombstones"),
             None => {
                 count(&mut self.report.lost, "receipts");
+                // What is there was not erased; of a bucket there is only the receipt.
+                let Some(record) = record_in(&row.key) else { return Ok(()) };
                 if self.target.pointer(&Pointer::key(tenant, record))?.is_some() {
                     return Ok(());
                 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lethe::class::Role;
 use lethe::keys::KeyError;
 use lethe::limits::{DISK_FREE_MIN, DISK_RESERVE};
 use lethe::store::StoreError;
-use lethe::vault::{EngineChoice, VaultError};
+use lethe::vault::{EngineChoice, Vault, VaultError};
 
 use super::{erase, new, renew, runtime};
 use crate::crash::scratch;
-use crate::house::{House, fields, furnish, get, operator, put};
+use crate::house::{House, fields, furnish, get, operator, permit, put};
 
 fn is_full(e: &VaultError) -> bool {
     matches!(
@@ -18,6 +19,11 @@ fn is_full(e: &VaultError) -> bool {
         VaultError::Store(StoreError::DiskFull)
             | VaultError::Keys(KeyError::Store(StoreError::DiskFull))
     )
+}
+
+fn says_full(vault: &Vault) -> bool {
+    let warnings = vault.status(&permit(Role::Auditor, None)).unwrap().warnings;
+    warnings.iter().any(|w| w.contains("disk is almost full"))
 }
 
 #[test]
@@ -46,6 +52,7 @@ fn on_a_full_disk_puts_stop_and_reads_and_erasures_go_on() {
             let refused = put(&vault, "customer", set()).await.err().unwrap();
             assert!(is_full(&refused), "{refused:?}");
             assert!(refused.to_string().contains("space is freed"), "{refused}");
+            assert!(says_full(&vault));
             all.iter().for_each(|k| k.read(&vault).unwrap());
             // Erasures go on, also while space is really going out: the reserve is given back for them.
             for (at, left) in [DISK_FREE_MIN - 1, DISK_RESERVE / 4, 0].into_iter().enumerate() {
@@ -61,6 +68,7 @@ fn on_a_full_disk_puts_stop_and_reads_and_erasures_go_on() {
             free.store(1 << 40, Ordering::SeqCst);
             let view = put(&vault, "customer", set()).await.unwrap();
             get(&vault, view.id).unwrap();
+            assert!(!says_full(&vault));
             assert!(reserve.exists(), "the reserve was not taken back");
             all.iter().for_each(|k| k.read(&vault).unwrap());
             vault.close().unwrap();

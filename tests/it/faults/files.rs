@@ -204,7 +204,7 @@ fn a_damaged_journal_costs_nothing_while_the_store_is_whole() {
 }
 
 /// The closed vault's rows, changed by `change` straight in the engine.
-pub(super) fn tamper(house: &House, change: impl FnOnce(&Store)) {
+pub fn tamper(house: &House, change: impl FnOnce(&Store)) {
     let dir = house.dir.join("data/store");
     let engine: std::sync::Arc<dyn lethe::store::Engine> = match house.engine {
         EngineChoice::Sled => std::sync::Arc::new(lethe::store::Sled::open(&dir, 8 << 20).unwrap()),
@@ -342,7 +342,7 @@ fn rows_of_the_dead_stay_out_whatever_the_damaged_store_says() {
         lethe::vault::value::Value::Text("c0".into()),
         &lethe::vault::ReadSpec::default(),
     );
-    assert!(found.unwrap().iter().all(|v| !doomed.contains(&v.id)));
+    assert!(found.unwrap().0.iter().all(|v| !doomed.contains(&v.id)));
     original.live.iter().skip(8).for_each(|k| k.read(&vault).unwrap());
     vault.close().unwrap();
 }

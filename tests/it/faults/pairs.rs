@@ -305,3 +305,30 @@ fn one_process_at_a_time_has_the_directory() {
     assert!(in_use(&lethe::vault::repair(&house.setup(), &SystemClock, true).err().unwrap()));
     vault.close().unwrap();
 }
+
+#[test]
+fn missing_files_and_those_of_another_engine_are_called_what_they_are() {
+    for (own, other) in
+        [(EngineChoice::Redb, EngineChoice::Sled), (EngineChoice::Sled, EngineChoice::Redb)]
+    {
+        let dir = scratch();
+        let mut house = House::new(dir.path(), own.clone());
+        let vault = house.create();
+        runtime().block_on(furnish(&vault));
+        vault.close().unwrap();
+        drop(vault);
+        let refusal = |house: &House| match house.open().map(drop) {
+            Err(VaultError::Precondition(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        house.engine = other;
+        assert_eq!(refusal(&house), lethe::vault::OTHER_ENGINE);
+        house.engine = own;
+        let (store, aside) = (dir.path().join("data/store"), dir.path().join("aside"));
+        std::fs::rename(&store, &aside).unwrap();
+        assert_eq!(refusal(&house), lethe::vault::NO_STORE);
+        assert!(!store.exists(), "nothing is made in its place");
+        std::fs::rename(&aside, &store).unwrap();
+        house.open().unwrap().close().unwrap();
+    }
+}

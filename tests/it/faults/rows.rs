@@ -160,6 +160,20 @@ fn others(scene: &mut Scene) {
     }
 }
 
+/// Nobody knows what a damaged one stands for: doing it again could double a record.
+fn requests(scene: &mut Scene) {
+    let [(key, _)] = scene.all(b"p").try_into().unwrap();
+    let made = scene.create_once(scene.vault()).unwrap();
+    scene.case("p", &key, &mut |scene| {
+        let again = scene.create_once(scene.vault());
+        assert!(matches!(again, Err(VaultError::OtherRequest)), "{again:?}");
+        let known = scene.pick_live();
+        known.read(scene.vault()).unwrap();
+        "refused"
+    });
+    assert_eq!(scene.create_once(scene.vault()).unwrap(), made);
+}
+
 /// A changed key in a batch journal row would name a row of the living: nothing of a damaged one is done.
 fn chores(scene: &mut Scene) {
     let seen: Vec<_> = scene.spy.chores.lock().unwrap().clone().into_iter().collect();
@@ -193,6 +207,9 @@ fn every_kind_of_row_is_detected_named_and_the_others_are_served() {
     }
     for _ in 0..scale(220, 20_000) {
         scene.evidence();
+    }
+    for _ in 0..scale(60, 5_000) {
+        requests(&mut scene);
     }
     scene.close();
     for kind in nodes {

@@ -92,11 +92,12 @@ async fn names_etags_masks_sizes_and_reasons_are_checked_together() {
             subject: "tenants/shop/subjects/canary".into(),
             ..Default::default()
         }),
+        request_id: "canary".into(),
     };
     let status = refused(&application, request).await;
-    assert_eq!(violated(&status), ["record.schema", "record.subject"]);
+    assert_eq!(violated(&status), ["record.schema", "record.subject", "request_id"]);
     assert!(!format!("{status:?}").contains(CANARY));
-    let nothing = v1::CreateRecordRequest { parent: "canary".into(), record: None };
+    let nothing = v1::CreateRecordRequest { parent: "canary".into(), ..Default::default() };
     assert_eq!(violated(&refused(&application, nothing).await), ["parent", "record"]);
     let absent = "tenants/absent";
     let status = refused(&application, new_customer("absent", &[("email", "a@b.cd")])).await;
@@ -113,6 +114,7 @@ async fn names_etags_masks_sizes_and_reasons_are_checked_together() {
             ..Default::default()
         }),
         update_mask: mask(paths),
+        request_id: String::new(),
     };
     for (request, expected) in [
         (update("canary", &["can ary"]), vec!["record.etag", "update_mask.paths[0]"]),
@@ -123,7 +125,7 @@ async fn names_etags_masks_sizes_and_reasons_are_checked_together() {
         (
             v1::UpdateRecordRequest {
                 record: Some(v1::Record { name: ada.name.clone(), ..Default::default() }),
-                update_mask: None,
+                ..Default::default()
             },
             vec!["record.fields"],
         ),

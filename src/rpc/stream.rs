@@ -1,0 +1,101 @@
+//! Streams: imports, exports, watches.
+//!
+//! Guarantees: a stream holds one message at a time and so little memory, whatever it carries; it ends when its peer
+//! neither sends nor takes anything for [`STREAM_STALL_MAX`], when the peer leaves, and when the vault stops; there are
+//! never more than [`limits::OPEN_STREAMS_MAX`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::Stream;
+use tonic::{Response, Status, Streaming};
+
+use super::Rpc;
+use super::status;
+use crate::limits::{self, STREAM_STALL_MAX};
+
+/// What the streams of a server share.
+#[derive(Clone)]
+pub struct Streams {
+    places: Arc<Semaphore>,
+    /// True once the vault stops.
+    stopping: watch::Receiver<bool>,
+}
+
+impl Streams {
+    pub fn new(stopping: watch::Receiver<bool>) -> Self {
+        Self { places: Arc::new(Semaphore::new(limits::OPEN_STREAMS_MAX)), stopping }
+    }
+}
+
+/// Messages on their way to the peer.
+pub struct Outgoing<T> {
+    messages: mpsc::Receiver<Result<T, Status>>,
+    /// Given back when the stream ends.
+    _place: OwnedSemaphorePermit,
+}
+
+impl<T> Stream for Outgoing<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.messages.poll_recv(cx)
+    }
+}
+
+/// Where the producer of a stream puts its messages.
+pub struct Outlet<T>(mpsc::Sender<Result<T, Status>>);
+
+impl<T> Outlet<T> {
+    /// Waits until the peer took the message before.
+    pub async fn send(&self, message: T) -> Result<(), Status> {
+        match timeout(STREAM_STALL_MAX, self.0.send(Ok(message))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Status::cancelled("the caller left")),
+            Err(_) => Err(status::stalled("the caller takes no messages")),
+        }
+    }
+}
+
+/// The peer's next message; `None` at the end of its half.
+pub async fn next<T>(incoming: &mut Streaming<T>) -> Result<Option<T>, Status> {
+    match timeout(STREAM_STALL_MAX, incoming.message()).await {
+        Ok(message) => message,
+        Err(_) => Err(status::stalled("the caller sends no messages")),
+    }
+}
+
+impl Rpc {
+    /// Answers with what `work` puts into its outlet, until it ends.
+    pub(super) fn stream<T, F>(
+        &self,
+        work: impl FnOnce(Outlet<T>) -> F,
+    ) -> Result<Response<Outgoing<T>>, Status>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<(), Status>> + Send + 'static,
+    {
+        let place = Arc::clone(&self.streams.places).try_acquire_owned();
+        let place = place.map_err(|_| status::too_many("too many streams are open"))?;
+        let (out, messages) = mpsc::channel(1);
+        let mut stopping = self.streams.stopping.clone();
+        let work = work(Outlet(out.clone()));
+        tokio::spawn(async move {
+            let outcome = tokio::select! {
+                outcome = work => outcome,
+                () = out.closed() => return,
+                // An error means that the server is gone already.
+                _ = stopping.wait_for(|stops| *stops) => Err(status::stopping()),
+            };
+            if let Err(status) = outcome {
+                // A peer that takes nothing does not hear why either.
+                let _ = timeout(STREAM_STALL_MAX, out.send(Err(status))).await;
+            }
+        });
+        Ok(Response::new(Outgoing { messages, _place: place }))
+    }
+}
