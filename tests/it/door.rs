@@ -317,11 +317,12 @@ async fn files_of_the_door_that_do_not_fit_are_named() {
         cert: path("server.pem"),
         key: path("server.key"),
         client_ca: path("ca.pem"),
+        crl: None,
         trust_domain: lethe::authz::TrustDomain::parse("test").unwrap(),
     };
     let problem = |files: &lethe::server::TlsFiles| {
         let clock = Arc::clone(&door.clock) as Arc<dyn Clock>;
-        lethe::server::server_config(files, clock).err().map(|e| e.to_string()).unwrap_or_default()
+        lethe::server::Trust::open(files, clock).err().map(|e| e.to_string()).unwrap_or_default()
     };
     assert_eq!(problem(&files), "");
     let other_key = lethe::server::TlsFiles { key: path("ca.key"), ..files.clone() };

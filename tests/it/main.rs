@@ -13,6 +13,8 @@ mod live;
 mod mending;
 mod model;
 mod peer;
+mod reload;
+mod share;
 mod stage;
 mod store;
 mod story;

@@ -1,0 +1,184 @@
+//! The credentials in force, and how new ones take their place while the vault runs.
+//!
+//! Guarantees: a new set is read whole, between two looks at the files that agree, and checked whole before it replaces
+//! the old one; a set that does not fit changes nothing, is told once for each problem, and is tried again when a file
+//! changes. Each set has an epoch, so that a connection can see for the price of a load that it was judged by another.
+//!
+//! The files are looked at every second instead of being watched: a link swapped far above a file, a network file
+//! system and a bind mount change what a path means without any event at the file, and a look needs no other crate.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+
+use super::crl::Lists;
+use super::material::{Look, Material};
+use super::tls::Credentials;
+use super::{ServerError, TlsFiles};
+use crate::clock::Clock;
+use crate::limits;
+use crate::metrics::Metrics;
+
+/// The credentials in force.
+pub struct Trust {
+    files: TlsFiles,
+    clock: Arc<dyn Clock>,
+    in_force: RwLock<(u64, Arc<Credentials>)>,
+    /// That of `in_force`.
+    epoch: AtomicU64,
+    /// How the files looked when they were read.
+    opened: Look,
+}
+
+impl Trust {
+    pub fn open(files: &TlsFiles, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
+        let opened = Look::at(files);
+        let material = Material::read(files)?;
+        let first = Credentials::check(files, &material, Arc::clone(&clock), &Lists::default())?;
+        let in_force = RwLock::new((0, Arc::new(first)));
+        Ok(Self { files: files.clone(), clock, in_force, epoch: AtomicU64::new(0), opened })
+    }
+
+    /// The number of the set in force.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The set in force and its number.
+    pub fn in_force(&self) -> (u64, Arc<Credentials>) {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, credentials: Credentials) {
+        let mut in_force = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
+        let epoch = in_force.0.saturating_add(1);
+        *in_force = (epoch, Arc::new(credentials));
+        self.epoch.store(epoch, Ordering::Release);
+    }
+
+    /// Takes a new set whenever the files change, and at once when `reload` asks for it.
+    pub async fn keep(self: Arc<Self>, metrics: Arc<Metrics>, reload: Arc<Notify>) {
+        let mut keeper = Keeper {
+            taken: self.opened.clone(),
+            seen: self.opened.clone(),
+            refused: None,
+            trust: self,
+            metrics,
+        };
+        let mut tick = tokio::time::interval(limits::TLS_LOOK_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = tokio::select! {
+                _ = tick.tick() => false,
+                () = reload.notified() => true,
+            };
+            let step = move || {
+                keeper.step(asked);
+                keeper
+            };
+            // File systems can hang; the threads that serve calls must not. A panic ends the watch, and says so.
+            keeper = match tokio::task::spawn_blocking(step).await {
+                Ok(keeper) => keeper,
+                Err(error) => {
+                    tracing::error!(%error, "the door's files are not looked at any more");
+                    return;
+                }
+            };
+        }
+    }
+}
+
+/// What is known about the files.
+struct Keeper {
+    trust: Arc<Trust>,
+    metrics: Arc<Metrics>,
+    /// How they looked when the set in force was read.
+    taken: Look,
+    /// How they looked last.
+    seen: Look,
+    refused: Option<Refused>,
+}
+
+struct Refused {
+    look: Look,
+    at: Instant,
+    problem: String,
+}
+
+impl Keeper {
+    /// One look; `asked` if somebody wants the files taken now, changed or not.
+    fn step(&mut self, asked: bool) {
+        let look = Look::at(&self.trust.files);
+        let settled = look == self.seen;
+        self.seen = look.clone();
+        if asked || self.is_due(&look, settled) {
+            self.take(look, asked);
+        }
+        let (_, credentials) = self.trust.in_force();
+        for (topic, text) in credentials.ending(self.trust.clock.now()) {
+            self.tell(topic, text);
+        }
+    }
+
+    fn is_due(&mut self, look: &Look, settled: bool) -> bool {
+        if *look == self.taken {
+            // The files in force are back.
+            if self.refused.take().is_some() {
+                self.tell("tls", None);
+            }
+            return false;
+        }
+        let tried = self.refused.as_ref().is_some_and(|refused| {
+            refused.look == *look && refused.at.elapsed() < limits::TLS_RETRY
+        });
+        settled && !tried
+    }
+
+    fn take(&mut self, look: Look, asked: bool) {
+        let trust = &self.trust;
+        let (_, before) = trust.in_force();
+        let checked = Material::read(&trust.files).and_then(|material| {
+            Credentials::check(&trust.files, &material, Arc::clone(&trust.clock), &before.lists)
+        });
+        // What changed while it was read may be half of one set and half of another: the next look decides.
+        if Look::at(&trust.files) != look {
+            return;
+        }
+        match checked {
+            Ok(credentials) => {
+                trust.replace(credentials);
+                (self.taken, self.refused) = (look, None);
+                self.metrics.tls_reloads.one();
+                self.tell("tls", None);
+                tracing::info!("the door's certificate, authorities and lists were taken anew");
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                let again = self.refused.as_ref().is_some_and(|r| r.problem == problem);
+                if asked || !again {
+                    self.metrics.tls_reloads_refused.one();
+                    tracing::warn!(%error, "the door's new files are refused; the old stay in force");
+                }
+                let key = match error {
+                    ServerError::Tls { key, problem, .. } => format!("{key}: {problem}"),
+                    other => other.to_string(),
+                };
+                let text = format!("{key}; the old files stay in force");
+                self.refused = Some(Refused { look, at: Instant::now(), problem });
+                self.metrics.notices.set("tls", Some(text));
+            }
+        }
+    }
+
+    /// Says it in the status, and in the log when the sentence is new.
+    fn tell(&self, topic: &'static str, text: Option<String>) {
+        if self.metrics.notices.set(topic, text.clone())
+            && let Some(text) = text
+        {
+            tracing::warn!("{text}");
+        }
+    }
+}
