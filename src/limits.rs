@@ -117,5 +117,9 @@ pub const TLS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub const TLS_RETRY: Duration = Duration::from_secs(30);
 /// Between the last answer on a connection whose certificate no longer counts and its end.
 pub const DISMISSAL_GRACE: Duration = Duration::from_millis(250);
+/// Certificates that an authority of `lethectl pki` keeps on record.
+pub const PKI_ISSUED_MAX: usize = 10_000;
+/// That record, in bytes.
+pub const PKI_INDEX_BYTES_MAX: u64 = 32 << 20;
 /// A file of the configuration (TOML, PEM).
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;

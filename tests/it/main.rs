@@ -13,6 +13,7 @@ mod live;
 mod mending;
 mod model;
 mod peer;
+mod pki;
 mod reload;
 mod share;
 mod stage;
