@@ -12,14 +12,12 @@ use crate::clock::UnixMillis;
 /// Why lists are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CrlProblem {
-    #[error("holds a revocation list that cannot be read")]
+    #[error("holds no PEM revocation list that can be read")]
     Unreadable,
     #[error("holds a revocation list that no authority in tls.client_ca has signed")]
     Stranger,
     #[error("holds a revocation list for a part of the certificates only; give the whole list")]
     Partial,
-    #[error("holds a revocation list without the time of the next; webpki needs it")]
-    Endless,
     #[error("holds a revocation list that has lapsed; fetch or make a new one")]
     Lapsed,
     #[error("holds a revocation list that is older than the one in force")]
@@ -137,8 +135,73 @@ impl List {
             authority: signer.public_key().raw.to_vec(),
             age: (number.len(), number, issued.0),
             issued,
-            lapses: at(crl.next_update().ok_or(CrlProblem::Endless)?),
+            lapses: at(crl.next_update().ok_or(CrlProblem::Unreadable)?),
             der: der.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+        CrlIssuingDistributionPoint, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+    };
+
+    use super::*;
+
+    const NOW: i64 = 1_750_000_000;
+
+    fn authority(name: &str) -> (CertificateDer<'static>, Issuer<'static, KeyPair>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate.der().clone(), Issuer::new(params, key))
+    }
+
+    fn list(issuer: &Issuer<'_, KeyPair>, part: bool) -> CertificateRevocationListDer<'static> {
+        let at = |seconds: i64| {
+            rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds.try_into().unwrap())
+        };
+        let uris = vec!["http://lists.example.org/part".to_owned()];
+        let point = CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint { uris },
+            scope: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: at(NOW),
+            next_update: at(NOW + 60),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: part.then_some(point),
+            revoked_certs: vec![],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(issuer).unwrap().into()
+    }
+
+    fn check(
+        found: &[CertificateRevocationListDer<'static>],
+        authorities: &[CertificateDer<'_>],
+    ) -> Result<Lists, CrlProblem> {
+        Lists::check(found, authorities, UnixMillis(NOW * 1000), &Lists::default())
+    }
+
+    #[test]
+    fn lists_that_cannot_be_told_apart_or_cover_a_part_only_are_refused() {
+        let ((one, first), (two, second)) = (authority("a"), authority("b"));
+        let whole = [list(&first, false), list(&second, false)];
+        let lists = check(&whole, &[one.clone(), two]).unwrap();
+        let ends = UnixMillis((NOW + 60) * 1000);
+        assert_eq!(lists.next_lapse(UnixMillis(NOW * 1000)), Some(ends));
+        assert_eq!(lists.next_lapse(ends), None);
+        let part = check(&[list(&first, true)], std::slice::from_ref(&one));
+        assert_eq!(part.err(), Some(CrlProblem::Partial));
+        let (same, other) = authority("a");
+        let twins = check(&[list(&first, false), list(&other, false)], &[one, same]);
+        assert_eq!(twins.err(), Some(CrlProblem::SameName));
     }
 }

@@ -125,3 +125,68 @@ fn read(path: &Path, max: u64, denied: Option<u32>) -> Result<Zeroizing<Vec<u8>>
     let read = file.take(max + 1).read_to_end(&mut bytes).map_err(TlsProblem::Io)?;
     if read as u64 > max { Err(TlsProblem::Size(max)) } else { Ok(bytes) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_bounded_in_number_and_together_in_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |n: usize, size: u64| {
+            let file = File::create(dir.path().join(format!("{n}.pem"))).unwrap();
+            file.set_len(size).unwrap();
+        };
+        make(0, limits::CRL_BYTES_MAX / 2);
+        make(1, limits::CRL_BYTES_MAX / 2);
+        assert_eq!(lists(dir.path()).ok().map(|lists| lists.len()), Some(2));
+        make(2, 1);
+        let (path, problem) = lists(dir.path()).err().unwrap();
+        assert!(path.ends_with("2.pem") && matches!(problem, TlsProblem::Size(_)), "{problem}");
+        (0..=limits::CRL_FILES_MAX).for_each(|n| make(n, 0));
+        assert!(matches!(lists(dir.path()), Err((_, TlsProblem::Files))));
+        std::fs::rename(dir.path().join("0.pem"), dir.path().join(".0.pem")).unwrap();
+        assert!(lists(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_look_sees_a_write_a_change_of_rights_and_a_link_that_was_swapped() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for folder in ["one", "two"] {
+            std::fs::create_dir(at(folder)).unwrap();
+            std::fs::write(at(folder).join("cert"), "same").unwrap();
+        }
+        // As Kubernetes mounts a secret.
+        std::os::unix::fs::symlink("one", at("now")).unwrap();
+        std::os::unix::fs::symlink("now/cert", at("cert")).unwrap();
+        let files = TlsFiles {
+            cert: at("cert"),
+            key: at("key"),
+            client_ca: at("ca"),
+            crl: Some(at("lists")),
+            trust_domain: crate::authz::TrustDomain::parse("test").unwrap(),
+        };
+        let mut last = Look::at(&files);
+        let mut changed = || {
+            let look = Look::at(&files);
+            let differs = look != last;
+            last = look;
+            differs
+        };
+        assert!(!changed());
+        std::fs::write(at("key"), "x").unwrap();
+        assert!(changed() && !changed(), "a file that was not there");
+        std::fs::set_permissions(at("key"), PermissionsExt::from_mode(0o640)).unwrap();
+        assert!(changed(), "its rights");
+        std::os::unix::fs::symlink("two", at("next")).unwrap();
+        std::fs::rename(at("next"), at("now")).unwrap();
+        assert!(changed() && !changed(), "the link");
+        std::fs::create_dir(at("lists")).unwrap();
+        assert!(changed());
+        std::fs::write(at("lists/a.pem"), "").unwrap();
+        assert!(changed() && !changed(), "a list");
+        std::fs::write(at("lists/a.pem"), "other").unwrap();
+        assert!(changed() && !changed(), "what a list holds");
+    }
+}

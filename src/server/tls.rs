@@ -183,9 +183,14 @@ impl Credentials {
                 let mut found = Vec::new();
                 for (path, pem) in &material.crls {
                     let unreadable =
-                        |_| at("tls.crl", path, TlsProblem::Crl(CrlProblem::Unreadable));
+                        || at("tls.crl", path, TlsProblem::Crl(CrlProblem::Unreadable));
+                    let before = found.len();
                     for list in CertificateRevocationListDer::pem_slice_iter(pem) {
-                        found.push(list.map_err(unreadable)?);
+                        found.push(list.map_err(|_| unreadable())?);
+                    }
+                    // A file without a list was meant to hold one: it could be the newest.
+                    if found.len() == before {
+                        return Err(unreadable());
                     }
                 }
                 Lists::check(&found, &authorities, now, before)

@@ -182,3 +182,105 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::authz::{Principal, TrustDomain};
+    use crate::clock::{ManualClock, UnixMillis};
+    use crate::pki::{Ca, LEAF_LIFE, Purpose};
+
+    const NOW: UnixMillis = UnixMillis(1_750_000_000_000);
+
+    /// A new certificate and key of the server, as a careless writer would write them.
+    fn renew(dir: &Path, ca: &Ca) {
+        let lethed = Principal::parse("spiffe://test/lethed").unwrap();
+        let server = Purpose::Server { dns: vec![], ips: vec![] };
+        for ending in ["pem", "key"] {
+            let _ = std::fs::remove_file(dir.join(format!("server.{ending}")));
+        }
+        ca.issue(&lethed, &server, NOW, LEAF_LIFE).unwrap().write(dir, "server").unwrap();
+    }
+
+    fn keeper(dir: &Path, ca: &Ca) -> Keeper {
+        ca.write(dir).unwrap();
+        renew(dir, ca);
+        let files = TlsFiles {
+            cert: dir.join("server.pem"),
+            key: dir.join("server.key"),
+            client_ca: dir.join("ca.pem"),
+            crl: None,
+            trust_domain: TrustDomain::parse("test").unwrap(),
+        };
+        let trust = Arc::new(Trust::open(&files, Arc::new(ManualClock::at(NOW))).unwrap());
+        Keeper {
+            taken: trust.opened.clone(),
+            seen: trust.opened.clone(),
+            refused: None,
+            trust,
+            metrics: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn a_change_is_taken_when_two_looks_agree_and_at_once_when_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::new("authority", NOW).unwrap();
+        let mut keeper = keeper(dir.path(), &ca);
+        keeper.step(false);
+        assert_eq!(keeper.trust.epoch(), 0, "nothing changed");
+        renew(dir.path(), &ca);
+        keeper.step(false);
+        assert_eq!(keeper.trust.epoch(), 0, "it may still be written");
+        renew(dir.path(), &ca);
+        keeper.step(false);
+        assert_eq!(keeper.trust.epoch(), 0, "it was");
+        keeper.step(false);
+        assert_eq!(keeper.trust.epoch(), 1);
+        keeper.step(false);
+        assert_eq!(keeper.trust.epoch(), 1);
+        renew(dir.path(), &ca);
+        keeper.step(true);
+        assert_eq!((keeper.trust.epoch(), keeper.trust.in_force().0), (2, 2));
+        keeper.step(true);
+        assert_eq!(keeper.trust.epoch(), 3, "changed or not");
+    }
+
+    #[test]
+    fn what_changes_while_it_is_read_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::new("authority", NOW).unwrap();
+        let mut keeper = keeper(dir.path(), &ca);
+        let look = Look::at(&keeper.trust.files);
+        renew(dir.path(), &ca);
+        keeper.take(look, true);
+        assert_eq!(keeper.trust.epoch(), 0);
+        keeper.step(false);
+        keeper.step(false);
+        assert_eq!(keeper.trust.epoch(), 1);
+    }
+
+    #[test]
+    fn what_was_refused_is_forgotten_when_the_old_files_are_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path(), &Ca::new("authority", NOW).unwrap());
+        let (key, away) = (dir.path().join("server.key"), dir.path().join("away"));
+        std::fs::hard_link(&key, &away).unwrap();
+        keeper.step(true);
+        std::fs::write(dir.path().join("other"), "no key").unwrap();
+        std::fs::rename(dir.path().join("other"), &key).unwrap();
+        let refused = |keeper: &Keeper| keeper.metrics.tls_reloads_refused.value();
+        for _ in 0..4 {
+            keeper.step(false);
+        }
+        assert_eq!((refused(&keeper), keeper.metrics.notices.list().len()), (1, 1));
+        keeper.step(true);
+        assert_eq!(refused(&keeper), 2, "who asks is told again");
+        std::fs::rename(&away, &key).unwrap();
+        keeper.step(false);
+        keeper.step(false);
+        assert_eq!(keeper.metrics.notices.list(), [] as [String; 0]);
+    }
+}

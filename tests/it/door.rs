@@ -109,7 +109,9 @@ async fn a_certificate_that_expires_during_a_connection_ends_its_calls() {
     door.clock.set(UnixMillis((NOW + 60) * 1000 + 999));
     assert!(call(&channel, CHECK).await.is_ok());
     door.clock.set(UnixMillis((NOW + 61) * 1000));
-    assert_eq!(call(&channel, CHECK).await.unwrap_err().code(), Code::Unauthenticated);
+    let refused = call(&channel, CHECK).await.unwrap_err();
+    let said = (refused.code(), refused.message());
+    assert_eq!(said, (Code::Unauthenticated, "the client certificate has expired"));
 }
 
 #[tokio::test]

@@ -142,8 +142,11 @@ async fn a_set_that_does_not_fit_is_refused_and_the_old_serves_on() {
         ("tls.client_ca: holds no PEM certificate", vec![("ca.pem", String::new())]),
         ("tls.client_ca: holds more than 64", vec![("ca.pem", door.file("ca.pem").repeat(65))]),
         ("tls.crl: lacks the revocation list of", vec![("ca.pem", bundle(&door, &other))]),
-        ("tls.crl: lacks the revocation list of", vec![("crl.pem", String::new())]),
-        ("list that cannot be read", vec![("crl.pem", cut(list(6, NOW + DAY)))]),
+        ("tls.crl: holds no PEM revocation list", vec![("crl.pem", String::new())]),
+        (
+            "holds no PEM revocation list that can be read",
+            vec![("crl.pem", cut(list(6, NOW + DAY)))],
+        ),
         ("that has lapsed", vec![("crl.pem", list(6, NOW + 1))]),
         ("older than the one in force", vec![("crl.pem", list(4, NOW + DAY))]),
         (
@@ -260,8 +263,9 @@ async fn a_directory_of_lists_behind_a_link_is_followed_and_the_newest_of_each_c
         std::fs::write(door.path(folder).join(name), list).unwrap();
     };
     std::fs::create_dir(door.path("two")).unwrap();
-    write("two", "a-newer.pem", crl(&own, 300, &[&caller.0], NOW + DAY));
-    write("two", "b-older.pem", crl(&own, 2, &[], NOW + DAY));
+    write("two", "a-older.pem", crl(&own, 2, &[], NOW + DAY));
+    write("two", "b-newest.pem", crl(&own, 300, &[&caller.0], NOW + DAY));
+    write("two", "c-older.pem", crl(&own, 255, &[], NOW + DAY));
     write("two", ".hidden", "no list".to_owned());
     assert_eq!(door.verdict_on(Some(again(&caller))).await, Verdict::Served);
     std::os::unix::fs::symlink("two", door.path("next")).unwrap();
