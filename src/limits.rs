@@ -88,8 +88,20 @@ pub const STREAM_STALL_MAX: Duration = Duration::from_secs(60);
 pub const WATCH_MAX: Duration = Duration::from_secs(3600);
 /// Changes that a watcher may be behind; one who is further behind is told to begin anew.
 pub const WATCH_BEHIND_MAX: usize = 4_096;
-/// Connections at once, and of one identity.
+/// Connections at once.
 pub const CONNECTIONS_MAX: usize = 1_024;
+/// Connections of one identity at once, where the configuration says nothing else.
+pub const IDENTITY_CONNECTIONS: usize = 256;
+/// After this time a connection is asked to end, where the configuration says nothing else.
+pub const CONNECTION_AGE: Duration = Duration::from_secs(3600);
+/// Greatest such time that the configuration can say.
+pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Calls of one identity in a second, where the configuration says nothing else.
+pub const CALLS_PER_SECOND: u32 = 5_000;
+/// Calls that one identity may make at once after a rest, where the configuration says nothing else.
+pub const CALLS_BURST: u32 = 10_000;
+/// Greatest rate and greatest burst that the configuration can say.
+pub const CALLS_MAX: u32 = 1_000_000;
 /// A TLS handshake ends within this time.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Streams at once on a connection.
@@ -109,5 +121,21 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const PENDING_RESETS_MAX: usize = 64;
 /// Streams that the vault reset for protocol errors; more ends the connection.
 pub const LOCAL_RESETS_MAX: usize = 64;
+/// Certificates in `tls.client_ca`.
+pub const AUTHORITIES_MAX: usize = 64;
+/// Files in the directory that `tls.crl` names.
+pub const CRL_FILES_MAX: usize = 64;
+/// All revocation lists together.
+pub const CRL_BYTES_MAX: u64 = 16 << 20;
+/// The files of the door are looked at this often; a change counts once two looks in a row agree.
+pub const TLS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A set of the door's files that was refused and did not change is tried again after this time.
+pub const TLS_RETRY: Duration = Duration::from_secs(30);
+/// Between the last answer on a connection whose certificate no longer counts and its end.
+pub const DISMISSAL_GRACE: Duration = Duration::from_millis(250);
+/// Certificates that an authority of `lethectl pki` keeps on record.
+pub const PKI_ISSUED_MAX: usize = 10_000;
+/// That record, in bytes.
+pub const PKI_INDEX_BYTES_MAX: u64 = 32 << 20;
 /// A file of the configuration (TOML, PEM).
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;

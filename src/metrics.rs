@@ -1,6 +1,8 @@
-//! Counters since the start. Names are fixed here; nothing personal can get into one.
+//! Counters since the start, and notices to the operator. Names are fixed here; nothing personal can get into one.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -8,6 +10,8 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct Metrics {
             $($(#[$doc])* pub $name: Counter,)*
+            /// What needs an operator's attention now.
+            pub notices: Notices,
         }
 
         impl Metrics {
@@ -34,6 +38,26 @@ impl Counter {
 
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sentences that hold until they are taken back, one for each topic.
+#[derive(Debug, Default)]
+pub struct Notices(Mutex<BTreeMap<&'static str, String>>);
+
+impl Notices {
+    /// `None` takes back what was said of the topic. Returns whether anything changed.
+    pub fn set(&self, topic: &'static str, text: Option<String>) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match &text {
+            Some(text) => all.insert(topic, text.clone()),
+            None => all.remove(topic),
+        };
+        before != text
+    }
+
+    pub fn list(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
 
@@ -64,6 +88,18 @@ counters!(
     connections,
     /// Connections refused before a call (handshake, certificate, limits).
     connections_refused,
+    /// Connections refused because their identity had as many as it may.
+    identity_connections_refused,
+    /// Connections that ended because of their age.
+    connections_aged,
+    /// Calls refused because their certificate had expired, was revoked or lost its authority.
+    calls_unauthenticated,
+    /// Calls refused because their identity made too many.
+    calls_limited,
+    /// Times that the door's certificate, authorities and revocation lists were taken anew.
+    tls_reloads,
+    /// Times that they were refused, the old ones staying in force.
+    tls_reloads_refused,
     /// Calls refused for lack of a right.
     calls_denied,
     /// Calls that ended in an error of the vault's own.

@@ -81,7 +81,7 @@ const FILE_USERS: &[&str] = &[
     "src/server/accept.rs",
     "src/server/config.rs",
     "src/server/dev.rs",
-    "src/server/tls.rs",
+    "src/server/material.rs",
     "src/store/durable.rs",
     "src/store/guard.rs",
     "src/store/journal.rs",

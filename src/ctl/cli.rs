@@ -1,5 +1,6 @@
 //! The command line of lethectl. No flag carries a value of a record: argv is visible to every user of a machine.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,6 +56,9 @@ pub enum Command {
     /// Keys of the vault
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Make certificates for a vault and its callers, and revoke them; needs no vault
+    #[command(subcommand)]
+    Pki(PkiCommand),
     /// Check the evidence of an erasure without a vault
     #[command(subcommand)]
     Receipt(ReceiptCommand),
@@ -290,6 +294,88 @@ pub enum KeyCommand {
     Rotate,
     /// Say what is wrapped by what, and how old each key is
     Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PkiCommand {
+    /// Make an authority with an empty revocation list
+    Init {
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// What its URIs begin with: `spiffe://DOMAIN/`
+        #[arg(long, value_name = "DOMAIN")]
+        trust_domain: String,
+        /// How long a revocation list is good for
+        #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = value_parser!(u32).range(1..=3_650))]
+        list_days: u32,
+        /// Give up an authority that is there, and all that it issued
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a key and a certificate for it
+    Issue {
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// Whom it names: `spiffe://DOMAIN/NAME`
+        #[arg(long)]
+        uri: String,
+        /// Its files are DIR/NAME.pem and DIR/NAME.key
+        #[arg(long, value_name = "NAME")]
+        out: String,
+        #[arg(long, default_value_t = 90, value_parser = value_parser!(u32).range(1..=3_650))]
+        days: u32,
+        /// For a vault, not for a caller
+        #[arg(long)]
+        server: bool,
+        /// A DNS name of the server
+        #[arg(long, value_name = "NAME", requires = "server")]
+        dns: Vec<String>,
+        /// An address of the server
+        #[arg(long, value_name = "ADDRESS", requires = "server")]
+        ip: Vec<IpAddr>,
+        /// Replace files of this name
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a new key and certificate in the place of the last of a name
+    Renew {
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        #[arg(long)]
+        name: String,
+        #[arg(long, default_value_t = 90, value_parser = value_parser!(u32).range(1..=3_650))]
+        days: u32,
+        /// Also replace files that are not those that were issued
+        #[arg(long)]
+        force: bool,
+    },
+    /// Put certificates on the revocation list and write it anew
+    Revoke {
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        #[command(flatten)]
+        which: RevokeArgs,
+    },
+    /// List what was issued
+    List {
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+/// What is revoked.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct RevokeArgs {
+    /// All valid certificates of this name, also those before a renewal
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The certificate with this serial number (`lethectl pki list` shows it)
+    #[arg(long, value_name = "HEX")]
+    pub serial: Option<String>,
+    /// Nothing; only make the list anew, before it lapses
+    #[arg(long)]
+    pub refresh: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,6 +15,7 @@ mod import_stream;
 mod mapping;
 mod names;
 mod output;
+mod pki;
 mod receipt;
 mod record;
 mod schema_file;
@@ -77,6 +78,7 @@ async fn connect(cli: &Cli) -> Result<Client, CtlError> {
 async fn execute(cli: &Cli, out: &mut Out) -> Result<Done, CtlError> {
     match &cli.command {
         Command::Receipt(command) => receipt::run(command, out),
+        Command::Pki(command) => pki::run(command, out),
         Command::Tenant(command) => tenant::tenants(&connect(cli).await?, command, out).await,
         Command::Schema(command) => tenant::schemas(cli, command, out).await,
         Command::Subject(SubjectCommand::Create { tenant }) => {

@@ -1,25 +1,29 @@
 //! Makes a private certificate authority and the identities of its peers, for development and for those who run none.
 //!
 //! Guarantees: ECDSA P-256; the authority can sign leaves only; a server certificate is good for servers, a client
-//! certificate for clients, and each names its identity in one URI. Files are never overwritten; private keys are
-//! readable by their owner only and are wiped from memory.
+//! certificate for clients, and each names its identity in one URI. Files are never overwritten unless that is asked
+//! for; private keys are readable by their owner only and are wiped from memory.
 
 mod files;
+mod folder;
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use zeroize::Zeroizing;
 
 use crate::authz::Principal;
 use crate::clock::UnixMillis;
+use crate::limits;
 
 pub use files::{create_dir_private, write_new};
+pub use folder::{Folder, Issued, ServerNames, State, Which};
 
 /// How long a new authority is good for.
 pub const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -39,6 +43,29 @@ pub enum PkiError {
     Make(rcgen::Error),
     #[error("a time lies outside what a certificate can say")]
     Time,
+    #[error("{path} exists already")]
+    Exists { path: String },
+    #[error("{dir} holds no authority with a record of what it issued")]
+    NoAuthority { dir: String },
+    #[error("{path} is not a record that can be read")]
+    Index { path: String },
+    #[error("{dir} is in use by another process")]
+    Busy { dir: String },
+    #[error("nothing was issued as {what}")]
+    Unknown { what: String },
+    #[error("{path} is not the certificate that was issued last under this name")]
+    Changed { path: String },
+    #[error(
+        "a name is 1 to 64 letters, digits, dots, dashes or underscores, begins with neither dot nor dash, and is not \
+         ca, crl or index"
+    )]
+    Name,
+    #[error("the URI is not of the authority's trust domain {domain}")]
+    Domain { domain: String },
+    #[error("the certificate would outlive its authority")]
+    BeyondAuthority,
+    #[error("the record holds {} certificates that have not expired", limits::PKI_ISSUED_MAX)]
+    Full,
 }
 
 /// What a leaf is for.
@@ -61,6 +88,12 @@ impl Identity {
     pub fn write(&self, dir: &Path, name: &str) -> Result<(), PkiError> {
         write_new(&dir.join(format!("{name}.key")), self.key.as_bytes(), 0o600)?;
         write_new(&dir.join(format!("{name}.pem")), self.certificate.as_bytes(), 0o644)
+    }
+
+    /// The same, over what is there. A daemon that sees the new key with the old certificate waits for the other.
+    fn replace(&self, dir: &Path, name: &str) -> Result<(), PkiError> {
+        files::replace(&dir.join(format!("{name}.key")), self.key.as_bytes(), 0o600)?;
+        files::replace(&dir.join(format!("{name}.pem")), self.certificate.as_bytes(), 0o644)
     }
 }
 
@@ -88,12 +121,61 @@ impl Ca {
         write_new(&dir.join("ca.pem"), self.certificate.as_bytes(), 0o644)
     }
 
+    /// The same, over what is there.
+    fn replace(&self, dir: &Path) -> Result<(), PkiError> {
+        let key = Zeroizing::new(self.issuer.key().serialize_pem());
+        files::replace(&dir.join("ca.key"), key.as_bytes(), 0o600)?;
+        files::replace(&dir.join("ca.pem"), self.certificate.as_bytes(), 0o644)
+    }
+
+    /// The first second at which it no longer counts.
+    fn until(&self) -> Result<i64, PkiError> {
+        let parsed = folder::serial_and_validity(&self.certificate);
+        parsed.map(|(_, _, until)| until).ok_or(PkiError::Time)
+    }
+
+    /// A revocation list, valid from `now` for `life`, in PEM: serial numbers, and when each was revoked in seconds.
+    fn list(
+        &self,
+        number: u64,
+        revoked: &[(Vec<u8>, i64)],
+        now: UnixMillis,
+        life: Duration,
+    ) -> Result<String, PkiError> {
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let at = |seconds: i64| {
+            let seconds = u64::try_from(seconds).map_err(|_| PkiError::Time)?;
+            Ok(epoch + Duration::from_secs(seconds))
+        };
+        let issued = seconds_of(now, life)?;
+        let entry = |(serial, revoked): &(Vec<u8>, i64)| {
+            Ok(RevokedCertParams {
+                serial_number: SerialNumber::from_slice(serial),
+                revocation_time: at(*revoked)?,
+                reason_code: None,
+                invalidity_date: None,
+            })
+        };
+        let params = CertificateRevocationListParams {
+            // In the past as certificates are, so that a vault whose clock is slow takes it.
+            this_update: epoch + issued.saturating_sub(CLOCK_SKEW),
+            next_update: epoch + issued + life,
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect::<Result<_, PkiError>>()?,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(PkiError::Make)
+    }
+
     /// Reads what [`Ca::write`] wrote.
     pub fn load(dir: &Path) -> Result<Self, PkiError> {
+        let max = limits::CONFIG_BYTES_MAX;
         let (key_path, path) = (dir.join("ca.key"), dir.join("ca.pem"));
         let pem = |path: &Path, what| PkiError::Pem { path: path.display().to_string(), what };
-        let key = KeyPair::from_pem(&files::read(&key_path)?).map_err(|_| pem(&key_path, "key"))?;
-        let certificate = files::read(&path)?;
+        let key =
+            KeyPair::from_pem(&files::read(&key_path, max)?).map_err(|_| pem(&key_path, "key"))?;
+        let certificate = files::read(&path, max)?;
         let issuer =
             Issuer::from_ca_cert_pem(&certificate, key).map_err(|_| pem(&path, "certificate"))?;
         Ok(Self { issuer, certificate: certificate.to_string() })
@@ -145,15 +227,20 @@ fn params(
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let now = seconds_of(now, life)?;
+    params.not_before = epoch + now.saturating_sub(CLOCK_SKEW);
+    params.not_after = epoch + now + life;
+    Ok(params)
+}
+
+/// Whole seconds since 1970, if a certificate can say them and `life` after them.
+fn seconds_of(now: UnixMillis, life: Duration) -> Result<Duration, PkiError> {
     let seconds = u64::try_from(now.0).map_err(|_| PkiError::Time)? / 1000;
     // 9999-12-31 is the last day that X.509 can say; one century before it keeps every sum inside.
     if seconds > 250_000_000_000 || life > 10 * CA_LIFE {
         return Err(PkiError::Time);
     }
-    let now = Duration::from_secs(seconds);
-    params.not_before = epoch + now.saturating_sub(CLOCK_SKEW);
-    params.not_after = epoch + now + life;
-    Ok(params)
+    Ok(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

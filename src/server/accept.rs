@@ -1,10 +1,13 @@
 //! The loop that accepts connections and hands those that completed their handshake to HTTP/2.
 //!
-//! Guarantees: at most `limits::HANDSHAKES_MAX` handshakes and `DoorLimits::connections` connections at once, and no
-//! handshake beyond its time; who has not proved an identity takes no place from those who have. The loop survives
-//! every error of accept(2), also a process without free descriptors.
+//! Guarantees: at most `limits::HANDSHAKES_MAX` handshakes, `DoorLimits::connections` connections and, of one identity,
+//! `DoorLimits::identity_connections` at once, and no handshake beyond its time; who has not proved an identity takes
+//! no place from those who have. Each handshake is made under the credentials that are in force when it begins. A
+//! connection ends when its certificate no longer counts, and at its age and one call's time at the latest. The loop
+//! survives every error of accept(2), also a process without free descriptors.
 
 use std::fs::File;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,15 +23,26 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::tls::{self, Peer};
+use super::guest::Guest;
+use super::identity::identity;
+use super::quota::{Quotas, Seat};
+use super::tls;
+use super::trust::Trust;
 use crate::authz::TrustDomain;
+use crate::clock::Clock;
 use crate::limits;
 use crate::metrics::Metrics;
 
-/// The door's bounds. The defaults are the greatest.
+/// The door's bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoorLimits {
     pub connections: usize,
+    pub identity_connections: usize,
+    /// After it a connection is asked to end.
+    pub age: Duration,
+    /// Of one identity, over all its connections.
+    pub calls_per_second: u32,
+    pub calls_burst: u32,
     pub handshake: Duration,
     pub deadline: Duration,
     pub shutdown: Duration,
@@ -38,6 +52,10 @@ impl Default for DoorLimits {
     fn default() -> Self {
         Self {
             connections: limits::CONNECTIONS_MAX,
+            identity_connections: limits::IDENTITY_CONNECTIONS,
+            age: limits::CONNECTION_AGE,
+            calls_per_second: limits::CALLS_PER_SECOND,
+            calls_burst: limits::CALLS_BURST,
             handshake: limits::HANDSHAKE_MAX,
             deadline: limits::DEADLINE_MAX,
             shutdown: limits::SHUTDOWN_MAX,
@@ -57,16 +75,38 @@ const REFUSAL_WINDOW: Duration = Duration::from_secs(10);
 /// A connection whose peer is known.
 pub struct Connection {
     tls: TlsStream<TcpStream>,
-    peer: Peer,
+    guest: Guest,
+    /// Resolves when nothing more is read; `None` from then on.
+    end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    since: Instant,
+    age: Duration,
+    metrics: Arc<Metrics>,
     /// Given back when the connection ends.
-    _place: OwnedSemaphorePermit,
+    _places: (OwnedSemaphorePermit, Seat),
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.since.elapsed() >= self.age {
+            self.metrics.connections_aged.one();
+        }
+    }
+}
+
+/// When a connection's time is up. At its age the server says so by GOAWAY and lets calls end; who keeps the connection
+/// all the same is cut off after the longest call's time.
+async fn end(guest: Guest, limits: DoorLimits) {
+    tokio::select! {
+        () = guest.dismissed() => sleep(limits::DISMISSAL_GRACE).await,
+        () = sleep(limits.age + limits.deadline) => sleep(limits::DISMISSAL_GRACE).await,
+    }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Peer;
+    type ConnectInfo = Guest;
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    fn connect_info(&self) -> Guest {
+        self.guest.clone()
     }
 }
 
@@ -76,6 +116,11 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.end.as_mut().is_none_or(|end| end.as_mut().poll(cx).is_ready()) {
+            // As if the peer had nothing more to say: HTTP/2 ends in order, and says goodbye in TLS.
+            self.end = None;
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.tls).poll_read(cx, buf)
     }
 }
@@ -123,27 +168,33 @@ enum Refusal {
     Identity,
     #[error("there are as many connections as may be")]
     Full,
+    #[error("{0} has as many connections as it may")]
+    Share(crate::authz::Principal),
 }
 
 /// What all handshakes share.
 pub struct Reception {
-    pub acceptor: TlsAcceptor,
-    pub domain: TrustDomain,
-    pub limits: DoorLimits,
-    pub metrics: Arc<Metrics>,
+    trust: Arc<Trust>,
+    domain: TrustDomain,
+    clock: Arc<dyn Clock>,
+    limits: DoorLimits,
+    metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
+    quotas: Arc<Quotas>,
     lines: Mutex<(Option<Instant>, u32)>,
 }
 
 impl Reception {
     pub fn new(
-        acceptor: TlsAcceptor,
+        trust: Arc<Trust>,
         domain: TrustDomain,
+        clock: Arc<dyn Clock>,
         limits: DoorLimits,
         metrics: Arc<Metrics>,
     ) -> Self {
         let places = Arc::new(Semaphore::new(limits.connections));
-        Self { acceptor, domain, limits, metrics, places, lines: Mutex::default() }
+        let quotas = Arc::new(Quotas::new(&limits));
+        Self { trust, domain, clock, limits, metrics, places, quotas, lines: Mutex::default() }
     }
 
     /// Accepts until nobody takes connections any more.
@@ -196,7 +247,9 @@ impl Reception {
     async fn welcome(&self, tcp: TcpStream) -> Result<Connection, Refusal> {
         // Small replies must not wait for company. A socket that refuses the option still works.
         let _ = tcp.set_nodelay(true);
-        let handshake = self.acceptor.accept(tcp).into_fallible();
+        let (epoch, credentials) = self.trust.in_force();
+        let acceptor = TlsAcceptor::from(Arc::clone(&credentials.config));
+        let handshake = acceptor.accept(tcp).into_fallible();
         let tls = match timeout(self.limits.handshake, handshake).await {
             Ok(Ok(tls)) => tls,
             Ok(Err((error, tcp))) => {
@@ -209,14 +262,32 @@ impl Reception {
         if session.alpn_protocol() != Some(tls::ALPN) {
             return Err(Refusal::Protocol);
         }
-        let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or(Refusal::Identity)?;
-        let peer = tls::identity(leaf, &self.domain).map_err(|_| Refusal::Identity)?;
+        let chain = session.peer_certificates().ok_or(Refusal::Identity)?.to_vec();
+        let leaf = chain.first().ok_or(Refusal::Identity)?;
+        let peer = identity(leaf, &self.domain).map_err(|_| Refusal::Identity)?;
+        let now = Instant::now();
+        let seat = self.quotas.enter(&peer.principal, now);
+        let seat = seat.map_err(|_| Refusal::Share(peer.principal.clone()))?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Full)?;
-        Ok(Connection { tls, peer, _place: place })
+        let until = credentials.lists.next_lapse(self.clock.now());
+        let quotas = Arc::clone(&self.quotas);
+        let guest = Guest::new(peer, chain, (epoch, until), quotas, Arc::clone(seat.quota()));
+        Ok(Connection {
+            tls,
+            end: Some(Box::pin(end(guest.clone(), self.limits))),
+            guest,
+            since: now,
+            age: self.limits.age,
+            metrics: Arc::clone(&self.metrics),
+            _places: (place, seat),
+        })
     }
 
     fn note(&self, refusal: &Refusal) {
         self.metrics.connections_refused.one();
+        if matches!(refusal, Refusal::Share(_)) {
+            self.metrics.identity_connections_refused.one();
+        }
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.0.is_none_or(|since| since.elapsed() > REFUSAL_WINDOW) {
             *lines = (Some(Instant::now()), 0);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 
 use super::opening::repair;
-use super::{Config, DevDir, LogFormat, Opening, ServerError, block_on, log_to_stderr, say};
+use super::{
+    Config, DevDir, LogFormat, OnHangup, Opening, ServerError, block_on, log_to_stderr, say,
+};
 use crate::clock::{Clock, SystemClock};
 
 /// The Lethe daemon: an encrypted customer-data vault that can prove it forgot.
@@ -52,10 +54,10 @@ pub enum Command {
 /// Runs the command and returns when the daemon has stopped.
 pub fn start(args: Args) -> Result<(), ServerError> {
     log_to_stderr(args.log_format);
-    let (config, opening, banner) = match args.command {
+    let (config, opening, on_hangup, banner) = match args.command {
         Command::Serve { config, init } => {
             let opening = if init { Opening::New } else { Opening::Existing };
-            (Config::load(&config)?, opening, None)
+            (Config::load(&config)?, opening, OnHangup::Reload, None)
         }
         Command::Repair { config, dry_run } => {
             let report = repair(&Config::load(&config)?, &SystemClock, dry_run)?;
@@ -64,12 +66,13 @@ pub fn start(args: Args) -> Result<(), ServerError> {
         }
         Command::Dev { dir, listen } => {
             let dev = DevDir::prepare(&dir, listen, SystemClock.now())?;
-            (dev.config.clone(), Opening::Either, Some(dev.banner()))
+            (dev.config.clone(), Opening::Either, OnHangup::End, Some(dev.banner()))
         }
     };
-    block_on(config, opening, Arc::new(SystemClock), |up| {
+    let listening = |up: &super::Up| {
         if let Some(banner) = banner {
             say(&format!("{banner}\n{}", up.text()));
         }
-    })
+    };
+    block_on(config, opening, Arc::new(SystemClock), listening, on_hangup)
 }

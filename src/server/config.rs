@@ -66,6 +66,8 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub client_ca: PathBuf,
+    /// A file of revocation lists, or a directory of such files. Without it nothing is ever revoked.
+    pub crl: Option<PathBuf>,
     /// Callers must be of it.
     pub trust_domain: TrustDomain,
 }
@@ -154,6 +156,7 @@ struct TlsText {
     cert: PathBuf,
     key: PathBuf,
     client_ca: PathBuf,
+    crl: Option<PathBuf>,
     trust_domain: String,
 }
 
@@ -161,6 +164,10 @@ struct TlsText {
 #[serde(deny_unknown_fields, default)]
 struct LimitsText {
     connections: Option<u64>,
+    identity_connections: Option<u64>,
+    connection_age_secs: Option<u64>,
+    calls_per_second: Option<u64>,
+    calls_burst: Option<u64>,
     handshake_secs: Option<u64>,
     deadline_secs: Option<u64>,
     shutdown_secs: Option<u64>,
@@ -198,6 +205,7 @@ impl Config {
             cert: base.join(tls.cert),
             key: base.join(tls.key),
             client_ca: base.join(tls.client_ca),
+            crl: tls.crl.map(|path| base.join(path)),
             trust_domain: TrustDomain::parse(&tls.trust_domain)
                 .map_err(ConfigProblem::TrustDomain)?,
         };
@@ -259,21 +267,62 @@ impl IdentityText {
 
 impl LimitsText {
     fn check(self) -> Result<DoorLimits, ConfigProblem> {
-        let within = |key, value: Option<u64>, max: u64| match value {
-            None => Ok(max),
+        let within = |key, value: Option<u64>, default: u64, max: u64| match value {
+            None => Ok(default),
             Some(n) if (1..=max).contains(&n) => Ok(n),
             Some(_) => Err(ConfigProblem::Range { key, max }),
         };
-        let secs =
-            |key, value, max: Duration| within(key, value, max.as_secs()).map(Duration::from_secs);
-        let connections =
-            within("limits.connections", self.connections, limits::CONNECTIONS_MAX as u64)?;
+        let secs = |key, value, default: Duration, max: Duration| {
+            within(key, value, default.as_secs(), max.as_secs()).map(Duration::from_secs)
+        };
+        let count = |key, value, default: usize| {
+            // What is within the range is a usize.
+            within(key, value, default as u64, limits::CONNECTIONS_MAX as u64)
+                .map(|n| usize::try_from(n).unwrap_or(default))
+        };
+        let calls = |key, value, default: u32| {
+            // What is within the range is a u32.
+            within(key, value, default.into(), limits::CALLS_MAX.into())
+                .map(|n| u32::try_from(n).unwrap_or(default))
+        };
+        let d = DoorLimits::default();
         Ok(DoorLimits {
-            // The range above is that of a usize.
-            connections: usize::try_from(connections).unwrap_or(limits::CONNECTIONS_MAX),
-            handshake: secs("limits.handshake_secs", self.handshake_secs, limits::HANDSHAKE_MAX)?,
-            deadline: secs("limits.deadline_secs", self.deadline_secs, limits::DEADLINE_MAX)?,
-            shutdown: secs("limits.shutdown_secs", self.shutdown_secs, limits::SHUTDOWN_MAX)?,
+            connections: count("limits.connections", self.connections, d.connections)?,
+            identity_connections: count(
+                "limits.identity_connections",
+                self.identity_connections,
+                d.identity_connections,
+            )?,
+            age: secs(
+                "limits.connection_age_secs",
+                self.connection_age_secs,
+                d.age,
+                limits::CONNECTION_AGE_MAX,
+            )?,
+            calls_per_second: calls(
+                "limits.calls_per_second",
+                self.calls_per_second,
+                d.calls_per_second,
+            )?,
+            calls_burst: calls("limits.calls_burst", self.calls_burst, d.calls_burst)?,
+            handshake: secs(
+                "limits.handshake_secs",
+                self.handshake_secs,
+                d.handshake,
+                limits::HANDSHAKE_MAX,
+            )?,
+            deadline: secs(
+                "limits.deadline_secs",
+                self.deadline_secs,
+                d.deadline,
+                limits::DEADLINE_MAX,
+            )?,
+            shutdown: secs(
+                "limits.shutdown_secs",
+                self.shutdown_secs,
+                d.shutdown,
+                limits::SHUTDOWN_MAX,
+            )?,
         })
     }
 }
@@ -359,6 +408,12 @@ tenants = ["*"]
                 "[store]",
                 "[limits]\ndeadline_secs = \"SECRET\"\n[store]",
                 "line 6, `deadline_secs`: expected u64",
+            ),
+            ("[store]", "[limits]\ncalls_burst = 1000001\n[store]", "limits.calls_burst: must be "),
+            (
+                "[store]",
+                "[limits]\nconnection_age_secs = 0\n[store]",
+                "limits.connection_age_secs: ",
             ),
             ("[store]", "[stroe]", "unknown field `stroe`"),
         ];

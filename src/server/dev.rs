@@ -14,14 +14,16 @@ use super::{Config, ServerError};
 use crate::authz::TrustDomain;
 use crate::class::Role;
 use crate::clock::UnixMillis;
-use crate::pki::{Ca, Purpose, create_dir_private, write_new};
+use crate::pki::{Folder, Purpose, create_dir_private, write_new};
 
 /// Where a new development vault listens.
 pub const DEV_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7443);
 
 const TRUST_DOMAIN: &str = "dev.lethe";
-const LEAF_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Certificates and the revocation list are good for so long.
+const DAYS: u32 = 365;
+const LEAF_LIFE: Duration = Duration::from_secs(DAYS as u64 * 24 * 3600);
 const CONFIG: &str = "lethed.toml";
 const CLIENTS: [(Role, &str); 3] =
     [(Role::Application, "application"), (Role::Operator, "operator"), (Role::Auditor, "auditor")];
@@ -169,7 +171,6 @@ fn make(path: &Path, listen: SocketAddr, now: UnixMillis) -> Result<(), ServerEr
         create_dir_private(path)?;
     }
     let pki = path.join("pki");
-    create_dir_private(&pki)?;
     create_dir_private(&path.join("data"))?;
 
     // Both are constants of the right form: the error cannot occur, and is not hidden if it does.
@@ -180,11 +181,10 @@ fn make(path: &Path, listen: SocketAddr, now: UnixMillis) -> Result<(), ServerEr
             .principal(name)
             .map_err(|e| config_problem(path, super::ConfigProblem::TrustDomain(e)))
     };
-    let ca = Ca::new("Lethe development authority", now)?;
-    ca.write(&pki)?;
+    let mut folder = Folder::init(&pki, &domain, DAYS, now, false)?;
     let ips = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into(), listen.ip()];
     let server = Purpose::Server { dns: vec!["localhost".into()], ips };
-    ca.issue(&principal("lethed")?, &server, now, LEAF_LIFE)?.write(&pki, "server")?;
+    folder.issue("server", &principal("lethed")?, &server, (now, LEAF_LIFE), false)?;
 
     let mut kek = Zeroizing::new([0_u8; 32]);
     rustix::rand::getrandom(&mut kek[..], rustix::rand::GetRandomFlags::empty())
@@ -200,7 +200,7 @@ fn make(path: &Path, listen: SocketAddr, now: UnixMillis) -> Result<(), ServerEr
     let mut config = daemon_config(listen);
     for (role, name) in CLIENTS {
         let principal = principal(name)?;
-        ca.issue(&principal, &Purpose::Client, now, LEAF_LIFE)?.write(&pki, name)?;
+        folder.issue(name, &principal, &Purpose::Client, (now, LEAF_LIFE), false)?;
         let client = client_config(listen, name);
         write_new(&path.join(format!("client-{name}.toml")), client.as_bytes(), 0o600)?;
         config += &identity_config(principal.as_str(), role, name);
@@ -252,6 +252,7 @@ require = "any"
 cert = "pki/server.pem"
 key = "pki/server.key"
 client_ca = "pki/ca.pem"
+crl = "pki/crl.pem"
 trust_domain = "{TRUST_DOMAIN}"
 "#
     )

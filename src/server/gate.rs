@@ -1,23 +1,27 @@
 //! What every call passes before a service sees it.
 //!
-//! Guarantees: a service is reached only with the [`Principal`] of a certificate that is valid at this moment in the
-//! request's extensions, on a path that `authz::RPCS` lists, uncompressed, and is dropped at its deadline. Verdicts, in
-//! this order: UNAUTHENTICATED, UNIMPLEMENTED, INVALID_ARGUMENT (a deadline that cannot be read), DEADLINE_EXCEEDED.
+//! Guarantees: a service is reached only with the [`Principal`] of a certificate that counts at this moment (valid,
+//! trusted, not revoked) in the request's extensions, within its identity's rate of calls, on a path that `authz::RPCS`
+//! lists, uncompressed, and is dropped at its deadline. Nothing of a refused call's body is read. Verdicts, in this
+//! order: UNAUTHENTICATED, RESOURCE_EXHAUSTED (with the time to wait), UNIMPLEMENTED, INVALID_ARGUMENT (a deadline that
+//! cannot be read), DEADLINE_EXCEEDED.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
 
 use super::deadline;
-use super::tls::Peer;
+use super::guest::{Guest, Unwelcome};
+use super::trust::Trust;
 use crate::authz::{self, Principal};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -25,6 +29,7 @@ use crate::metrics::Metrics;
 /// What the gate needs to know.
 #[derive(Clone)]
 pub struct GateLayer {
+    pub trust: Arc<Trust>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
     pub deadline_max: Duration,
@@ -85,13 +90,13 @@ where
 
 impl GateLayer {
     fn examine(&self, request: &Request<Body>) -> Result<(Principal, Duration), Status> {
-        let peer = request
+        let guest = request
             .extensions()
-            .get::<Peer>()
+            .get::<Guest>()
             .ok_or_else(|| Status::unauthenticated("no client certificate"))?;
-        if peer.expires <= self.clock.now() {
-            return Err(Status::unauthenticated("the client certificate has expired"));
-        }
+        guest
+            .admit(&self.trust, self.clock.now(), Instant::now())
+            .map_err(|unwelcome| self.refusal(unwelcome))?;
         if authz::action_of(request.uri().path()).is_none() {
             return Err(Status::unimplemented("no such method"));
         }
@@ -99,7 +104,26 @@ impl GateLayer {
             return Err(Status::unimplemented("compression is not supported"));
         }
         let time = deadline::of(request.headers(), self.deadline_max)?;
-        Ok((peer.principal.clone(), time))
+        Ok((guest.principal().clone(), time))
+    }
+
+    fn refusal(&self, unwelcome: Unwelcome) -> Status {
+        let counter = match unwelcome {
+            Unwelcome::Expired | Unwelcome::Distrusted => &self.metrics.calls_unauthenticated,
+            Unwelcome::TooMany(_) => &self.metrics.calls_limited,
+        };
+        counter.one();
+        match unwelcome {
+            Unwelcome::Expired => Status::unauthenticated("the client certificate has expired"),
+            Unwelcome::Distrusted => {
+                Status::unauthenticated("the client certificate is revoked or not trusted any more")
+            }
+            Unwelcome::TooMany(wait) => Status::with_error_details(
+                Code::ResourceExhausted,
+                "this identity makes too many calls",
+                ErrorDetails::with_retry_info(Some(wait)),
+            ),
+        }
     }
 }
 
@@ -112,8 +136,13 @@ fn is_compressed(headers: &HeaderMap) -> bool {
 mod tests {
     use std::time::Instant;
 
+    use super::super::identity::Peer;
+    use super::super::quota::Quotas;
+    use super::super::{DoorLimits, TlsFiles};
     use super::*;
+    use crate::authz::TrustDomain;
     use crate::clock::{ManualClock, UnixMillis};
+    use crate::pki::{Ca, LEAF_LIFE, Purpose};
 
     const EXPIRES: UnixMillis = UnixMillis(1_000_000);
     const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -147,6 +176,8 @@ mod tests {
     }
 
     struct Bench {
+        _dir: tempfile::TempDir,
+        guest: Guest,
         gate: Gate<Inner>,
         clock: Arc<ManualClock>,
         metrics: Arc<Metrics>,
@@ -154,14 +185,40 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
+            Self::with(DoorLimits::default())
+        }
+
+        fn with(limits: DoorLimits) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let ca = Ca::new("authority", UnixMillis(0)).unwrap();
+            ca.write(dir.path()).unwrap();
+            let lethed = Principal::parse("spiffe://test/lethed").unwrap();
+            let server = Purpose::Server { dns: vec![], ips: vec![] };
+            let leaf = ca.issue(&lethed, &server, UnixMillis(0), LEAF_LIFE).unwrap();
+            leaf.write(dir.path(), "server").unwrap();
+            let files = TlsFiles {
+                cert: dir.path().join("server.pem"),
+                key: dir.path().join("server.key"),
+                client_ca: dir.path().join("ca.pem"),
+                crl: None,
+                trust_domain: TrustDomain::parse("test").unwrap(),
+            };
+            let quotas = Arc::new(Quotas::new(&limits));
+            let principal = Principal::parse("spiffe://test/application").unwrap();
+            let seat = quotas.enter(&principal, Instant::now()).unwrap();
+            let peer = Peer { principal, expires: EXPIRES };
+            let quota = Arc::clone(seat.quota());
+            let guest = Guest::new(peer, Vec::new(), (0, None), quotas, quota);
             let clock = Arc::new(ManualClock::at(UnixMillis(0)));
             let metrics = Arc::new(Metrics::default());
+            let trust = Trust::open(&files, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
             let layer = GateLayer {
+                trust: Arc::new(trust),
                 clock: Arc::clone(&clock) as Arc<dyn Clock>,
                 metrics: Arc::clone(&metrics),
                 deadline_max: Duration::from_millis(200),
             };
-            Self { gate: layer.layer(Inner), clock, metrics }
+            Self { _dir: dir, guest, gate: layer.layer(Inner), clock, metrics }
         }
 
         async fn call(&self, path: &str, headers: &[(&'static str, &str)], known: bool) -> Status {
@@ -170,8 +227,7 @@ mod tests {
                 request.headers_mut().append(*name, value.parse().unwrap());
             }
             if known {
-                let principal = Principal::parse("spiffe://test/application").unwrap();
-                request.extensions_mut().insert(Peer { principal, expires: EXPIRES });
+                request.extensions_mut().insert(self.guest.clone());
             }
             let reply = self.gate.clone().call(request).await.unwrap();
             Status::from_header_map(reply.headers()).unwrap()
@@ -222,6 +278,23 @@ mod tests {
         assert_eq!(bench.call(slow, &[], true).await.code(), Code::DeadlineExceeded);
         let bad = bench.call(CHECK, &[(deadline::HEADER, "soon")], true).await;
         assert_eq!(bad.code(), Code::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn who_calls_too_often_is_told_how_long_to_wait_before_anything_of_the_call_is_looked_at()
+    {
+        let bench =
+            Bench::with(DoorLimits { calls_per_second: 1, calls_burst: 2, ..Default::default() });
+        assert_eq!(bench.call(CHECK, &[], true).await.code(), Code::Ok);
+        assert_eq!(bench.call("/nothing", &[], true).await.code(), Code::Unimplemented);
+        let refused = bench.call("/nothing", &[], true).await;
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        let wait = refused.get_error_details().retry_info().and_then(|r| r.retry_delay).unwrap();
+        assert!(wait <= Duration::from_secs(1) && wait > Duration::from_millis(500), "{wait:?}");
+        assert_eq!(bench.metrics.calls_limited.value(), 1);
+        bench.clock.set(EXPIRES);
+        assert_eq!(bench.call(CHECK, &[], true).await.code(), Code::Unauthenticated);
+        assert_eq!(bench.metrics.calls_unauthenticated.value(), 1);
     }
 
     #[tokio::test]

@@ -1,28 +1,37 @@
 //! The daemon's outside: configuration, the TLS door, the loop that accepts, the gate that every call passes.
 //!
 //! Guarantees: there is no listener without TLS 1.3 and a client certificate; every call that reaches a service carries
-//! the principal of a certificate that is valid at that moment and a path that `authz::RPCS` lists; connections,
-//! handshakes, streams, headers and the time of a call are bounded.
+//! the principal of a certificate that counts at that moment and a path that `authz::RPCS` lists; connections, their
+//! age, handshakes, streams, headers, the rate of calls and the time of a call are bounded.
 
 mod accept;
 mod cli;
 mod config;
+mod crl;
 mod deadline;
 mod dev;
 mod gate;
+mod guest;
+mod identity;
+mod material;
 mod opening;
 mod process;
+mod quota;
 mod run;
 mod tls;
+mod trust;
 
 pub use accept::DoorLimits;
 pub use cli::{Args, Command, start};
 pub use config::{AnchorRequire, Config, ConfigProblem, EngineKind, KekSource, TlsFiles};
+pub use crl::CrlProblem;
 pub use dev::{DEV_LISTEN, DevDir, DevProblem};
+pub use identity::IdentityProblem;
 pub use opening::{OpenProblem, Opening};
-pub use process::{LogFormat, exit_code, harden, log_to_stderr, say, stop_signal};
+pub use process::{LogFormat, OnHangup, exit_code, harden, log_to_stderr, say, stop_signal};
 pub use run::{Door, Up, Wiring, block_on, run};
-pub use tls::{IdentityProblem, Peer, TlsProblem, server_config};
+pub use tls::TlsProblem;
+pub use trust::Trust;
 
 use crate::authz::BindingError;
 use crate::pki::PkiError;
@@ -34,8 +43,8 @@ pub enum ServerError {
     Io { path: String, source: std::io::Error },
     #[error("{path}: {problem}")]
     Config { path: String, problem: ConfigProblem },
-    #[error("{path}: {problem}")]
-    Tls { path: String, problem: TlsProblem },
+    #[error("{key}, {path}: {problem}")]
+    Tls { key: &'static str, path: String, problem: TlsProblem },
     #[error("{dir}: {problem}")]
     Dev { dir: String, problem: DevProblem },
     #[error("identities: {0}")]

@@ -7,10 +7,12 @@
 use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -71,6 +73,29 @@ pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// What SIGHUP does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnHangup {
+    /// The files of the door are taken anew.
+    Reload,
+    /// The process ends, as a program does whose terminal was closed.
+    End,
+}
+
+/// Is notified of each SIGHUP. They are caught from the call on.
+pub fn hangup_signal(on_hangup: OnHangup) -> io::Result<Arc<Notify>> {
+    let notify = Arc::new(Notify::new());
+    if on_hangup == OnHangup::Reload {
+        let (mut hangup, told) = (signal(SignalKind::hangup())?, Arc::clone(&notify));
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                told.notify_one();
+            }
+        });
+    }
+    Ok(notify)
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
 //! From a configuration to a running daemon. The wiring is explicit and in one function, [`run`].
 //!
 //! Guarantees: the caller owns the socket and the signal to stop; when asked to stop, the daemon takes no new
-//! connection, lets calls end for at most `DoorLimits::shutdown`, and then closes the vault.
+//! connection, lets calls end for at most `DoorLimits::shutdown`, and then closes the vault. While it serves, changed
+//! files of the door are taken without a restart.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
@@ -19,8 +18,9 @@ use tonic::transport::Server;
 use super::accept::{DoorLimits, Reception};
 use super::gate::GateLayer;
 use super::opening::{self, Opening};
-use super::process::stop_signal;
-use super::{Config, ServerError, tls};
+use super::process::{OnHangup, hangup_signal, stop_signal};
+use super::trust::Trust;
+use super::{Config, ServerError};
 use crate::authz::{Authority, TrustDomain};
 use crate::clock::Clock;
 use crate::limits;
@@ -33,31 +33,35 @@ pub struct Wiring {
     pub authority: Arc<Authority>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
+    /// Asks for the door's files to be taken anew, changed or not.
+    pub reload: Arc<Notify>,
 }
 
 /// A bound socket and all that a connection to it must satisfy.
 pub struct Door {
     pub listener: TcpListener,
-    pub tls: Arc<ServerConfig>,
+    pub trust: Arc<Trust>,
     pub trust_domain: TrustDomain,
     pub limits: DoorLimits,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
+    pub reload: Arc<Notify>,
 }
 
 impl Door {
     /// Binds the socket and reads the files of the door.
     pub async fn open(config: &Config, wiring: &Wiring) -> Result<Self, ServerError> {
-        let tls = tls::server_config(&config.tls, Arc::clone(&wiring.clock))?;
+        let trust = Arc::new(Trust::open(&config.tls, Arc::clone(&wiring.clock))?);
         let addr = config.listen;
         let listen = |source| ServerError::Listen { addr, source };
         Ok(Self {
             listener: TcpListener::bind(addr).await.map_err(listen)?,
-            tls,
+            trust,
             trust_domain: config.tls.trust_domain.clone(),
             limits: config.limits,
             metrics: Arc::clone(&wiring.metrics),
             clock: Arc::clone(&wiring.clock),
+            reload: Arc::clone(&wiring.reload),
         })
     }
 
@@ -71,14 +75,21 @@ impl Door {
         routes: Routes,
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServerError> {
-        let Self { listener, tls, trust_domain, limits: bounds, metrics, clock } = self;
-        let gate =
-            GateLayer { clock, metrics: Arc::clone(&metrics), deadline_max: bounds.deadline };
-        let reception = Reception::new(TlsAcceptor::from(tls), trust_domain, bounds, metrics);
+        let Self { listener, trust, trust_domain, limits: bounds, metrics, clock, reload } = self;
+        let gate = GateLayer {
+            trust: Arc::clone(&trust),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            deadline_max: bounds.deadline,
+        };
+        let keeping = tokio::spawn(Arc::clone(&trust).keep(Arc::clone(&metrics), reload));
+        let reception = Reception::new(trust, trust_domain, clock, bounds, metrics);
         let (connections, incoming) = mpsc::channel(1);
         let accepting = tokio::spawn(reception.run(listener, connections));
         let (stopping, mut stopped) = watch::channel(());
         let serving = Server::builder()
+            // Without tonic's own grace, which would leave out the GOAWAY: `accept.rs` cuts off who stays.
+            .max_connection_age(bounds.age)
             .max_concurrent_streams(limits::STREAMS_MAX)
             .http2_max_header_list_size(limits::HEADER_BYTES_MAX)
             .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
@@ -107,6 +118,7 @@ impl Door {
             }
         };
         accepting.abort();
+        keeping.abort();
         outcome
     }
 }
@@ -137,9 +149,10 @@ pub async fn run(
     clock: Arc<dyn Clock>,
     listening: impl FnOnce(&Up),
     stop: impl Future<Output = ()>,
+    reload: Arc<Notify>,
 ) -> Result<(), ServerError> {
     let authority = Arc::new(Authority::new(config.bindings.clone())?);
-    let wiring = Wiring { authority, metrics: Arc::default(), clock };
+    let wiring = Wiring { authority, metrics: Arc::default(), clock, reload };
     // The door opens before the vault: a wrong file is found before anything of the vault is touched. Nobody is
     // accepted until it is served.
     let door = Door::open(&config, &wiring).await?;
@@ -172,10 +185,12 @@ pub fn block_on(
     opening: Opening,
     clock: Arc<dyn Clock>,
     listening: impl FnOnce(&Up),
+    on_hangup: OnHangup,
 ) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(ServerError::Runtime)?.block_on(async {
         let stop = stop_signal().map_err(ServerError::Runtime)?;
-        run(config, opening, clock, listening, stop).await
+        let reload = hangup_signal(on_hangup).map_err(ServerError::Runtime)?;
+        run(config, opening, clock, listening, stop, reload).await
     })
 }

@@ -1,13 +1,11 @@
-//! TLS at the door: version 1.3 only, a client certificate always, no resumption; and who a certificate names.
+//! TLS at the door: version 1.3 only, a client certificate always, no resumption.
 //!
-//! Guarantees: a handshake completes only with a peer whose certificate chains to the configured authority, is valid
-//! now, is a leaf made for clients, and names exactly one identity of the trust domain, as a URI, and nothing else. No
-//! session is ever resumed, so that this is checked on each connection. The provider of cryptography is chosen here.
+//! Guarantees: a handshake completes only with a peer whose certificate chains to a configured authority, is valid now,
+//! is on no revocation list, and names an identity (`identity.rs`). Where lists are configured, no list is no entry: a
+//! certificate is refused if the list of its authority lacks or has lapsed. No session is ever resumed, so that this is
+//! checked on each connection. [`Credentials`] are checked whole before they exist. The provider of cryptography is
+//! chosen here.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,100 +19,59 @@ use rustls::{
     SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-use zeroize::Zeroizing;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::crl::{CrlProblem, Lists};
+use super::identity::{expiry, identity};
+use super::material::Material;
 use super::{ServerError, TlsFiles};
-use crate::authz::{Principal, PrincipalError, TrustDomain};
+use crate::authz::TrustDomain;
 use crate::clock::{Clock, UnixMillis};
 use crate::limits;
 
 /// The one protocol spoken inside.
 pub const ALPN: &[u8] = b"h2";
 
-/// A verified peer of a connection.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    pub principal: Principal,
-    /// The first moment at which its certificate no longer counts.
-    pub expires: UnixMillis,
-}
-
-/// Why a certificate, though valid, names no caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum IdentityProblem {
-    #[error("the certificate cannot be read")]
-    Unreadable,
-    #[error("the certificate is an authority's")]
-    Authority,
-    #[error("the certificate is not for clients")]
-    Usage,
-    #[error("the certificate names no URI")]
-    NoUri,
-    #[error("the certificate names more than one URI")]
-    ManyUris,
-    #[error("the certificate has a name that is no URI")]
-    OtherName,
-    #[error("the certificate's URI {0}")]
-    Principal(PrincipalError),
-    #[error("the certificate is of another trust domain")]
-    TrustDomain,
-}
-
 /// What is wrong with a file of the door.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsProblem {
-    #[error("is larger than {} bytes", limits::CONFIG_BYTES_MAX)]
-    Size,
+    #[error("{0}")]
+    Io(std::io::Error),
+    #[error("is larger than {0} bytes")]
+    Size(u64),
+    #[error("is a directory of more than {} files", limits::CRL_FILES_MAX)]
+    Files,
     #[error("holds no PEM certificate that can be read")]
     Certificate,
+    #[error("holds more than {} certificates", limits::AUTHORITIES_MAX)]
+    Authorities,
     #[error("holds no PEM private key that can be read")]
     Key,
     #[error("is a private key that everybody may read; take that right away (chmod o-rwx)")]
     KeyMode,
     #[error("the certificate has expired")]
     Expired,
+    #[error("the certificate is not valid yet")]
+    NotYet,
+    #[error("the certificate is not for servers")]
+    Usage,
+    #[error("{0}")]
+    Crl(CrlProblem),
     #[error("{0}")]
     Tls(rustls::Error),
     #[error("{0}")]
     Verifier(rustls::server::VerifierBuilderError),
 }
 
-/// The caller that a leaf names.
-pub fn identity(leaf: &[u8], domain: &TrustDomain) -> Result<Peer, IdentityProblem> {
-    let (rest, cert) = X509Certificate::from_der(leaf).map_err(|_| IdentityProblem::Unreadable)?;
-    if !rest.is_empty() {
-        return Err(IdentityProblem::Unreadable);
-    }
-    if cert.is_ca() {
-        return Err(IdentityProblem::Authority);
-    }
-    let usage = cert.extended_key_usage().map_err(|_| IdentityProblem::Unreadable)?;
-    if !usage.is_some_and(|usage| usage.value.client_auth) {
-        return Err(IdentityProblem::Usage);
-    }
-    let san = cert.subject_alternative_name().map_err(|_| IdentityProblem::Unreadable)?;
-    let mut uri = None;
-    for name in san.iter().flat_map(|san| &san.value.general_names) {
-        match name {
-            GeneralName::URI(_) if uri.is_some() => return Err(IdentityProblem::ManyUris),
-            GeneralName::URI(name) => uri = Some(*name),
-            _ => return Err(IdentityProblem::OtherName),
-        }
-    }
-    let principal =
-        Principal::parse(uri.ok_or(IdentityProblem::NoUri)?).map_err(IdentityProblem::Principal)?;
-    if !principal.is_of(domain) {
-        return Err(IdentityProblem::TrustDomain);
-    }
-    Ok(Peer { principal, expires: expiry(&cert) })
-}
-
-/// `notAfter` is the last second of the validity (RFC 5280 §4.1.2.5).
-fn expiry(cert: &X509Certificate<'_>) -> UnixMillis {
-    let last = cert.validity().not_after.timestamp();
-    UnixMillis(last.saturating_add(1).saturating_mul(1000))
+/// One checked set of the door's files.
+pub struct Credentials {
+    pub config: Arc<ServerConfig>,
+    pub lists: Lists,
+    verifier: Arc<CallerVerifier>,
+    /// Of the server's certificate.
+    begins: UnixMillis,
+    ends: UnixMillis,
 }
 
 /// Chain, validity and usage by rustls' own verifier; then the names.
@@ -177,8 +134,7 @@ impl std::fmt::Debug for Time {
 
 impl TimeProvider for Time {
     fn current_time(&self) -> Option<UnixTime> {
-        let millis = u64::try_from(self.0.now().0).ok()?;
-        Some(UnixTime::since_unix_epoch(Duration::from_millis(millis)))
+        unix_time(self.0.now())
     }
 }
 
@@ -186,67 +142,141 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The door's TLS, from its files.
-pub fn server_config(
-    files: &TlsFiles,
-    clock: Arc<dyn Clock>,
-) -> Result<Arc<ServerConfig>, ServerError> {
-    let at = |path: &Path, problem| ServerError::Tls { path: path.display().to_string(), problem };
-    let chain = certificates(&files.cert)?;
-    let expired = chain.first().is_some_and(|leaf| match X509Certificate::from_der(leaf) {
-        Ok((_, cert)) => expiry(&cert) <= clock.now(),
-        Err(_) => false,
-    });
-    if expired {
-        return Err(at(&files.cert, TlsProblem::Expired));
-    }
-    let key = private_key(&files.key)?;
-    let mut roots = RootCertStore::empty();
-    for root in certificates(&files.client_ca)? {
-        roots.add(root).map_err(|e| at(&files.client_ca, TlsProblem::Tls(e)))?;
-    }
-    let chain_verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
-        .build()
-        .map_err(|e| at(&files.client_ca, TlsProblem::Verifier(e)))?;
-    let verifier = CallerVerifier { chain: chain_verifier, domain: files.trust_domain.clone() };
-    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(Time(clock)))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|e| at(&files.cert, TlsProblem::Tls(e)))?
-        .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(chain, key)
-        .map_err(|e| at(&files.cert, TlsProblem::Tls(e)))?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    config.max_early_data_size = 0;
-    Ok(Arc::new(config))
+/// A moment of the vault's clock, for rustls; `None` before 1970.
+fn unix_time(now: UnixMillis) -> Option<UnixTime> {
+    let millis = u64::try_from(now.0).ok()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_millis(millis)))
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    let file = File::open(path).map_err(ServerError::io(path))?;
-    let size = file.take(limits::CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes);
-    if size.map_err(ServerError::io(path))? as u64 > limits::CONFIG_BYTES_MAX {
-        let path = path.display().to_string();
-        return Err(ServerError::Tls { path, problem: TlsProblem::Size });
+impl Credentials {
+    /// Checks `material` whole. `before` are the lists in force until now.
+    pub fn check(
+        files: &TlsFiles,
+        material: &Material,
+        clock: Arc<dyn Clock>,
+        before: &Lists,
+    ) -> Result<Self, ServerError> {
+        let at = |key: &'static str, path: &std::path::Path, problem| {
+            let path = path.display().to_string();
+            ServerError::Tls { key, path, problem }
+        };
+        let cert = |problem| at("tls.cert", &files.cert, problem);
+        let client_ca = |problem| at("tls.client_ca", &files.client_ca, problem);
+        let now = clock.now();
+
+        let chain = certificates(&material.cert).map_err(cert)?;
+        let (begins, ends) = server_leaf(&chain, now).map_err(cert)?;
+        let key = PrivateKeyDer::from_pem_slice(&material.key)
+            .map_err(|_| at("tls.key", &files.key, TlsProblem::Key))?;
+
+        let authorities = certificates(&material.client_ca).map_err(client_ca)?;
+        if authorities.len() > limits::AUTHORITIES_MAX {
+            return Err(client_ca(TlsProblem::Authorities));
+        }
+        let mut roots = RootCertStore::empty();
+        for root in &authorities {
+            roots.add(root.clone()).map_err(|e| client_ca(TlsProblem::Tls(e)))?;
+        }
+        let lists = match &files.crl {
+            None => Lists::default(),
+            Some(path) => {
+                let mut found = Vec::new();
+                for (path, pem) in &material.crls {
+                    let unreadable =
+                        || at("tls.crl", path, TlsProblem::Crl(CrlProblem::Unreadable));
+                    let before = found.len();
+                    for list in CertificateRevocationListDer::pem_slice_iter(pem) {
+                        found.push(list.map_err(|_| unreadable())?);
+                    }
+                    // A file without a list was meant to hold one: it could be the newest.
+                    if found.len() == before {
+                        return Err(unreadable());
+                    }
+                }
+                Lists::check(&found, &authorities, now, before)
+                    .map_err(|problem| at("tls.crl", path, TlsProblem::Crl(problem)))?
+            }
+        };
+        let chain_verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
+            .with_crls(lists.ders())
+            .enforce_revocation_expiration()
+            .build()
+            .map_err(|e| client_ca(TlsProblem::Verifier(e)))?;
+        let verifier =
+            Arc::new(CallerVerifier { chain: chain_verifier, domain: files.trust_domain.clone() });
+        let mut config = ServerConfig::builder_with_details(provider(), Arc::new(Time(clock)))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|e| cert(TlsProblem::Tls(e)))?
+            .with_client_cert_verifier(Arc::clone(&verifier) as Arc<dyn ClientCertVerifier>)
+            .with_single_cert(chain, key)
+            .map_err(|e| cert(TlsProblem::Tls(e)))?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.max_early_data_size = 0;
+        Ok(Self { config: Arc::new(config), lists, verifier, begins, ends })
     }
-    Ok(bytes)
+
+    /// Whether a peer that showed `chain` would be let in now.
+    pub fn lets_in(&self, chain: &[CertificateDer<'_>], now: UnixMillis) -> bool {
+        let (Some((leaf, intermediates)), Some(now)) = (chain.split_first(), unix_time(now)) else {
+            return false;
+        };
+        self.verifier.verify_client_cert(leaf, intermediates, now).is_ok()
+    }
+
+    /// What will soon end, or has: topic and sentence of each. Soon is the last fifth of a life.
+    pub fn ending(&self, now: UnixMillis) -> [(&'static str, Option<String>); 2] {
+        let cert = remaining(self.begins, self.ends, now).map(|left| match left {
+            0 => "tls.cert: the server's certificate has expired; callers refuse it".to_owned(),
+            hours => format!("tls.cert: the server's certificate expires within {hours} h"),
+        });
+        let list = self.lists.shortest().and_then(|(issued, lapses)| {
+            remaining(issued, lapses, now).map(|left| match left {
+                0 => "tls.crl: a revocation list has lapsed; callers of its authority are refused"
+                    .to_owned(),
+                hours => format!("tls.crl: a revocation list lapses within {hours} h"),
+            })
+        });
+        [("tls.cert", cert), ("tls.crl", list)]
+    }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServerError> {
-    let pem = read(path)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    all.ok().filter(|all| !all.is_empty()).ok_or_else(|| ServerError::Tls {
-        path: path.display().to_string(),
-        problem: TlsProblem::Certificate,
-    })
+/// Hours that remain, begun ones counted, in the last fifth of a life.
+fn remaining(begins: UnixMillis, ends: UnixMillis, now: UnixMillis) -> Option<i64> {
+    const HOUR: i64 = 3_600_000;
+    let left = ends.0.saturating_sub(now.0).max(0);
+    let life = ends.0.saturating_sub(begins.0);
+    (left < life / 5 || left == 0).then_some(left.saturating_add(HOUR - 1) / HOUR)
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ServerError> {
-    let at = |problem| ServerError::Tls { path: path.display().to_string(), problem };
-    let mode = std::fs::metadata(path).map_err(ServerError::io(path))?.permissions().mode();
-    if mode & 0o007 != 0 {
-        return Err(at(TlsProblem::KeyMode));
+/// Begin and end of the validity of a chain's first certificate, if that is one for a server to show now.
+fn server_leaf(
+    chain: &[CertificateDer<'_>],
+    now: UnixMillis,
+) -> Result<(UnixMillis, UnixMillis), TlsProblem> {
+    let mut span = None;
+    for der in chain {
+        let (_, cert) = X509Certificate::from_der(der).map_err(|_| TlsProblem::Certificate)?;
+        if span.is_none() {
+            let usage = cert.extended_key_usage().map_err(|_| TlsProblem::Certificate)?;
+            if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
+                return Err(TlsProblem::Usage);
+            }
+            let begins = cert.validity().not_before.timestamp().saturating_mul(1000);
+            span = Some((UnixMillis(begins), expiry(&cert)));
+        }
+        if expiry(&cert) <= now {
+            return Err(TlsProblem::Expired);
+        }
+        if cert.validity().not_before.timestamp().saturating_mul(1000) > now.0 {
+            return Err(TlsProblem::NotYet);
+        }
     }
-    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|_| at(TlsProblem::Key))
+    span.ok_or(TlsProblem::Certificate)
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    all.ok().filter(|all| !all.is_empty()).ok_or(TlsProblem::Certificate)
 }

@@ -69,6 +69,7 @@ impl Vault {
         let core = &*self.core;
         let (ledger_size, ledger_root) = core.tree.ledger();
         let mut warnings = core.warnings.clone();
+        warnings.extend(core.metrics.notices.list());
         if !self.is_running() {
             warnings.push("the vault stopped after a failed write; restart it".to_owned());
         }

@@ -109,7 +109,9 @@ async fn a_certificate_that_expires_during_a_connection_ends_its_calls() {
     door.clock.set(UnixMillis((NOW + 60) * 1000 + 999));
     assert!(call(&channel, CHECK).await.is_ok());
     door.clock.set(UnixMillis((NOW + 61) * 1000));
-    assert_eq!(call(&channel, CHECK).await.unwrap_err().code(), Code::Unauthenticated);
+    let refused = call(&channel, CHECK).await.unwrap_err();
+    let said = (refused.code(), refused.message());
+    assert_eq!(said, (Code::Unauthenticated, "the client certificate has expired"));
 }
 
 #[tokio::test]
@@ -317,11 +319,12 @@ async fn files_of_the_door_that_do_not_fit_are_named() {
         cert: path("server.pem"),
         key: path("server.key"),
         client_ca: path("ca.pem"),
+        crl: None,
         trust_domain: lethe::authz::TrustDomain::parse("test").unwrap(),
     };
     let problem = |files: &lethe::server::TlsFiles| {
         let clock = Arc::clone(&door.clock) as Arc<dyn Clock>;
-        lethe::server::server_config(files, clock).err().map(|e| e.to_string()).unwrap_or_default()
+        lethe::server::Trust::open(files, clock).err().map(|e| e.to_string()).unwrap_or_default()
     };
     assert_eq!(problem(&files), "");
     let other_key = lethe::server::TlsFiles { key: path("ca.key"), ..files.clone() };

@@ -85,8 +85,9 @@ impl Live {
             let _ = stopped.await;
         };
         let config = self.config.clone();
-        let daemon =
-            tokio::spawn(async move { run(config, Opening::Either, clock, said, stopping).await });
+        let daemon = tokio::spawn(async move {
+            run(config, Opening::Either, clock, said, stopping, Arc::default()).await
+        });
         match in_time(listening).await {
             Ok(addr) => self.config.listen = addr,
             Err(_) => return daemon.await.unwrap(),
