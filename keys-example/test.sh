@@ -2,7 +2,7 @@
 # Runs the steps of README.md as they stand there, and then what must be refused.
 #
 #   LETHED, LETHECTL   the binaries (default: those on the PATH)
-#   TMPDIR             where the temporary folder is made; on ext4, XFS or tmpfs, else the anchor's medium is not required
+#   TMPDIR             where the temporary folder is made; where that is not ext4, XFS or tmpfs, E1 is not required
 #
 # Listens on loopback only, leaves nothing behind, and exits 0 only if every expectation held.
 set -euo pipefail
@@ -121,7 +121,8 @@ modes=$(stat -c '%a %n' vault/kek vault/pki/*.key vault/ca/ca.key vault/ca | sor
 [[ $(<vault/kek) =~ ^[0-9a-f]{64}$ ]] || fail "the KEK is not 64 hex digits"
 good "keys and KEK are readable for their owner alone"
 for leaf in server application operator auditor probe; do
-    openssl verify -x509_strict -CAfile vault/pki/ca.pem "vault/pki/$leaf.pem" >/dev/null || fail "$leaf does not verify"
+    openssl verify -x509_strict -CAfile vault/pki/ca.pem "vault/pki/$leaf.pem" >/dev/null ||
+        fail "$leaf does not verify"
 done
 good "openssl verifies every certificate strictly"
 

@@ -24,7 +24,8 @@ done
 clean_up() {
     local status=$?
     [ "$status" -eq 0 ] || podman logs lethe 2>&1 | tail -n 20 >&2 || true
-    podman rm --force --time 5 lethe lethe-first >/dev/null 2>&1 || true
+    # One by one: a name that is not there would keep the other from being removed.
+    for name in lethe lethe-first; do podman rm --force --time 5 "$name" >/dev/null 2>&1 || true; done
     podman secret rm lethe-kek >/dev/null 2>&1 || true
     podman rmi lethe:0.1.0 >/dev/null 2>&1 || true
     rm -rf -- "$work"
@@ -67,7 +68,8 @@ cp "$lethectl" "$work/context/bin/lethectl"
 awk '/^FROM .* AS build$/ { print "FROM scratch AS build\nCOPY bin /src/target/release"; skip = 1; next }
     /^FROM / { skip = 0 }
     !skip' Containerfile >"$work/context/Containerfile"
-timeout 600 "${podman[@]}" build --format docker --network none ${DEBIAN_IMAGE:+--build-arg DEBIAN_IMAGE="$DEBIAN_IMAGE"} \
+timeout 600 "${podman[@]}" build --format docker --network none --layers=false \
+    ${DEBIAN_IMAGE:+--build-arg DEBIAN_IMAGE="$DEBIAN_IMAGE"} \
     -t lethe:0.1.0 -f "$work/context/Containerfile" "$work/context" >"$work/build.log" 2>&1 ||
     { tail -n 20 "$work/build.log" >&2 && fail "the final stage is not built"; }
 good "the final stage is built"
