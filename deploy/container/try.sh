@@ -14,13 +14,13 @@ command -v podman >/dev/null || { echo "no podman" >&2 && exit 64; }
 [ "$(id -u)" -eq 0 ] || { echo "needs root" >&2 && exit 64; }
 
 source=$(cd ../.. && pwd)
-work=$(mktemp -d "${TMPDIR:-/tmp}/lethe-container.XXXXXX")
 read -ra podman <<<"${PODMAN:-podman}"
 podman() { command "${podman[@]}" "$@"; }
 for name in lethe lethe-first; do
     ! podman container exists "$name" || { echo "there is a container $name already" >&2 && exit 64; }
 done
 ! podman secret inspect lethe-kek >/dev/null 2>&1 || { echo "there is a secret lethe-kek already" >&2 && exit 64; }
+work=$(mktemp -d "${TMPDIR:-/tmp}/lethe-container.XXXXXX")
 clean_up() {
     local status=$?
     [ "$status" -eq 0 ] || podman logs lethe 2>&1 | tail -n 20 >&2 || true
