@@ -17,6 +17,9 @@ use tonic::codegen::InterceptedService;
 use tonic::service::Interceptor;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 pub use config::ClientConfig;
 pub use error::ClientError;
@@ -79,6 +82,15 @@ impl Client {
         RecordServiceClient::new(self.channel.clone())
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(limits::MESSAGE_BYTES_MAX)
+    }
+
+    /// Whether the vault takes reads and writes.
+    pub async fn is_serving(&self) -> Result<bool, Status> {
+        let answer = read(|| {
+            let mut service = HealthClient::new(self.transport.clone());
+            async move { service.check(HealthCheckRequest::default()).await }
+        });
+        Ok(answer.await?.status() == ServingStatus::Serving)
     }
 
     services!(

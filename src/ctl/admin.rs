@@ -14,6 +14,17 @@ use crate::proto::admin::{
     RotateKeyRequest,
 };
 
+/// Keys: serving.
+pub(super) async fn health(client: &Client, out: &mut Out) -> Result<Done, CtlError> {
+    let serving = client.is_serving().await.map_err(CtlError::call("ask for the health"))?;
+    out.json(&json!({ "serving": serving }))?;
+    if serving {
+        out.line("serving")?;
+        return Ok(Done::Wholly);
+    }
+    Err(CtlError::NotServing)
+}
+
 pub(super) async fn status(client: &Client, out: &mut Out) -> Result<Done, CtlError> {
     let answer = read(|| {
         let mut service = client.vault();

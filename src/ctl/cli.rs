@@ -64,6 +64,8 @@ pub enum Command {
     Receipt(ReceiptCommand),
     /// The vault's state
     Status,
+    /// Whether the vault serves, by exit code: for probes; any identity of the vault may ask
+    Health,
 }
 
 #[derive(Debug, Subcommand)]

@@ -46,6 +46,9 @@ pub enum CtlError {
     /// Evidence did not hold.
     #[error("{0}")]
     Evidence(String),
+    /// The vault answers, but takes no reads or writes.
+    #[error("the vault does not serve")]
+    NotServing,
     /// The person said no.
     #[error("nothing was erased")]
     Declined,
@@ -162,6 +165,9 @@ impl CtlError {
             }
             Self::Evidence(_) => {
                 Some("do not rely on this receipt; ask the vault's operator for the original")
+            }
+            Self::NotServing => {
+                Some("a write failed: find the cause in lethed's log, then restart lethed")
             }
             Self::Declined | Self::Client(_) | Self::Print(_) => None,
         }

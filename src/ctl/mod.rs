@@ -114,5 +114,6 @@ async fn execute(cli: &Cli, out: &mut Out) -> Result<Done, CtlError> {
         }
         Command::Key(command) => admin::keys(&connect(cli).await?, command, out).await,
         Command::Status => admin::status(&connect(cli).await?, out).await,
+        Command::Health => admin::health(&connect(cli).await?, out).await,
     }
 }

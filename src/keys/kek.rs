@@ -65,7 +65,7 @@ impl KekSource {
         let (now, next) = self.paths();
         let mut keys = Vec::new();
         for path in [&now, &next] {
-            match read(path) {
+            match self.read(path) {
                 Ok(key) => keys.push(key),
                 Err(KekError::Missing(_)) => {}
                 // A rotation that a crash cut off: no anchor can name a key that was not yet whole on disk.
@@ -80,7 +80,7 @@ impl KekSource {
     pub fn prepare_next(&self) -> Result<Kek, KekError> {
         let (_, next) = self.paths();
         match self {
-            Self::Credential { name, .. } => match read(&next) {
+            Self::Credential { name, .. } => match self.read(&next) {
                 Err(KekError::Missing(_)) => {
                     Err(KekError::NoNextCredential(format!("{name}.next")))
                 }
@@ -98,10 +98,19 @@ impl KekSource {
         }
     }
 
+    fn read(&self, path: &Path) -> Result<Kek, KekError> {
+        match self {
+            Self::File(_) => read(path, 0o077),
+            // systemd gives the unit's user the right to a file of root's by an access list, whose mask shows as the
+            // right of the group; the directory is the unit's alone.
+            Self::Credential { .. } => read(path, 0o037),
+        }
+    }
+
     /// After recovery: if the anchor names the next KEK, it takes the place of the old one.
     pub fn settle(&self, in_use: &[u8; 16]) -> Result<(), KekError> {
         let (_, next) = self.paths();
-        match read(&next) {
+        match self.read(&next) {
             Ok(key) if kek_id(&key) == *in_use => self.promote_next(),
             Ok(_) | Err(KekError::Missing(_) | KekError::Malformed(_)) => Ok(()),
             Err(e) => Err(e),
@@ -145,7 +154,8 @@ pub fn create_file(path: &Path) -> Result<Kek, KekError> {
     Ok(key)
 }
 
-fn read(path: &Path) -> Result<Kek, KekError> {
+/// `refused` are the rights that others must not have.
+fn read(path: &Path, refused: u32) -> Result<Kek, KekError> {
     let io_error = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => KekError::Missing(path.to_owned()),
         _ => KekError::Io(path.to_owned(), "read", e.to_string()),
@@ -156,11 +166,12 @@ fn read(path: &Path) -> Result<Kek, KekError> {
     if !meta.is_file() {
         return Err(KekError::Malformed(path.to_owned()));
     }
-    if meta.mode() & 0o077 != 0 {
+    if meta.mode() & refused != 0 {
         return Err(KekError::Mode(path.to_owned(), meta.mode() & 0o7777));
     }
     let me = rustix::process::geteuid();
-    if meta.uid() != me.as_raw() && !me.is_root() {
+    let of_root = refused & 0o040 == 0 && meta.uid() == 0;
+    if meta.uid() != me.as_raw() && !me.is_root() && !of_root {
         return Err(KekError::Owner(path.to_owned()));
     }
     let mut text = Zeroizing::new(Vec::with_capacity(128));
@@ -209,6 +220,19 @@ mod tests {
             std::fs::write(&path, bad).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
             assert_eq!(source.candidates().err(), Some(KekError::Malformed(path.clone())));
+        }
+    }
+
+    #[test]
+    fn a_credential_may_show_the_mask_of_its_access_list_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kek");
+        create_file(&path).unwrap();
+        let directory = dir.path().to_owned();
+        let source = KekSource::Credential { directory, name: "kek".into() };
+        for (mode, good) in [(0o440, true), (0o400, true), (0o444, false), (0o460, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(source.candidates().is_ok(), good, "{mode:o}");
         }
     }
 

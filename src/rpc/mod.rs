@@ -16,7 +16,7 @@ mod page;
 pub mod permit;
 mod records;
 mod schemas;
-mod status;
+pub mod status;
 mod stream;
 mod subjects;
 mod tenants;

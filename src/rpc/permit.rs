@@ -3,9 +3,17 @@
 //! Guarantees: the caller is the principal that the door verified, never a header; what a refused caller hears is
 //! always the same text and depends on nothing that the vault holds (PERMISSION_DENIED goes before NOT_FOUND).
 
+use std::sync::Arc;
+
 use tonic::{Extensions, Status};
 
 use crate::authz::{ActionKind, Authority, Permit, Principal};
+
+/// Whether the certificate of a call's connection still counts. The door puts it beside the principal; calls that last
+/// ask it again at each part.
+pub trait Standing: Send + Sync {
+    fn holds(&self) -> bool;
+}
 
 /// What a caller hears who lacks a right.
 pub const DENIED: &str = "the identity has no right to this";
@@ -19,6 +27,9 @@ pub fn permit<A: ActionKind>(
     let principal = extensions
         .get::<Principal>()
         .ok_or_else(|| Status::unauthenticated("no client certificate"))?;
+    if extensions.get::<Arc<dyn Standing>>().is_some_and(|standing| !standing.holds()) {
+        return Err(Status::unauthenticated("the client certificate does not count any more"));
+    }
     authority.decide::<A>(principal, tenant).map_err(|denial| {
         tracing::info!(%principal, %denial, "denied");
         Status::permission_denied(DENIED)

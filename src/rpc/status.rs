@@ -85,6 +85,16 @@ fn info(code: Code, message: impl Into<String>, reason: &str) -> Status {
     Status::with_error_details(code, message, details)
 }
 
+/// The codec calls a message that it cannot read an error of the server's; it is the caller's. The codec's text names
+/// the message and the field, never what is in it. `Err` holds the answer that takes the place of the given one.
+pub fn undecodable(status: Status) -> Result<Status, Status> {
+    const START: &str = "failed to decode Protobuf message";
+    if status.code() == Code::Internal && status.message().starts_with(START) {
+        return Err(info(Code::InvalidArgument, status.message(), "UNREADABLE"));
+    }
+    Ok(status)
+}
+
 /// A stream's peer is too slow.
 pub fn stalled(what: &str) -> Status {
     info(Code::DeadlineExceeded, what, "STALLED")

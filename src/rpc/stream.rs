@@ -64,7 +64,7 @@ impl<T> Outlet<T> {
 /// The peer's next message; `None` at the end of its half.
 pub async fn next<T>(incoming: &mut Streaming<T>) -> Result<Option<T>, Status> {
     match timeout(STREAM_STALL_MAX, incoming.message()).await {
-        Ok(message) => message,
+        Ok(message) => message.map_err(|e| status::undecodable(e).unwrap_or_else(|own| own)),
         Err(_) => Err(status::stalled("the caller sends no messages")),
     }
 }

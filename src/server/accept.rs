@@ -10,7 +10,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use tonic::transport::server::Connected;
 
 use super::guest::Guest;
 use super::identity::identity;
+use super::lines::Lines;
 use super::quota::{Quotas, Seat};
 use super::tls;
 use super::trust::Trust;
@@ -68,9 +69,6 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 /// A refused peer gets this long, and this many bytes, to take note of the alert.
 const HANG_UP_MAX: Duration = Duration::from_millis(500);
 const HANG_UP_BYTES: u64 = 64 * 1024;
-/// Lines about refused connections in each [`REFUSAL_WINDOW`]; the counter has them all.
-const REFUSAL_LINES: u32 = 10;
-const REFUSAL_WINDOW: Duration = Duration::from_secs(10);
 
 /// A connection whose peer is known.
 pub struct Connection {
@@ -181,7 +179,8 @@ pub struct Reception {
     metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
     quotas: Arc<Quotas>,
-    lines: Mutex<(Option<Instant>, u32)>,
+    /// The counter has them all.
+    lines: Lines,
 }
 
 impl Reception {
@@ -194,7 +193,7 @@ impl Reception {
     ) -> Self {
         let places = Arc::new(Semaphore::new(limits.connections));
         let quotas = Arc::new(Quotas::new(&limits));
-        Self { trust, domain, clock, limits, metrics, places, quotas, lines: Mutex::default() }
+        Self { trust, domain, clock, limits, metrics, places, quotas, lines: Lines::default() }
     }
 
     /// Accepts until nobody takes connections any more.
@@ -288,13 +287,8 @@ impl Reception {
         if matches!(refusal, Refusal::Share(_)) {
             self.metrics.identity_connections_refused.one();
         }
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.0.is_none_or(|since| since.elapsed() > REFUSAL_WINDOW) {
-            *lines = (Some(Instant::now()), 0);
-        }
-        lines.1 = lines.1.saturating_add(1);
-        if lines.1 <= REFUSAL_LINES {
-            tracing::info!(%refusal, "connection refused");
+        if let Some(kept_back) = self.lines.next(Instant::now()) {
+            tracing::info!(%refusal, kept_back, "connection refused");
         }
     }
 }

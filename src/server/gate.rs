@@ -22,9 +22,11 @@ use tower::{Layer, Service};
 use super::deadline;
 use super::guest::{Guest, Unwelcome};
 use super::trust::Trust;
-use crate::authz::{self, Principal};
+use crate::authz;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::rpc::permit::Standing;
+use crate::rpc::status::undecodable;
 
 /// What the gate needs to know.
 #[derive(Clone)]
@@ -65,18 +67,25 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let (principal, time) = match self.gate.examine(&request) {
+        let (guest, time) = match self.gate.examine(&request) {
             Ok(passed) => passed,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
-        request.extensions_mut().insert(principal);
+        request.extensions_mut().insert(guest.principal().clone());
+        let standing =
+            Stay { guest, trust: self.gate.trust.clone(), clock: self.gate.clock.clone() };
+        request.extensions_mut().insert(Arc::new(standing) as Arc<dyn Standing>);
         let call = self.inner.call(request);
         let metrics = Arc::clone(&self.gate.metrics);
         Box::pin(async move {
             let reply = tokio::time::timeout(time, call).await.unwrap_or_else(|_| {
                 Ok(Status::deadline_exceeded("the call took too long").into_http())
             })?;
-            match Status::from_header_map(reply.headers()).map(|status| status.code()) {
+            let status = Status::from_header_map(reply.headers()).map(undecodable);
+            if let Some(Err(status)) = status {
+                return Ok(status.into_http());
+            }
+            match status.and_then(Result::ok).map(|status| status.code()) {
                 Some(Code::PermissionDenied) => metrics.calls_denied.one(),
                 Some(Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable) => {
                     metrics.calls_failed.one();
@@ -88,8 +97,21 @@ where
     }
 }
 
+/// What a call that lasts asks whether it may go on.
+struct Stay {
+    guest: Guest,
+    trust: Arc<Trust>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Standing for Stay {
+    fn holds(&self) -> bool {
+        self.guest.stays(&self.trust, self.clock.now())
+    }
+}
+
 impl GateLayer {
-    fn examine(&self, request: &Request<Body>) -> Result<(Principal, Duration), Status> {
+    fn examine(&self, request: &Request<Body>) -> Result<(Guest, Duration), Status> {
         let guest = request
             .extensions()
             .get::<Guest>()
@@ -104,7 +126,7 @@ impl GateLayer {
             return Err(Status::unimplemented("compression is not supported"));
         }
         let time = deadline::of(request.headers(), self.deadline_max)?;
-        Ok((guest.principal().clone(), time))
+        Ok((guest.clone(), time))
     }
 
     fn refusal(&self, unwelcome: Unwelcome) -> Status {
@@ -140,6 +162,7 @@ mod tests {
     use super::super::quota::Quotas;
     use super::super::{DoorLimits, TlsFiles};
     use super::*;
+    use crate::authz::Principal;
     use crate::authz::TrustDomain;
     use crate::clock::{ManualClock, UnixMillis};
     use crate::pki::{Ca, LEAF_LIFE, Purpose};

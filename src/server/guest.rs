@@ -78,8 +78,7 @@ impl Guest {
     pub fn admit(&self, trust: &Trust, now: UnixMillis, tick: Instant) -> Result<(), Unwelcome> {
         let verdict = self.judge(trust, now);
         if verdict.is_err() {
-            self.0.dismissed.store(true, Ordering::Release);
-            self.0.dismissal.notify_one();
+            self.dismiss();
         }
         verdict?;
         self.0.quotas.spend(&self.0.quota, tick).map_err(Unwelcome::TooMany)
@@ -106,6 +105,20 @@ impl Guest {
         guest.until.store(until.0, Ordering::Release);
         guest.epoch.store(epoch, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether a call that goes on may go on: as [`Guest::admit`], without its price.
+    pub fn stays(&self, trust: &Trust, now: UnixMillis) -> bool {
+        let stays = self.judge(trust, now).is_ok();
+        if !stays {
+            self.dismiss();
+        }
+        stays
+    }
+
+    fn dismiss(&self) {
+        self.0.dismissed.store(true, Ordering::Release);
+        self.0.dismissal.notify_one();
     }
 
     /// Resolves once a call was refused for the certificate's sake.

@@ -13,6 +13,7 @@ mod dev;
 mod gate;
 mod guest;
 mod identity;
+mod lines;
 mod material;
 mod opening;
 mod process;

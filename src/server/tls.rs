@@ -7,7 +7,7 @@
 //! chosen here.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
@@ -24,6 +24,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::crl::{CrlProblem, Lists};
 use super::identity::{expiry, identity};
+use super::lines::Lines;
 use super::material::Material;
 use super::{ServerError, TlsFiles};
 use crate::authz::TrustDomain;
@@ -79,6 +80,7 @@ pub struct Credentials {
 struct CallerVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     domain: TrustDomain,
+    lines: Lines,
 }
 
 impl ClientCertVerifier for CallerVerifier {
@@ -94,7 +96,10 @@ impl ClientCertVerifier for CallerVerifier {
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.chain.verify_client_cert(leaf, intermediates, now)?;
         identity(leaf, &self.domain).map_err(|problem| {
-            tracing::debug!(%problem, "certificate refused");
+            // The peer hears only that it is not let in.
+            if let Some(kept_back) = self.lines.next(Instant::now()) {
+                tracing::info!(%problem, kept_back, "certificate refused");
+            }
             CertificateError::ApplicationVerificationFailure
         })?;
         Ok(verified)
@@ -202,8 +207,11 @@ impl Credentials {
             .enforce_revocation_expiration()
             .build()
             .map_err(|e| client_ca(TlsProblem::Verifier(e)))?;
-        let verifier =
-            Arc::new(CallerVerifier { chain: chain_verifier, domain: files.trust_domain.clone() });
+        let verifier = Arc::new(CallerVerifier {
+            chain: chain_verifier,
+            domain: files.trust_domain.clone(),
+            lines: Lines::default(),
+        });
         let mut config = ServerConfig::builder_with_details(provider(), Arc::new(Time(clock)))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| cert(TlsProblem::Tls(e)))?

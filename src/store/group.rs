@@ -142,6 +142,7 @@ impl Committer {
                 Ok(seq)
             }
             Err(e) => {
+                tracing::error!(error = %e, "a write failed: nothing is acknowledged until the vault is reopened");
                 self.core.stop();
                 Err(e)
             }

@@ -220,6 +220,7 @@ impl Vault {
             return Err(VaultError::Precondition(NO_ANCHOR));
         }
         setup.kek.candidates().map_err(KeyError::from)?;
+        drop(LockedKey::generate().map_err(KeyError::from)?);
         let vault = VaultId(random());
         let mut anchor = FileAnchor::create(&setup.anchor).map_err(KeyError::from)?;
         let store = match require_medium(setup, &mut anchor)

@@ -434,6 +434,18 @@ async fn a_watch_tells_names_and_kinds_of_its_tenant_and_ends_with_the_daemon() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_with_the_certificate_that_it_began_with() {
+    let live = Live::start().await;
+    live.furnish("shop").await;
+    let application = live.client("application").await;
+    let mut import = Import::start(&application, &request_id()).await.unwrap();
+    import.chunk(0, records(0, 3)).await.unwrap();
+    live.pass(Duration::from_secs(400 * 24 * 3600));
+    let status = import.chunk(3, records(3, 3)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_have_a_bound() {
     let live = Live::start().await;
     live.furnish("shop").await;

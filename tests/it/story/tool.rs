@@ -138,4 +138,11 @@ async fn an_import_by_stream_is_continued_by_its_state_and_an_export_holds_it_al
     assert_eq!(tool.run(&export).await, 1, "a file is never written over");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     assert!(!Path::new(&format!("{file}.part")).exists());
+
+    let config = tool.live.dir.path().join("v/client-auditor.toml");
+    let health = ["lethectl", "--config", config.to_str().unwrap(), "health"];
+    let ask = || lethe::ctl::run(health.map(Into::into));
+    assert_eq!(ask().await, 0);
+    tool.live.stop().await;
+    assert_eq!(ask().await, 1);
 }
