@@ -111,8 +111,11 @@ func TestEveryCallHasADeadline(t *testing.T) {
 	if !near(10 * time.Second) {
 		t.Errorf("of 10 s there is left %s", granted)
 	}
-	if _, err := New(Config{}, Options{Timeout: 61 * time.Second}); err == nil {
-		t.Error("61 s are accepted")
+	config := newPKI(t).config("127.0.0.1:1")
+	for timeout, fine := range map[time.Duration]bool{0: true, TimeoutMax: true, 61 * time.Second: false, -1: false} {
+		if _, err := New(config, Options{Timeout: timeout}); fine != (err == nil) {
+			t.Errorf("%s: %v", timeout, err)
+		}
 	}
 }
 

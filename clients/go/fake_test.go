@@ -159,7 +159,9 @@ func (f *fake) serveWith(
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
-	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(setting)))
+	server := grpc.NewServer(
+		// What is too large must be refused by the client, not here.
+		grpc.Creds(credentials.NewTLS(setting)), grpc.MaxRecvMsgSize(16<<20))
 	lethev1.RegisterRecordServiceServer(server, f)
 	lethev1.RegisterTenantServiceServer(server, f)
 	go server.Serve(listener)

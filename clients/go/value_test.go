@@ -73,7 +73,7 @@ func TestAValueOfAForeignTypeIsNamedAndNotRepeated(t *testing.T) {
 	if own == nil || len(own.Violations) != 3 || own.Violations[1].Field != "record.fields.b" {
 		t.Fatal(err)
 	}
-	if strings.Contains(fmt.Sprintf("%+v %v", own, err), "canary") {
+	if strings.Contains(fmt.Sprintf("%#v %v", own, err), "canary") {
 		t.Error("the value is repeated")
 	}
 }

@@ -19,7 +19,8 @@ export async function serve(
   test: TestContext, handlers: Handlers, options: ClientOptions = {}, pki = new Pki(),
   change: (config: Config) => Config = (config) => config,
 ): Promise<Client> {
-  const server = new Server();
+  // What is too large must be refused by the client, not here.
+  const server = new Server({ "grpc.max_receive_message_length": 16 << 20 });
   for (const service of [RecordService, TenantService]) {
     const definition: Record<string, unknown> = {};
     const known: UntypedServiceImplementation = {};
