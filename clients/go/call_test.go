@@ -129,6 +129,13 @@ func TestRetriesEndWithTheDeadline(t *testing.T) {
 	if !errors.Is(err, ErrUnavailable) || time.Since(began) > 250*time.Millisecond {
 		t.Error(err, time.Since(began))
 	}
+	// A pause that would outlast the deadline is not begun.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	began = time.Now()
+	if wait(ctx, 2*time.Second) || time.Since(began) > 500*time.Millisecond {
+		t.Error("it waits in vain", time.Since(began))
+	}
 }
 
 func TestEachErrorHasItsType(t *testing.T) {
