@@ -204,11 +204,14 @@ test("an environment's proxy is not used", async (t) => {
 
 test("too large is refused before it is sent, and what cannot be sent is not repeated", async (t) => {
   let calls = 0;
-  const client = await serve(t, { createRecord: (_, answer) => answer(told("INTERNAL", ""), (calls += 1)) });
+  const client = await serve(t, {
+    createRecord: (_, answer) => answer(told("INTERNAL", ""), (calls += 1)),
+    importRecords: new Importer().serve,
+  });
   const large = { ...EMPTY, fields: new Fields({ photo: new Uint8Array(5 << 20) }) };
   await assert.rejects(client.records.create(T, large), ResourceExhaustedError);
-  const wrong = { name: "a", kind: "TEXT", classification: "PUBLIC", maxBytes: "canary" as never } as const;
-  await assert.rejects(client.schemas.create(T, "s", { fields: [wrong] }), (error) => {
+  const stream = await client.records.openImport(T, newRequestId());
+  await assert.rejects(stream.send("canary" as never, [EMPTY]), (error) => {
     return error instanceof InvalidArgumentError && !inspect(error).includes("canary");
   });
   await assert.rejects(client.records.erase("r", "canary" as never), InvalidArgumentError);
