@@ -1,0 +1,46 @@
+import { TenantService, type Tenant as Wire } from "./gen/lethe/v1/tenant_pb.js";
+import { broken } from "./errors.js";
+import { dateOf, paged } from "./paging.js";
+import { type CallOptions, type Transport } from "./transport.js";
+
+/** A data controller. */
+export interface Tenant {
+  /** `tenants/{tenant}` */
+  readonly name: string;
+  readonly displayName: string;
+  readonly createTime: Date | undefined;
+}
+
+/** Calls about tenants. */
+export class Tenants {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** Creates a tenant. It is sent once: it carries no request id. */
+  async create(tenantId: string, displayName: string, options: CallOptions = {}): Promise<Tenant> {
+    const request = { tenantId, tenant: { displayName } };
+    const answer = await this.#transport.unary(TenantService.method.createTenant, "never", request, options);
+    return tenantOf(answer.tenant);
+  }
+
+  async get(name: string, options: CallOptions = {}): Promise<Tenant> {
+    const answer = await this.#transport.unary(TenantService.method.getTenant, "safely", { name }, options);
+    return tenantOf(answer.tenant);
+  }
+
+  /** The tenants that the caller may see, by name. */
+  list(options: CallOptions = {}): AsyncGenerator<Tenant, void, undefined> {
+    return paged(async (pageToken) => {
+      const answer = await this.#transport.unary(TenantService.method.listTenants, "safely", { pageToken }, options);
+      return { all: answer.tenants.map(tenantOf), nextPageToken: answer.nextPageToken };
+    });
+  }
+}
+
+function tenantOf(wire: Wire | undefined): Tenant {
+  if (!wire) throw broken("lacks the tenant");
+  return { name: wire.name, displayName: wire.displayName, createTime: dateOf(wire.createTime) };
+}
