@@ -1,0 +1,493 @@
+"""The vault, for programs with asyncio: the methods of `lethe.vault.Vault`, which says what each does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from . import _calls as calls
+from . import _core as core
+from . import _wire as wire
+from ._retry import DEADLINE_DEFAULT, Attempts
+from ._streams import to_bytes
+from .errors import DataLoss, DeadlineExceeded, LetheError, Unavailable, from_rpc
+from .model import (
+    Change,
+    Found,
+    ImportedChunk,
+    NewRecord,
+    Reason,
+    Receipt,
+    Record,
+    RecordPage,
+    Schema,
+    Subject,
+    SubjectErasure,
+    Tenant,
+    Value,
+    VaultStatus,
+)
+from .v1 import record_pb2
+
+_A = TypeVar("_A", bound=Message)
+
+
+class AsyncVault(core.Base):
+    """A connection to a vault, for the event loop that runs when it is made."""
+
+    def __init__(self, config_file: str | Path, deadline: float = DEADLINE_DEFAULT) -> None:
+        # Without this gRPC would make a loop of its own, and every call would wait for ever.
+        asyncio.get_running_loop()
+        super().__init__(config_file, deadline)
+        self._channel = grpc.aio.secure_channel(
+            self._identity.target, core.credentials(self._identity), core.options(self._identity)
+        )
+
+    @classmethod
+    def connect(cls, config_file: str | Path, *, deadline: float = DEADLINE_DEFAULT) -> AsyncVault:
+        return cls(config_file, deadline)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def __aenter__(self) -> AsyncVault:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self.close()
+
+    async def _run(self, call: calls.Call[_A], deadline: float | None) -> _A:
+        attempts = Attempts(call.again, self._seconds(deadline), time.monotonic())
+        send: Any = self._channel.unary_unary(
+            call.path, request_serializer=to_bytes, response_deserializer=call.answer.FromString
+        )
+        while True:
+            try:
+                answer: _A = await send(call.request, timeout=attempts.remaining(time.monotonic()))
+                return answer
+            except grpc.RpcError as error:
+                failure = from_rpc(error)
+            await _pause_or_raise(attempts, failure)
+
+    def _open(self, call: calls.Call[_A], seconds: float) -> Any:
+        send: Any = self._channel.unary_stream(
+            call.path, request_serializer=to_bytes, response_deserializer=call.answer.FromString
+        )
+        return send(call.request, timeout=seconds)
+
+    async def _records(self, sent: Sequence[record_pb2.Record], deadline: float | None) -> list[Record]:
+        for name in self._dates.unknown(sent):
+            answer = await self._run(calls.get_schema(name), deadline)
+            self._dates.learn(wire.schema(answer.schema))
+        return [self._dates.record(r) for r in sent]
+
+    # Tenants and schemas
+
+    async def create_tenant(self, tenant: str, display_name: str = "", *, deadline: float | None = None) -> Tenant:
+        return wire.tenant((await self._run(calls.create_tenant(tenant, display_name), deadline)).tenant)
+
+    async def get_tenant(self, tenant: str, *, deadline: float | None = None) -> Tenant:
+        return wire.tenant((await self._run(calls.get_tenant(tenant), deadline)).tenant)
+
+    async def list_tenants(self, *, deadline: float | None = None) -> AsyncIterator[Tenant]:
+        token = ""
+        while True:
+            page = await self._run(calls.list_tenants(token), deadline)
+            for sent in page.tenants:
+                yield wire.tenant(sent)
+            if not (token := page.next_page_token):
+                return
+
+    async def create_schema(self, tenant: str, type: str, schema: Schema, *, deadline: float | None = None) -> Schema:
+        return wire.schema((await self._run(calls.create_schema(tenant, type, schema), deadline)).schema)
+
+    async def update_schema(self, tenant: str, type: str, schema: Schema, *, deadline: float | None = None) -> Schema:
+        return wire.schema((await self._run(calls.update_schema(tenant, type, schema), deadline)).schema)
+
+    async def get_schema(self, tenant: str, type: str, *, deadline: float | None = None) -> Schema:
+        name = wire.schema_name(tenant, type)
+        return wire.schema((await self._run(calls.get_schema(name), deadline)).schema)
+
+    async def list_schemas(self, tenant: str, *, deadline: float | None = None) -> AsyncIterator[Schema]:
+        token = ""
+        while True:
+            page = await self._run(calls.list_schemas(tenant, token), deadline)
+            for sent in page.schemas:
+                yield wire.schema(sent)
+            if not (token := page.next_page_token):
+                return
+
+    # Subjects
+
+    async def create_subject(
+        self, tenant: str, *, request_id: str | None = None, deadline: float | None = None
+    ) -> Subject:
+        return wire.subject((await self._run(calls.create_subject(tenant, request_id), deadline)).subject)
+
+    async def get_subject(self, name: str, *, deadline: float | None = None) -> Subject:
+        return wire.subject((await self._run(calls.get_subject(name), deadline)).subject)
+
+    async def erase_subject(
+        self, name: str, reason: Reason = Reason.SUBJECT_REQUEST, *, deadline: float | None = None
+    ) -> SubjectErasure:
+        return wire.subject_erasure(await self._run(calls.erase_subject(name, reason), deadline))
+
+    # Records
+
+    async def create_record(
+        self,
+        tenant: str,
+        type: str,
+        fields: Mapping[str, Value],
+        *,
+        subject: str = "",
+        request_id: str = "",
+        deadline: float | None = None,
+    ) -> Record:
+        call = calls.create_record(tenant, NewRecord(type, fields, subject, request_id))
+        sent = (await self._run(call, deadline)).record
+        return (await self._records([sent], deadline))[0]
+
+    async def create_records(
+        self, tenant: str, new: Sequence[NewRecord], *, deadline: float | None = None
+    ) -> list[Record]:
+        answer = await self._run(calls.create_records(tenant, new), deadline)
+        return await self._records(answer.records, deadline)
+
+    async def get_record(
+        self,
+        name: str,
+        *,
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> Record:
+        answer = await self._run(calls.get_record(name, mask, purpose), deadline)
+        return (await self._records([answer.record], deadline))[0]
+
+    async def get_records(
+        self,
+        tenant: str,
+        names: Iterable[str],
+        *,
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> list[Record]:
+        answer = await self._run(calls.get_records(tenant, names, mask, purpose), deadline)
+        return await self._records(answer.records, deadline)
+
+    async def update_record(
+        self,
+        name: str,
+        fields: Mapping[str, Value],
+        *,
+        mask: Collection[str] | None = None,
+        etag: str = "",
+        request_id: str | None = None,
+        deadline: float | None = None,
+    ) -> Record:
+        answer = await self._run(calls.update_record(name, fields, mask, etag, request_id), deadline)
+        return (await self._records([answer.record], deadline))[0]
+
+    async def list_pages(
+        self,
+        tenant: str,
+        type: str = "",
+        *,
+        page_size: int = 500,
+        page_token: str = "",
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> AsyncIterator[RecordPage]:
+        while True:
+            call = calls.list_records(tenant, type, page_size, page_token, mask, purpose)
+            sent = await self._run(call, deadline)
+            page_token = sent.next_page_token
+            yield RecordPage(await self._records(sent.records, deadline), page_token, list(sent.damaged_names))
+            if not page_token:
+                return
+
+    async def list_records(
+        self,
+        tenant: str,
+        type: str = "",
+        *,
+        page_size: int = 500,
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> AsyncIterator[Record]:
+        damaged: list[str] = []
+        async for page in self.list_pages(
+            tenant, type, page_size=page_size, mask=mask, purpose=purpose, deadline=deadline
+        ):
+            for record in page.records:
+                yield record
+            damaged += page.damaged_names
+        if damaged:
+            raise DataLoss("records are damaged: restore or erase them", damaged)
+
+    async def find_records(
+        self,
+        tenant: str,
+        type: str,
+        field: str,
+        value: Value,
+        *,
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> Found:
+        sent = await self._run(calls.find_records(tenant, type, field, value, mask, purpose), deadline)
+        return Found(await self._records(sent.records, deadline), sent.incomplete)
+
+    async def erase_record(
+        self,
+        name: str,
+        reason: Reason = Reason.SUBJECT_REQUEST,
+        *,
+        etag: str = "",
+        deadline: float | None = None,
+    ) -> Receipt:
+        return wire.receipt((await self._run(calls.erase_record(name, reason, etag), deadline)).receipt)
+
+    async def erase_records(
+        self,
+        tenant: str,
+        names: Iterable[str],
+        reason: Reason = Reason.SUBJECT_REQUEST,
+        *,
+        deadline: float | None = None,
+    ) -> list[Receipt]:
+        answer = await self._run(calls.erase_records(tenant, names, reason), deadline)
+        return [wire.receipt(r) for r in answer.receipts]
+
+    # Streams
+
+    async def export_records(
+        self,
+        tenant: str,
+        type: str = "",
+        *,
+        page_token: str = "",
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> AsyncIterator[RecordPage]:
+        export = core.Export(page_token)
+        seconds = self._seconds(deadline)
+        attempts = Attempts(True, seconds, time.monotonic())
+        while True:
+            call = calls.export_records(tenant, type, export.token, mask, purpose)
+            stream = self._open(call, core.STREAM_SECONDS)
+            left = attempts.remaining(time.monotonic())
+            try:
+                while sent := await _read(stream, left):
+                    records = await self._records(sent.records, deadline)
+                    page = RecordPage(records, sent.next_page_token, list(sent.damaged_names))
+                    export.take(page)
+                    yield page
+                    if export.done:
+                        return
+                    # It moves: what fails from here on fails for the first time.
+                    attempts, left = Attempts(True, seconds, time.monotonic()), seconds
+                failure = export.ended()
+            except LetheError as error:
+                failure = error
+            finally:
+                stream.cancel()
+            if not export.goes_on_after(failure):
+                await _pause_or_raise(attempts, failure)
+
+    async def import_records(
+        self,
+        tenant: str,
+        records: Iterable[NewRecord] | AsyncIterable[NewRecord],
+        *,
+        import_id: str,
+        done: int | None = None,
+        chunk_size: int = 500,
+        deadline: float | None = None,
+    ) -> AsyncIterator[ImportedChunk]:
+        size = core.check_chunk_size(chunk_size)
+        session = _Import(self._channel, calls.import_start(tenant, import_id), self._seconds(deadline))
+        try:
+            chunker = core.Chunker(tenant, await session.position(), done, size)
+            async for new in _each(records):
+                if chunk := chunker.add(new):
+                    yield await session.send(chunk)
+            if chunk := chunker.finish():
+                yield await session.send(chunk)
+        finally:
+            session.drop()
+
+    async def watch_records(
+        self, tenant: str, *, seconds: float = core.WATCH_SECONDS_MAX, deadline: float | None = None
+    ) -> AsyncWatch:
+        seconds = core.check_watch(seconds)
+        stream = self._open(calls.watch_records(tenant), seconds)
+        watch = AsyncWatch(stream, time.monotonic() + seconds)
+        await watch._begin(self._seconds(deadline))
+        return watch
+
+    async def status(self, *, deadline: float | None = None) -> VaultStatus:
+        return wire.status(await self._run(calls.status(), deadline))
+
+
+async def _each(records: Iterable[NewRecord] | AsyncIterable[NewRecord]) -> AsyncIterator[NewRecord]:
+    if isinstance(records, AsyncIterable):
+        async for record in records:
+            yield record
+    else:
+        for record in records:
+            yield record
+
+
+async def _pause_or_raise(attempts: Attempts, failure: LetheError) -> None:
+    pause = attempts.pause_after(failure, time.monotonic())
+    if pause is None:
+        raise failure
+    await asyncio.sleep(pause)
+
+
+async def _read(stream: Any, seconds: float | None) -> Any:
+    """The next message of a stream within `seconds`; `None` at its end."""
+    try:
+        sent = await asyncio.wait_for(stream.read(), seconds)
+        return None if sent is grpc.aio.EOF else sent
+    except grpc.RpcError as error:
+        failure = from_rpc(error)
+    except (TimeoutError, asyncio.TimeoutError):
+        failure = DeadlineExceeded("DEADLINE_EXCEEDED", "no message came in time")
+    raise failure
+
+
+class AsyncWatch(AsyncIterator[Change]):
+    """`lethe.vault.Watch` for asyncio."""
+
+    def __init__(self, stream: Any, end: float) -> None:
+        self._stream = stream
+        self._end = end
+        self._closed = False
+
+    async def _begin(self, patience: float) -> None:
+        # The first message says that the watch has begun. The stream's own bound is too long to wait for it.
+        if await _read(self._stream, patience) is None:
+            raise Unavailable("UNAVAILABLE", "the watch ended before it began")
+
+    async def __anext__(self) -> Change:
+        if self._closed:
+            raise StopAsyncIteration
+        try:
+            sent = await _read(self._stream, None)
+        except LetheError as error:
+            timely = isinstance(error, DeadlineExceeded) and time.monotonic() >= self._end
+            if not self._closed and not timely:
+                raise
+            sent = None
+        if sent is None:
+            raise StopAsyncIteration
+        return wire.change(sent)
+
+    async def close(self) -> None:
+        self._closed = True
+        self._stream.cancel()
+
+    async def __aenter__(self) -> AsyncWatch:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self.close()
+
+
+class _Import:
+    """One import, over all its streams. A chunk is answered before the next one is sent."""
+
+    def __init__(
+        self, channel: grpc.aio.Channel, start: record_pb2.ImportRecordsRequest, seconds: float
+    ) -> None:
+        self._send: Any = channel.stream_stream(
+            calls.IMPORT_PATH,
+            request_serializer=to_bytes,
+            response_deserializer=record_pb2.ImportRecordsResponse.FromString,
+        )
+        self._start = start
+        self._seconds = seconds
+        self._stream: Any = None
+        self._opened = 0.0
+
+    async def position(self) -> int:
+        """Where the vault goes on."""
+        return (await self._retried(self._begin)).next_index
+
+    async def send(self, chunk: core.Chunk) -> ImportedChunk:
+        return wire.imported(chunk.first, await self._retried(lambda seconds: self._chunk(chunk, seconds)))
+
+    async def _retried(
+        self, step: Callable[[float], Awaitable[record_pb2.ImportRecordsResponse]]
+    ) -> record_pb2.ImportRecordsResponse:
+        """Steps may be repeated: a start changes nothing, and of a repeated chunk nothing is doubled."""
+        attempts = Attempts(True, self._seconds, time.monotonic())
+        while True:
+            try:
+                return await step(attempts.remaining(time.monotonic()))
+            except LetheError as error:
+                failure = error
+            self.drop()
+            await _pause_or_raise(attempts, failure)
+
+    async def _begin(self, seconds: float) -> record_pb2.ImportRecordsResponse:
+        self._opened = time.monotonic()
+        self._stream = self._send(timeout=core.STREAM_SECONDS)
+        return await self._exchange(self._start, seconds)
+
+    async def _chunk(self, chunk: core.Chunk, seconds: float) -> record_pb2.ImportRecordsResponse:
+        if time.monotonic() - self._opened > core.STREAM_YOUNG:
+            self.drop()
+        if self._stream is None:
+            chunk.check_resumed((await self._begin(seconds)).next_index)
+        return await self._exchange(chunk.message(), seconds)
+
+    async def _exchange(
+        self, message: record_pb2.ImportRecordsRequest, seconds: float
+    ) -> record_pb2.ImportRecordsResponse:
+        failure: LetheError | None = None
+        try:
+            await asyncio.wait_for(self._stream.write(message), seconds)
+        except asyncio.InvalidStateError:
+            # The stream is over; reading from it says why.
+            pass
+        except grpc.RpcError as error:
+            failure = from_rpc(error)
+        except (TimeoutError, asyncio.TimeoutError):
+            failure = DeadlineExceeded("DEADLINE_EXCEEDED", "a message was not taken in time")
+        if failure is not None:
+            raise failure
+        answer: record_pb2.ImportRecordsResponse | None = await _read(self._stream, seconds)
+        if answer is None:
+            raise Unavailable("UNAVAILABLE", "the import's stream ended before its answer")
+        return answer
+
+    def drop(self) -> None:
+        if self._stream is not None:
+            self._stream.cancel()
+            self._stream = None
