@@ -113,3 +113,22 @@ def tenant(dev_dir):
 @pytest.fixture
 def python():
     return sys.executable
+
+
+@pytest.fixture
+def fake(tmp_path):
+    from fake import FakeVault
+
+    vault = FakeVault(tmp_path)
+    yield vault
+    vault.stop()
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def client(request, fake):
+    """Either flavour, connected to the fake."""
+    from blocking import connect
+
+    vault = connect(request.param, fake.config)
+    yield vault
+    vault.close()

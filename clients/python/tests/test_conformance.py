@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import datetime as dt
-import inspect
 import secrets
 import socket
 import time
@@ -13,11 +11,12 @@ import uuid
 
 import grpc
 import pytest
+from blocking import connect
 from conftest import SCHEMA
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import lethe
-from lethe import AsyncVault, ChangeKind, NewRecord, Reason, Vault, _config, receipts
+from lethe import ChangeKind, NewRecord, Reason, Vault, _config, receipts
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 SECRETS = ("ada@example.org", "London", "canary")
@@ -33,48 +32,9 @@ A_FIELDS = {
 }
 
 
-class Blocking:
-    """An `AsyncVault` or `AsyncWatch` with the looks of its twin with threads, so that one story tells both."""
-
-    def __init__(self, loop, inner):
-        self._loop, self._inner = loop, inner
-
-    def __getattr__(self, name):
-        method = getattr(self._inner, name)
-
-        def call(*args, **named):
-            result = method(*args, **named)
-            if inspect.isasyncgen(result):
-                return self._each(result)
-            result = self._loop.run_until_complete(result)
-            return Blocking(self._loop, result) if isinstance(result, lethe.AsyncWatch) else result
-
-        return call
-
-    def _each(self, items):
-        try:
-            while True:
-                try:
-                    yield self._loop.run_until_complete(items.__anext__())
-                except StopAsyncIteration:
-                    return
-        finally:
-            self._loop.run_until_complete(items.aclose())
-
-    def __next__(self):
-        return self._loop.run_until_complete(self._inner.__anext__())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._loop.run_until_complete(self._inner.close())
-
-
 class Story:
     def __init__(self, flavour, folder):
         self.folder, self.flavour = folder, flavour
-        self.loop = asyncio.new_event_loop()
         self.operator = self.connect(folder / "client-operator.toml")
         self.app = self.connect(folder / "client-application.toml")
         self.tenant = f"conf-{secrets.token_hex(6)}"
@@ -83,13 +43,7 @@ class Story:
         self.printed = []
 
     def connect(self, file, **more):
-        if self.flavour == "threads":
-            return Vault.connect(file, **more)
-
-        async def connect():
-            return AsyncVault.connect(file, **more)
-
-        return Blocking(self.loop, self.loop.run_until_complete(connect()))
+        return connect(self.flavour, file, **more)
 
     def refused(self, kind, call, *args, **named):
         """The call must fail with exactly this error; returns it."""
@@ -122,7 +76,6 @@ class Story:
     def close(self):
         for vault in (self.operator, self.app):
             vault.close()
-        self.loop.close()
 
 
 @pytest.fixture(scope="class", params=["threads", "asyncio"])
@@ -161,9 +114,7 @@ class TestStory:
         kept = story.operator.get_schema(story.tenant, "customer")
         assert [(f.name, f.kind, f.required, f.unique, f.indexed, f.purposes) for f in kept.fields] == told
         assert (kept.retain_for, kept.erase_old_versions_synchronously) == ("P1Y", True)
-        assert [s.name for s in story.app.list_schemas(story.tenant)] == [
-            f"tenants/{story.tenant}/schemas/customer"
-        ]
+        assert [s.name for s in story.app.list_schemas(story.tenant)] == [f"tenants/{story.tenant}/schemas/customer"]
         assert story.app.get_tenant(story.tenant).display_name == "Conformance"
         story.refused(lethe.AlreadyExists, story.operator.create_tenant, story.tenant)
         story.refused(lethe.PermissionDenied, story.app.create_tenant, f"{story.tenant}-b")
@@ -242,9 +193,7 @@ class TestStory:
         assert story.found("city", "London") == []
 
     def test_step_14_stale_etag(self, story):
-        story.refused(
-            lethe.Stale, story.app.update_record, story.a.name, {"city": "Rome"}, etag=story.a.etag
-        )
+        story.refused(lethe.Stale, story.app.update_record, story.a.name, {"city": "Rome"}, etag=story.a.etag)
         assert story.app.get_record(story.a.name)["city"] == "Paris"
 
     def test_step_15_remove_a_field(self, story):
@@ -352,9 +301,7 @@ class TestStory:
     def test_step_25_erased_is_gone(self, story):
         story.refused(lethe.Erased, story.app.get_record, story.a.name)
         story.refused(lethe.Erased, story.app.update_record, story.a.name, {"city": "Rome"})
-        error = story.refused(
-            lethe.Erased, story.app.get_records, story.tenant, [story.b[0], story.a.name]
-        )
+        error = story.refused(lethe.Erased, story.app.get_records, story.tenant, [story.b[0], story.a.name])
         assert error.part == "names[1]"
         story.refused(
             lethe.Erased,

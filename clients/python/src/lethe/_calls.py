@@ -223,9 +223,7 @@ def erase_record(name: str, reason: Reason, etag: str) -> Call[record_pb2.EraseR
     return Call(_RECORDS + "EraseRecord", request, record_pb2.EraseRecordResponse, False)
 
 
-def erase_records(
-    tenant: str, names: Iterable[str], reason: Reason
-) -> Call[record_pb2.BatchEraseRecordsResponse]:
+def erase_records(tenant: str, names: Iterable[str], reason: Reason) -> Call[record_pb2.BatchEraseRecordsResponse]:
     request = record_pb2.BatchEraseRecordsRequest(
         parent=wire.tenant_name(tenant), names=_names(names), **_reason(reason)
     )

@@ -38,7 +38,6 @@ class Base:
         return f"{type(self).__name__}({self._identity.target})"
 
 
-
 def credentials(identity: Identity) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(identity.ca, identity.key, identity.cert)
 

@@ -174,9 +174,7 @@ def change(sent: record_pb2.WatchRecordsResponse) -> Change:
 
 
 def imported(first: int, sent: record_pb2.ImportRecordsResponse) -> ImportedChunk:
-    failures = [
-        ImportFailure(f.index, f.code, [(v.field, v.description) for v in f.violations]) for f in sent.failures
-    ]
+    failures = [ImportFailure(f.index, f.code, [(v.field, v.description) for v in f.violations]) for f in sent.failures]
     return ImportedChunk(first, sent.next_index, list(sent.names), failures)
 
 

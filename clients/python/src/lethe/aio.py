@@ -422,9 +422,7 @@ class AsyncWatch(AsyncIterator[Change]):
 class _Import:
     """One import, over all its streams. A chunk is answered before the next one is sent."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, start: record_pb2.ImportRecordsRequest, seconds: float
-    ) -> None:
+    def __init__(self, channel: grpc.aio.Channel, start: record_pb2.ImportRecordsRequest, seconds: float) -> None:
         self._send: Any = channel.stream_stream(
             calls.IMPORT_PATH,
             request_serializer=to_bytes,

@@ -130,9 +130,7 @@ class Vault(core.Base):
 
     # Subjects
 
-    def create_subject(
-        self, tenant: str, *, request_id: str | None = None, deadline: float | None = None
-    ) -> Subject:
+    def create_subject(self, tenant: str, *, request_id: str | None = None, deadline: float | None = None) -> Subject:
         """Keep its name: it is the only handle."""
         return wire.subject(self._run(calls.create_subject(tenant, request_id), deadline).subject)
 
@@ -163,9 +161,7 @@ class Vault(core.Base):
         call = calls.create_record(tenant, NewRecord(type, fields, subject, request_id))
         return self._records([self._run(call, deadline).record], deadline)[0]
 
-    def create_records(
-        self, tenant: str, new: Sequence[NewRecord], *, deadline: float | None = None
-    ) -> list[Record]:
+    def create_records(self, tenant: str, new: Sequence[NewRecord], *, deadline: float | None = None) -> list[Record]:
         """Up to 500 in one durable step: all or none."""
         return self._records(self._run(calls.create_records(tenant, new), deadline).records, deadline)
 
@@ -242,9 +238,7 @@ class Vault(core.Base):
     ) -> Iterator[Record]:
         """The records of a type (or of all), by name. Ends with `DataLoss` if there are some that do not open."""
         damaged: list[str] = []
-        for page in self.list_pages(
-            tenant, type, page_size=page_size, mask=mask, purpose=purpose, deadline=deadline
-        ):
+        for page in self.list_pages(tenant, type, page_size=page_size, mask=mask, purpose=purpose, deadline=deadline):
             yield from page.records
             damaged += page.damaged_names
         if damaged:
