@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
 import secrets
+import shutil
 import socket
+import subprocess
 import time
 import uuid
 
@@ -293,6 +296,18 @@ class TestStory:
         ):
             with pytest.raises(receipts.Unproven):
                 receipts.verify(forged, key)
+
+    def test_step_23_and_lethectl_agrees(self, story, tmp_path):
+        lethectl = shutil.which("lethectl", path=os.path.dirname(os.environ.get("LETHED", "")))
+        if lethectl is None:
+            pytest.skip("no lethectl beside LETHED")
+        file = tmp_path / "receipts.json"
+        file.write_text(receipts.dump([story.receipt]))
+        command = [lethectl, "receipt", "verify", file, "--public-key", story.key.hex()]
+        assert subprocess.run(command, capture_output=True, timeout=30).returncode == 0
+        assert receipts.load(file.read_text()) == [story.receipt]
+        file.write_text(receipts.dump([dataclasses.replace(story.receipt, name=story.b[0])]))
+        assert subprocess.run(command, capture_output=True, timeout=30).returncode != 0
 
     def test_step_24_again_the_same_receipt(self, story):
         again = story.app.erase_record(story.a.name, Reason.SUBJECT_REQUEST)
