@@ -44,7 +44,7 @@ class Lethed:
         self.process: subprocess.Popen | None = None
         self.start()
 
-    def start(self, wait: bool = True) -> None:
+    def start(self) -> None:
         with open(self.folder.with_suffix(".log"), "ab") as log:
             self.process = subprocess.Popen(
                 [os.environ["LETHED"], "dev", "--dir", self.folder, "--listen", f"127.0.0.1:{self.port}"],
@@ -52,7 +52,7 @@ class Lethed:
                 stderr=log,
             )
         end = time.monotonic() + 30
-        while wait:
+        while True:
             assert self.process.poll() is None, "lethed ended"
             assert time.monotonic() < end, "lethed does not answer within 30 s"
             try:

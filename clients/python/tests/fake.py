@@ -49,10 +49,9 @@ class FakeVault(grpc.GenericRpcHandler):
         ca_key, ca = _certificate("ca", None, None)
         key, cert = _certificate("server", ca_key, ca)
         client_key, client_cert = _certificate("client", ca_key, ca)
-        server_side = grpc.ssl_server_credentials([(_pem(key), _pem(cert))], _pem(ca), True)
-        self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self])
-        self.port = self._server.add_secure_port("127.0.0.1:0", server_side)
-        self._server.start()
+        self._credentials = grpc.ssl_server_credentials([(_pem(key), _pem(cert))], _pem(ca), True)
+        self.port = 0
+        self.start()
         for name, what in (("ca.pem", ca), ("c.pem", client_cert), ("c.key", client_key)):
             (folder / name).write_bytes(_pem(what))
             (folder / name).chmod(0o600)
@@ -60,6 +59,11 @@ class FakeVault(grpc.GenericRpcHandler):
         self.config.write_text(
             f'endpoint = "https://127.0.0.1:{self.port}"\nca = "ca.pem"\ncert = "c.pem"\nkey = "c.key"\n'
         )
+
+    def start(self):
+        self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self])
+        self.port = self._server.add_secure_port(f"127.0.0.1:{self.port}", self._credentials)
+        self._server.start()
 
     def stop(self):
         self._server.stop(None).wait(10)
