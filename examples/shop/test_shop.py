@@ -228,6 +228,10 @@ def test_what_is_wrong_is_named_and_nothing_stays(shop):
     # Nor do paths and bodies that are no pages of the shop reach its log.
     assert ada.get("/canary?email=canary@example.org")[0] == 404
     assert ada.get("/me", {"name": "canary" * 5000})[0] == 413
+    with socket.create_connection(("127.0.0.1", int(shop.url.rpartition(":")[2])), timeout=10) as peer:
+        peer.sendall(b"canary canary@example.org HTTP/9.9\r\n\r\n")
+        assert peer.recv(1 << 16)
+    assert "a request was not understood" in shop.log.read_text()
     assert shop.leaks(["canary"]) == []
     assert ada.get("/delete", {})[0] == 200
 
