@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -90,6 +91,16 @@ def story(request, dev_dir):
 
 def new(email, city="Rome", **more):
     return NewRecord("customer", {"email": email, "city": city}, **more)
+
+
+def test_threads_share_a_vault(dev_dir, tenant):
+    with Vault.connect(dev_dir / "client-application.toml") as vault, ThreadPoolExecutor(16) as pool:
+
+        def work(n):
+            name = vault.create_record(tenant, "customer", {"email": f"t{n}@example.org", "visits": n}).name
+            return vault.get_record(name)["visits"]
+
+        assert list(pool.map(work, range(64))) == list(range(64))
 
 
 class TestStory:

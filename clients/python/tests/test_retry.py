@@ -100,7 +100,31 @@ def test_it_gives_up_after_four(fake, client):
     assert caught.value.__context__ is None
 
 
+def test_what_is_needed_to_read_an_answer_is_asked_for_before_the_change(fake, client):
+    """Else a change that was made would be told as one that failed."""
+    fake.answer("CreateRecord", record_pb2.CreateRecordResponse(record=record()))
+    fake.answer("BatchCreateRecords", record_pb2.BatchCreateRecordsResponse(records=[record()]))
+    fake.answer("GetSchema", Fail(grpc.StatusCode.PERMISSION_DENIED))
+    for create in (
+        lambda: client.create_record("t", "customer", {"x": "y"}),
+        lambda: client.create_records("t", [NEW]),
+    ):
+        with pytest.raises(lethe.PermissionDenied):
+            create()
+    assert fake.requests("CreateRecord") == fake.requests("BatchCreateRecords") == []
+    fake.answer("GetSchema", schema())
+    client.create_record("t", "customer", {"x": "y"})
+    client.create_record("t", "customer", {"x": "y"})
+    assert len(fake.requests("GetSchema")) == 3
+
+
+def schema():
+    field = schema_pb2.Field(name="x", kind=schema_pb2.FIELD_KIND_TEXT)
+    return schema_pb2.GetSchemaResponse(schema=schema_pb2.Schema(name=record().schema, fields=[field]))
+
+
 def test_a_change_is_repeated_with_the_same_id(fake, client):
+    fake.answer("GetSchema", schema())
     made = record_pb2.CreateRecordResponse(record=record())
     fake.answer("CreateRecord", UNAVAILABLE, EXHAUSTED, made)
     client.create_record("t", "customer", {"x": "y"})

@@ -49,9 +49,13 @@ def text(field: str, value: object) -> str:
     """A text that protobuf can carry."""
     if not isinstance(value, str):
         raise InvalidArgument.of(field, "must be a text")
-    if any("\ud800" <= c <= "\udfff" for c in value):
-        raise InvalidArgument.of(field, "is not valid Unicode")
-    return value
+    try:
+        value.encode()
+        return value
+    except UnicodeEncodeError:
+        # Raised below: this error holds the value, and would come along as the other one's context.
+        pass
+    raise InvalidArgument.of(field, "is not valid Unicode")
 
 
 def slug(field: str, value: object) -> str:
@@ -119,6 +123,10 @@ class DateFields:
             r.schema for r in records if any(name not in self._kinds.get(r.schema, ()) for name in r.fields)
         )
         return list(found)
+
+    def unlearnt(self, schemas: Iterable[str]) -> list[str]:
+        """Those of which nothing is known yet."""
+        return [name for name in dict.fromkeys(schemas) if name not in self._kinds]
 
     def learn(self, schema: Schema) -> None:
         self._kinds[schema.name] = {f.name: f.kind for f in schema.fields}

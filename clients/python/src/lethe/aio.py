@@ -93,10 +93,13 @@ class AsyncVault(core.Base):
         return send(call.request, timeout=seconds)
 
     async def _records(self, sent: Sequence[record_pb2.Record], deadline: float | None) -> list[Record]:
-        for name in self._dates.unknown(sent):
+        await self._learn(self._dates.unknown(sent), deadline)
+        return [self._dates.record(r) for r in sent]
+
+    async def _learn(self, schemas: Iterable[str], deadline: float | None) -> None:
+        for name in schemas:
             answer = await self._run(calls.get_schema(name), deadline)
             self._dates.learn(wire.schema(answer.schema))
-        return [self._dates.record(r) for r in sent]
 
     # Tenants and schemas
 
@@ -162,13 +165,17 @@ class AsyncVault(core.Base):
         deadline: float | None = None,
     ) -> Record:
         call = calls.create_record(tenant, NewRecord(type, fields, subject, request_id))
+        # Before the change: what is needed to read its answer must not fail after it.
+        await self._learn(self._dates.unlearnt([wire.schema_name(tenant, type)]), deadline)
         sent = (await self._run(call, deadline)).record
         return (await self._records([sent], deadline))[0]
 
     async def create_records(
         self, tenant: str, new: Sequence[NewRecord], *, deadline: float | None = None
     ) -> list[Record]:
-        answer = await self._run(calls.create_records(tenant, new), deadline)
+        call = calls.create_records(tenant, new)
+        await self._learn(self._dates.unlearnt(wire.schema_name(tenant, one.type) for one in new), deadline)
+        answer = await self._run(call, deadline)
         return await self._records(answer.records, deadline)
 
     async def get_record(

@@ -85,10 +85,13 @@ class Vault(core.Base):
         return send(call.request, timeout=seconds)
 
     def _records(self, sent: Sequence[record_pb2.Record], deadline: float | None) -> list[Record]:
-        for name in self._dates.unknown(sent):
+        self._learn(self._dates.unknown(sent), deadline)
+        return [self._dates.record(r) for r in sent]
+
+    def _learn(self, schemas: Iterable[str], deadline: float | None) -> None:
+        for name in schemas:
             answer = self._run(calls.get_schema(name), deadline)
             self._dates.learn(wire.schema(answer.schema))
-        return [self._dates.record(r) for r in sent]
 
     # Tenants and schemas
 
@@ -159,11 +162,15 @@ class Vault(core.Base):
         """On disk when this returns. Without `subject` the vault issues a new one. With a `request_id` of the
         caller's own (random UUIDv4) the call may be repeated for a day, also by another process."""
         call = calls.create_record(tenant, NewRecord(type, fields, subject, request_id))
+        # Before the change: what is needed to read its answer must not fail after it.
+        self._learn(self._dates.unlearnt([wire.schema_name(tenant, type)]), deadline)
         return self._records([self._run(call, deadline).record], deadline)[0]
 
     def create_records(self, tenant: str, new: Sequence[NewRecord], *, deadline: float | None = None) -> list[Record]:
         """Up to 500 in one durable step: all or none."""
-        return self._records(self._run(calls.create_records(tenant, new), deadline).records, deadline)
+        call = calls.create_records(tenant, new)
+        self._learn(self._dates.unlearnt(wire.schema_name(tenant, one.type) for one in new), deadline)
+        return self._records(self._run(call, deadline).records, deadline)
 
     def get_record(
         self,
