@@ -6,8 +6,9 @@
 Nothing here prints or logs the value of a field: not records, not requests, not errors.
 """
 
+from ._aio_streams import AsyncWatch
 from ._streams import Watch
-from .aio import AsyncVault, AsyncWatch
+from .aio import AsyncVault
 from .errors import (
     Aborted,
     AlreadyExists,

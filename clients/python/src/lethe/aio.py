@@ -7,8 +7,6 @@ import time
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
-    Awaitable,
-    Callable,
     Collection,
     Iterable,
     Mapping,
@@ -25,11 +23,11 @@ from google.protobuf.message import Message
 from . import _calls as calls
 from . import _core as core
 from . import _wire as wire
+from ._aio_streams import AsyncWatch, Import, pause_or_raise, read
 from ._retry import DEADLINE_DEFAULT, Attempts
 from ._streams import to_bytes
-from .errors import DataLoss, DeadlineExceeded, LetheError, Unavailable, from_rpc
+from .errors import DataLoss, LetheError, from_rpc
 from .model import (
-    Change,
     Found,
     ImportedChunk,
     NewRecord,
@@ -84,7 +82,7 @@ class AsyncVault(core.Base):
                 return answer
             except grpc.RpcError as error:
                 failure = from_rpc(error)
-            await _pause_or_raise(attempts, failure)
+            await pause_or_raise(attempts, failure)
 
     def _open(self, call: calls.Call[_A], seconds: float) -> Any:
         send: Any = self._channel.unary_stream(
@@ -308,7 +306,7 @@ class AsyncVault(core.Base):
             stream = self._open(call, core.STREAM_SECONDS)
             left = attempts.remaining(time.monotonic())
             try:
-                while sent := await _read(stream, left):
+                while sent := await read(stream, left):
                     records = await self._records(sent.records, deadline)
                     page = RecordPage(records, sent.next_page_token, list(sent.damaged_names))
                     export.take(page)
@@ -323,7 +321,7 @@ class AsyncVault(core.Base):
             finally:
                 stream.cancel()
             if not export.goes_on_after(failure):
-                await _pause_or_raise(attempts, failure)
+                await pause_or_raise(attempts, failure)
 
     async def import_records(
         self,
@@ -336,7 +334,7 @@ class AsyncVault(core.Base):
         deadline: float | None = None,
     ) -> AsyncIterator[ImportedChunk]:
         size = core.check_chunk_size(chunk_size)
-        session = _Import(self._channel, calls.import_start(tenant, import_id), self._seconds(deadline))
+        session = Import(self._channel, calls.import_start(tenant, import_id), self._seconds(deadline))
         try:
             chunker = core.Chunker(tenant, await session.position(), done, size)
             async for new in _each(records):
@@ -367,132 +365,3 @@ async def _each(records: Iterable[NewRecord] | AsyncIterable[NewRecord]) -> Asyn
     else:
         for record in records:
             yield record
-
-
-async def _pause_or_raise(attempts: Attempts, failure: LetheError) -> None:
-    pause = attempts.pause_after(failure, time.monotonic())
-    if pause is None:
-        raise failure
-    await asyncio.sleep(pause)
-
-
-async def _read(stream: Any, seconds: float | None) -> Any:
-    """The next message of a stream within `seconds`; `None` at its end."""
-    try:
-        sent = await asyncio.wait_for(stream.read(), seconds)
-        return None if sent is grpc.aio.EOF else sent
-    except grpc.RpcError as error:
-        failure = from_rpc(error)
-    except (TimeoutError, asyncio.TimeoutError):
-        failure = DeadlineExceeded("DEADLINE_EXCEEDED", "no message came in time")
-    raise failure
-
-
-class AsyncWatch(AsyncIterator[Change]):
-    """`lethe.vault.Watch` for asyncio."""
-
-    def __init__(self, stream: Any, end: float) -> None:
-        self._stream = stream
-        self._end = end
-        self._closed = False
-
-    async def _begin(self, patience: float) -> None:
-        # The first message says that the watch has begun. The stream's own bound is too long to wait for it.
-        if await _read(self._stream, patience) is None:
-            raise Unavailable("UNAVAILABLE", "the watch ended before it began")
-
-    async def __anext__(self) -> Change:
-        if self._closed:
-            raise StopAsyncIteration
-        try:
-            sent = await _read(self._stream, None)
-        except LetheError as error:
-            timely = isinstance(error, DeadlineExceeded) and time.monotonic() >= self._end
-            if not self._closed and not timely:
-                raise
-            sent = None
-        if sent is None:
-            raise StopAsyncIteration
-        return wire.change(sent)
-
-    async def close(self) -> None:
-        self._closed = True
-        self._stream.cancel()
-
-    async def __aenter__(self) -> AsyncWatch:
-        return self
-
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        await self.close()
-
-
-class _Import:
-    """One import, over all its streams. A chunk is answered before the next one is sent."""
-
-    def __init__(self, channel: grpc.aio.Channel, start: record_pb2.ImportRecordsRequest, seconds: float) -> None:
-        self._send: Any = channel.stream_stream(
-            calls.IMPORT_PATH,
-            request_serializer=to_bytes,
-            response_deserializer=record_pb2.ImportRecordsResponse.FromString,
-        )
-        self._start = start
-        self._seconds = seconds
-        self._stream: Any = None
-        self._opened = 0.0
-
-    async def position(self) -> int:
-        """Where the vault goes on."""
-        return (await self._retried(self._begin)).next_index
-
-    async def send(self, chunk: core.Chunk) -> ImportedChunk:
-        return wire.imported(chunk.first, await self._retried(lambda seconds: self._chunk(chunk, seconds)))
-
-    async def _retried(
-        self, step: Callable[[float], Awaitable[record_pb2.ImportRecordsResponse]]
-    ) -> record_pb2.ImportRecordsResponse:
-        """Steps may be repeated: a start changes nothing, and of a repeated chunk nothing is doubled."""
-        attempts = Attempts(True, self._seconds, time.monotonic())
-        while True:
-            try:
-                return await step(attempts.remaining(time.monotonic()))
-            except LetheError as error:
-                failure = error
-            self.drop()
-            await _pause_or_raise(attempts, failure)
-
-    async def _begin(self, seconds: float) -> record_pb2.ImportRecordsResponse:
-        self._opened = time.monotonic()
-        self._stream = self._send(timeout=core.STREAM_SECONDS)
-        return await self._exchange(self._start, seconds)
-
-    async def _chunk(self, chunk: core.Chunk, seconds: float) -> record_pb2.ImportRecordsResponse:
-        if time.monotonic() - self._opened > core.STREAM_YOUNG:
-            self.drop()
-        if self._stream is None:
-            chunk.check_resumed((await self._begin(seconds)).next_index)
-        return await self._exchange(chunk.message(), seconds)
-
-    async def _exchange(
-        self, message: record_pb2.ImportRecordsRequest, seconds: float
-    ) -> record_pb2.ImportRecordsResponse:
-        failure: LetheError | None = None
-        try:
-            await asyncio.wait_for(self._stream.write(message), seconds)
-        except asyncio.InvalidStateError:
-            # The stream is over; reading from it says why.
-            pass
-        except grpc.RpcError as error:
-            failure = from_rpc(error)
-        except (TimeoutError, asyncio.TimeoutError):
-            failure = DeadlineExceeded("DEADLINE_EXCEEDED", "a message was not taken in time")
-        if failure is not None:
-            raise failure
-        answer: record_pb2.ImportRecordsResponse | None = await _read(self._stream, seconds)
-        if answer is None:
-            raise Unavailable("UNAVAILABLE", "the import's stream ended before its answer")
-        return answer
-
-    def drop(self) -> None:
-        if self._stream is not None:
-            self._stream.cancel()
-            self._stream = None
