@@ -121,7 +121,8 @@ def _certificate(name, ca_key, ca):
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.timezone.utc)
-    loopback = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    loopback = x509.SubjectAlternativeName([address, x509.DNSName("vault.internal")])
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)

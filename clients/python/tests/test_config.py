@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lethe import AsyncVault, ConfigError, Vault
+from lethe import AsyncVault, ConfigError, Unavailable, Vault
 from lethe._config import load
+from lethe.v1 import tenant_pb2
 
 GOOD = 'endpoint = "https://127.0.0.1:8443"\nca = "ca.pem"\ncert = "c.pem"\nkey = "pki/c.key"\n'
 
@@ -88,6 +89,29 @@ def test_a_connection_prints_neither_key_nor_certificate(write):
     with Vault.connect(write(GOOD)) as vault:
         assert repr(vault) == "Vault(127.0.0.1:8443)"
         assert "canary" not in repr(vault._identity)
+
+
+def test_the_server_must_have_the_name_that_is_given(fake):
+    fake.answer("ListTenants", tenant_pb2.ListTenantsResponse())
+    text = fake.config.read_text()
+    for name, right in (("vault.internal", True), ("other.internal", False)):
+        fake.config.write_text(f'{text}server_name = "{name}"\n')
+        with Vault.connect(fake.config) as vault:
+            if right:
+                assert list(vault.list_tenants()) == []
+                continue
+            with pytest.raises(Unavailable):
+                list(vault.list_tenants())
+
+
+def test_no_proxy_of_the_environment_comes_in_between(fake, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    fake.answer("ListTenants", tenant_pb2.ListTenantsResponse())
+    with Vault.connect(fake.config) as vault:
+        assert list(vault.list_tenants()) == []
 
 
 def test_asyncio_needs_its_loop(write):

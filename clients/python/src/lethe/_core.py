@@ -64,6 +64,11 @@ def options(identity: Identity) -> list[tuple[str, str | int]]:
     return chosen
 
 
+def watch_end(seconds: float, now: float) -> float:
+    """When a watch's time is up. gRPC counts from a moment of its own, and at either side: it may be a little early."""
+    return now + seconds - min(0.25, seconds / 2)
+
+
 def check_watch(seconds: float) -> float:
     if not 0 < seconds <= WATCH_SECONDS_MAX:
         raise ValueError(f"seconds: must be more than 0 and at most {WATCH_SECONDS_MAX:.0f}")

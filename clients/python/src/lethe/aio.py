@@ -349,8 +349,8 @@ class AsyncVault(core.Base):
         self, tenant: str, *, seconds: float = core.WATCH_SECONDS_MAX, deadline: float | None = None
     ) -> AsyncWatch:
         seconds = core.check_watch(seconds)
-        stream = self._open(calls.watch_records(tenant), seconds)
-        watch = AsyncWatch(stream, time.monotonic() + seconds)
+        end = core.watch_end(seconds, time.monotonic())
+        watch = AsyncWatch(self._open(calls.watch_records(tenant), seconds), end)
         await watch._begin(self._seconds(deadline))
         return watch
 

@@ -363,8 +363,9 @@ class Vault(core.Base):
     ) -> Watch:
         """What changes from when this returns, for `seconds` (at most an hour): names and kinds, no values."""
         seconds = core.check_watch(seconds)
+        end = core.watch_end(seconds, time.monotonic())
         stream = self._open(calls.watch_records(tenant), seconds)
-        return Watch(stream, time.monotonic() + seconds, self._seconds(deadline))
+        return Watch(stream, end, self._seconds(deadline))
 
     def status(self, *, deadline: float | None = None) -> VaultStatus:
         """For operators and auditors: among others the public key that checks receipts."""
