@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
 import grpc
+import grpc.aio
 import pytest
 from fake import UNAVAILABLE, Fail
 
 import lethe
-from lethe import ChangeKind, NewRecord, _core
+from lethe import ChangeKind, NewRecord, _aio_streams, _core
 from lethe.v1 import record_pb2
 
 ROWS = [NewRecord("customer", {"n": n}) for n in range(1100)]
@@ -166,7 +168,36 @@ def test_an_import_that_is_refused_ends_at_once(fake, client):
     fake.answer("ImportRecords", refused)
     with pytest.raises(lethe.PermissionDenied):
         list(client.import_records("t", ROWS, import_id=ID))
-    assert len(fake.seen) == 1
+    # With asyncio the refusal may strike while the start is written, and is then heard at the next attempt.
+    assert len(fake.seen) < 4
+
+
+def test_a_message_under_which_the_stream_ended_is_sent_again():
+    """asyncio only: a refusal that met a write was told as an internal error."""
+
+    class Stream:
+        def __init__(self, whole):
+            self.whole = whole
+
+        async def write(self, message):
+            if not self.whole:
+                none = grpc.aio.Metadata()
+                raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, none, none, "Internal error from Core")
+
+        async def read(self):
+            return record_pb2.ImportRecordsResponse(next_index=7)
+
+        def cancel(self):
+            pass
+
+    class Channel:
+        streams = [Stream(False), Stream(True)]
+
+        def stream_stream(self, *_, **__):
+            return lambda timeout: self.streams.pop(0)
+
+    session = _aio_streams.Import(Channel(), record_pb2.ImportRecordsRequest(), 10)
+    assert asyncio.run(session.position()) == 7
 
 
 def test_an_import_waits_no_longer_than_its_deadline(fake, client):

@@ -135,6 +135,9 @@ class Import:
             pass
         except grpc.RpcError as error:
             failure = from_rpc(error)
+            # What gRPC says of a stream that ended under a write, instead of why it ended: the next attempt hears it.
+            if failure.code == "INTERNAL":
+                failure = Unavailable("UNAVAILABLE", "the import's stream ended before its message was sent")
         except (TimeoutError, asyncio.TimeoutError):
             failure = DeadlineExceeded("DEADLINE_EXCEEDED", "a message was not taken in time")
         if failure is not None:
