@@ -1,0 +1,103 @@
+"""Client of Lethe, an encrypted vault for customer data that can prove it forgot.
+
+`Vault` is for programs with threads, `AsyncVault` for asyncio; both have the same methods. Errors are in
+`lethe.errors`, the check of receipts in `lethe.receipts`.
+
+Nothing here prints or logs the value of a field: not records, not requests, not errors.
+"""
+
+from ._aio_streams import AsyncWatch
+from ._streams import Watch
+from .aio import AsyncVault
+from .errors import (
+    Aborted,
+    AlreadyExists,
+    ChangesMissed,
+    ConfigError,
+    DataLoss,
+    DeadlineExceeded,
+    Duplicate,
+    Erased,
+    FailedPrecondition,
+    InvalidArgument,
+    LetheError,
+    NotFound,
+    PermissionDenied,
+    RequestIdReused,
+    ResourceExhausted,
+    Stale,
+    Unavailable,
+    Violation,
+)
+from .model import (
+    Change,
+    ChangeKind,
+    Classification,
+    Field,
+    Fields,
+    Found,
+    ImportedChunk,
+    ImportFailure,
+    Kind,
+    Level,
+    Mask,
+    NewRecord,
+    Reason,
+    Receipt,
+    Record,
+    RecordPage,
+    Schema,
+    Subject,
+    SubjectErasure,
+    Tenant,
+    Value,
+    VaultStatus,
+)
+from .vault import Vault
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "AsyncVault",
+    "AsyncWatch",
+    "Change",
+    "ChangeKind",
+    "ChangesMissed",
+    "Classification",
+    "ConfigError",
+    "DataLoss",
+    "DeadlineExceeded",
+    "Duplicate",
+    "Erased",
+    "FailedPrecondition",
+    "Field",
+    "Fields",
+    "Found",
+    "ImportFailure",
+    "ImportedChunk",
+    "InvalidArgument",
+    "Kind",
+    "LetheError",
+    "Level",
+    "Mask",
+    "NewRecord",
+    "NotFound",
+    "PermissionDenied",
+    "Reason",
+    "Receipt",
+    "Record",
+    "RecordPage",
+    "RequestIdReused",
+    "ResourceExhausted",
+    "Schema",
+    "Stale",
+    "Subject",
+    "SubjectErasure",
+    "Tenant",
+    "Unavailable",
+    "Value",
+    "Vault",
+    "VaultStatus",
+    "Violation",
+    "Watch",
+]

@@ -1,0 +1,372 @@
+"""The vault, for programs with threads. `lethe.aio` is the same for asyncio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from . import _calls as calls
+from . import _core as core
+from . import _wire as wire
+from ._retry import DEADLINE_DEFAULT, Attempts
+from ._streams import Import, Watch, pause_or_raise, read, to_bytes
+from .errors import DataLoss, LetheError, from_rpc
+from .model import (
+    Found,
+    ImportedChunk,
+    NewRecord,
+    Reason,
+    Receipt,
+    Record,
+    RecordPage,
+    Schema,
+    Subject,
+    SubjectErasure,
+    Tenant,
+    Value,
+    VaultStatus,
+)
+from .v1 import record_pb2
+
+_A = TypeVar("_A", bound=Message)
+
+
+class Vault(core.Base):
+    """A connection to a vault. Threads may share it.
+
+    `deadline` (seconds, at most 60) bounds each call with all its attempts; each method takes one of its own too.
+    """
+
+    def __init__(self, config_file: str | Path, deadline: float = DEADLINE_DEFAULT) -> None:
+        super().__init__(config_file, deadline)
+        self._channel = grpc.secure_channel(
+            self._identity.target, core.credentials(self._identity), core.options(self._identity)
+        )
+
+    @classmethod
+    def connect(cls, config_file: str | Path, *, deadline: float = DEADLINE_DEFAULT) -> Vault:
+        """From a file such as `client-application.toml`. The files are read now, the vault is called at the first
+        call."""
+        return cls(config_file, deadline)
+
+    def close(self) -> None:
+        """Ends the connection and what is under way on it."""
+        self._channel.close()
+
+    def __enter__(self) -> Vault:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def _run(self, call: calls.Call[_A], deadline: float | None) -> _A:
+        attempts = Attempts(call.again, self._seconds(deadline), time.monotonic())
+        send = self._channel.unary_unary(
+            call.path, request_serializer=to_bytes, response_deserializer=call.answer.FromString
+        )
+        while True:
+            try:
+                return send(call.request, timeout=attempts.remaining(time.monotonic()))
+            except grpc.RpcError as error:
+                failure = from_rpc(error)
+            pause_or_raise(attempts, failure)
+
+    def _open(self, call: calls.Call[_A], seconds: float) -> Any:
+        """A stream of answers. gRPC's iterator has more methods than its type says."""
+        send = self._channel.unary_stream(
+            call.path, request_serializer=to_bytes, response_deserializer=call.answer.FromString
+        )
+        return send(call.request, timeout=seconds)
+
+    def _records(self, sent: Sequence[record_pb2.Record], deadline: float | None) -> list[Record]:
+        self._learn(self._dates.unknown(sent), deadline)
+        return [self._dates.record(r) for r in sent]
+
+    def _learn(self, schemas: Iterable[str], deadline: float | None) -> None:
+        for name in schemas:
+            answer = self._run(calls.get_schema(name), deadline)
+            self._dates.learn(wire.schema(answer.schema))
+
+    # Tenants and schemas
+
+    def create_tenant(self, tenant: str, display_name: str = "", *, deadline: float | None = None) -> Tenant:
+        """`tenant` is its id, such as `shop`. Sent once: after `Unavailable`, look whether it is there."""
+        return wire.tenant(self._run(calls.create_tenant(tenant, display_name), deadline).tenant)
+
+    def get_tenant(self, tenant: str, *, deadline: float | None = None) -> Tenant:
+        return wire.tenant(self._run(calls.get_tenant(tenant), deadline).tenant)
+
+    def list_tenants(self, *, deadline: float | None = None) -> Iterator[Tenant]:
+        """Those that the caller may see, by name."""
+        token = ""
+        while True:
+            page = self._run(calls.list_tenants(token), deadline)
+            yield from map(wire.tenant, page.tenants)
+            if not (token := page.next_page_token):
+                return
+
+    def create_schema(self, tenant: str, type: str, schema: Schema, *, deadline: float | None = None) -> Schema:
+        """The first revision of a record type. Sent once."""
+        return wire.schema(self._run(calls.create_schema(tenant, type, schema), deadline).schema)
+
+    def update_schema(self, tenant: str, type: str, schema: Schema, *, deadline: float | None = None) -> Schema:
+        """Replaces a schema by a compatible newer revision. Sent once."""
+        return wire.schema(self._run(calls.update_schema(tenant, type, schema), deadline).schema)
+
+    def get_schema(self, tenant: str, type: str, *, deadline: float | None = None) -> Schema:
+        name = wire.schema_name(tenant, type)
+        return wire.schema(self._run(calls.get_schema(name), deadline).schema)
+
+    def list_schemas(self, tenant: str, *, deadline: float | None = None) -> Iterator[Schema]:
+        token = ""
+        while True:
+            page = self._run(calls.list_schemas(tenant, token), deadline)
+            yield from map(wire.schema, page.schemas)
+            if not (token := page.next_page_token):
+                return
+
+    # Subjects
+
+    def create_subject(self, tenant: str, *, request_id: str | None = None, deadline: float | None = None) -> Subject:
+        """Keep its name: it is the only handle."""
+        return wire.subject(self._run(calls.create_subject(tenant, request_id), deadline).subject)
+
+    def get_subject(self, name: str, *, deadline: float | None = None) -> Subject:
+        return wire.subject(self._run(calls.get_subject(name), deadline).subject)
+
+    def erase_subject(
+        self, name: str, reason: Reason = Reason.SUBJECT_REQUEST, *, deadline: float | None = None
+    ) -> SubjectErasure:
+        """Erases a subject with all its records. Sent once; made again by hand it gives the same receipt, but no
+        receipts of records."""
+        return wire.subject_erasure(self._run(calls.erase_subject(name, reason), deadline))
+
+    # Records
+
+    def create_record(
+        self,
+        tenant: str,
+        type: str,
+        fields: Mapping[str, Value],
+        *,
+        subject: str = "",
+        request_id: str = "",
+        deadline: float | None = None,
+    ) -> Record:
+        """On disk when this returns. Without `subject` the vault issues a new one. With a `request_id` of the
+        caller's own (random UUIDv4) the call may be repeated for a day, also by another process."""
+        call = calls.create_record(tenant, NewRecord(type, fields, subject, request_id))
+        # Before the change: what is needed to read its answer must not fail after it.
+        self._learn(self._dates.unlearnt([wire.schema_name(tenant, type)]), deadline)
+        return self._records([self._run(call, deadline).record], deadline)[0]
+
+    def create_records(self, tenant: str, new: Sequence[NewRecord], *, deadline: float | None = None) -> list[Record]:
+        """Up to 500 in one durable step: all or none."""
+        call = calls.create_records(tenant, new)
+        self._learn(self._dates.unlearnt(wire.schema_name(tenant, one.type) for one in new), deadline)
+        return self._records(self._run(call, deadline).records, deadline)
+
+    def get_record(
+        self,
+        name: str,
+        *,
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> Record:
+        """`mask` names the fields to return, `None` all; `purpose` says what for."""
+        answer = self._run(calls.get_record(name, mask, purpose), deadline)
+        return self._records([answer.record], deadline)[0]
+
+    def get_records(
+        self,
+        tenant: str,
+        names: Iterable[str],
+        *,
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> list[Record]:
+        """Up to 1000, in the order of `names`: all or none."""
+        answer = self._run(calls.get_records(tenant, names, mask, purpose), deadline)
+        return self._records(answer.records, deadline)
+
+    def update_record(
+        self,
+        name: str,
+        fields: Mapping[str, Value],
+        *,
+        mask: Collection[str] | None = None,
+        etag: str = "",
+        request_id: str | None = None,
+        deadline: float | None = None,
+    ) -> Record:
+        """Changes the fields that are given. With `mask`: those that it names; one that `fields` lacks is removed.
+        With `etag`: only that version."""
+        answer = self._run(calls.update_record(name, fields, mask, etag, request_id), deadline)
+        return self._records([answer.record], deadline)[0]
+
+    def list_pages(
+        self,
+        tenant: str,
+        type: str = "",
+        *,
+        page_size: int = 500,
+        page_token: str = "",
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> Iterator[RecordPage]:
+        """The records of a type (or of all), by name, page by page. Tokens expire after an hour and when the vault
+        restarts."""
+        while True:
+            call = calls.list_records(tenant, type, page_size, page_token, mask, purpose)
+            sent = self._run(call, deadline)
+            page_token = sent.next_page_token
+            yield RecordPage(self._records(sent.records, deadline), page_token, list(sent.damaged_names))
+            if not page_token:
+                return
+
+    def list_records(
+        self,
+        tenant: str,
+        type: str = "",
+        *,
+        page_size: int = 500,
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> Iterator[Record]:
+        """The records of a type (or of all), by name. Ends with `DataLoss` if there are some that do not open."""
+        damaged: list[str] = []
+        for page in self.list_pages(tenant, type, page_size=page_size, mask=mask, purpose=purpose, deadline=deadline):
+            yield from page.records
+            damaged += page.damaged_names
+        if damaged:
+            raise DataLoss("records are damaged: restore or erase them", damaged)
+
+    def find_records(
+        self,
+        tenant: str,
+        type: str,
+        field: str,
+        value: Value,
+        *,
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> Found:
+        """The records that hold exactly this value in an indexed field, at most 1000."""
+        sent = self._run(calls.find_records(tenant, type, field, value, mask, purpose), deadline)
+        return Found(self._records(sent.records, deadline), sent.incomplete)
+
+    def erase_record(
+        self,
+        name: str,
+        reason: Reason = Reason.SUBJECT_REQUEST,
+        *,
+        etag: str = "",
+        deadline: float | None = None,
+    ) -> Receipt:
+        """Erases a record with all its versions. Sent once; made again by hand it gives the same receipt."""
+        return wire.receipt(self._run(calls.erase_record(name, reason, etag), deadline).receipt)
+
+    def erase_records(
+        self,
+        tenant: str,
+        names: Iterable[str],
+        reason: Reason = Reason.SUBJECT_REQUEST,
+        *,
+        deadline: float | None = None,
+    ) -> list[Receipt]:
+        """Up to 1000, in the order of `names`: all or none."""
+        answer = self._run(calls.erase_records(tenant, names, reason), deadline)
+        return [wire.receipt(r) for r in answer.receipts]
+
+    # Streams
+
+    def export_records(
+        self,
+        tenant: str,
+        type: str = "",
+        *,
+        page_token: str = "",
+        mask: Collection[str] | None = None,
+        purpose: str = "",
+        deadline: float | None = None,
+    ) -> Iterator[RecordPage]:
+        """All records of a type (or of all), by name, as fast as they are taken. A stream that breaks off is taken up
+        again at its token; the token of the last page that was handled goes on from there later."""
+        export = core.Export(page_token)
+        seconds = self._seconds(deadline)
+        attempts = Attempts(True, seconds, time.monotonic())
+        while True:
+            call = calls.export_records(tenant, type, export.token, mask, purpose)
+            stream = self._open(call, core.STREAM_SECONDS)
+            left = attempts.remaining(time.monotonic())
+            try:
+                while sent := read(stream, left):
+                    records = self._records(sent.records, deadline)
+                    page = RecordPage(records, sent.next_page_token, list(sent.damaged_names))
+                    export.take(page)
+                    yield page
+                    if export.done:
+                        return
+                    # It moves: what fails from here on fails for the first time.
+                    attempts, left = Attempts(True, seconds, time.monotonic()), seconds
+                failure = export.ended()
+            except LetheError as error:
+                failure = error
+            finally:
+                stream.cancel()
+            if not export.goes_on_after(failure):
+                pause_or_raise(attempts, failure)
+
+    def import_records(
+        self,
+        tenant: str,
+        records: Iterable[NewRecord],
+        *,
+        import_id: str,
+        done: int | None = None,
+        chunk_size: int = 500,
+        deadline: float | None = None,
+    ) -> Iterator[ImportedChunk]:
+        """Creates many records, chunk by chunk; work happens as the answers are taken. A record that is refused stops
+        no other.
+
+        `import_id` is a random UUIDv4 that the caller keeps until the import is over. To go on after a crash, within a
+        day: the same id and the same records from the first one on; `done` is `next_index` of the last answer that was
+        handled, so that the answer to the chunk after it is not lost. `deadline` bounds the wait for
+        each answer.
+        """
+        size = core.check_chunk_size(chunk_size)
+        session = Import(self._channel, calls.import_start(tenant, import_id), self._seconds(deadline))
+        try:
+            chunker = core.Chunker(tenant, session.position(), done, size)
+            for new in records:
+                if chunk := chunker.add(new):
+                    yield session.send(chunk)
+            if chunk := chunker.finish():
+                yield session.send(chunk)
+        finally:
+            session.drop()
+
+    def watch_records(
+        self, tenant: str, *, seconds: float = core.WATCH_SECONDS_MAX, deadline: float | None = None
+    ) -> Watch:
+        """What changes from when this returns, for `seconds` (at most an hour): names and kinds, no values."""
+        seconds = core.check_watch(seconds)
+        end = core.watch_end(seconds, time.monotonic())
+        stream = self._open(calls.watch_records(tenant), seconds)
+        return Watch(stream, end, self._seconds(deadline))
+
+    def status(self, *, deadline: float | None = None) -> VaultStatus:
+        """For operators and auditors: among others the public key that checks receipts."""
+        return wire.status(self._run(calls.status(), deadline))
