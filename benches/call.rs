@@ -1,8 +1,8 @@
 //! P1, P2 and P3 through the door: reads, batches and durable creates over mutual TLS, against a bare tonic server that
 //! answers with the same bytes. Server and client are processes of their own on both sides, and the client is the same.
 //!
-//! `cargo bench --profile release --bench call -- [--calls N] [--callers N] [--bytes N] [--quick]`. The CPU of a call is
-//! the server process's; `--serve vault|echo` is what the benchmark starts for itself.
+//! `cargo bench --profile release --bench call -- [--calls N] [--callers N] [--bytes N] [--quick]`. The CPU of a call
+//! is the server process's; `--serve vault|echo` is what the benchmark starts for itself.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

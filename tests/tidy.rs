@@ -4,91 +4,21 @@
 //! that a rule which no longer sees anything fails too.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+#[path = "tidy/tables.rs"]
+mod tables;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use lethe::keys::rows::ROW_KINDS;
 
+use tables::{FILE_USERS, HOMES, LAYERS};
+
 const LINES_MAX: usize = 500;
 const CODE_WIDTH: usize = 100;
 /// Comments, and lines with a literal, which the formatter leaves as they are.
 const WIDE: usize = 120;
-
-/// Modules and their layers; the table in src/lib.rs and docs/DESIGN.md says the same.
-const LAYERS: &[(&str, u8)] = &[
-    ("id", 0),
-    ("class", 0),
-    ("clock", 0),
-    ("limits", 0),
-    ("metrics", 0),
-    ("os", 0),
-    ("toml_fault", 0),
-    ("crypto", 1),
-    ("store", 1),
-    ("keys", 2),
-    ("authz", 2),
-    ("vault", 3),
-    ("proto", 4),
-    ("rpc", 5),
-    ("client", 5),
-    ("pki", 5),
-    ("server", 6),
-    ("ctl", 6),
-    ("bin", 7),
-];
-
-/// Outside crates that have a home, and where that is.
-const HOMES: &[(&str, &[&str])] = &[
-    ("ring", &["src/crypto/"]),
-    ("sled", &["src/store/sled_engine.rs"]),
-    ("redb", &["src/store/redb_engine.rs"]),
-    ("prost", &["src/proto.rs", "src/rpc/", "src/client/", "src/server/", "src/ctl/"]),
-    ("prost_types", &["src/proto.rs", "src/rpc/", "src/client/", "src/server/", "src/ctl/"]),
-    ("tonic", &["src/proto.rs", "src/rpc/", "src/client/", "src/server/", "src/ctl/"]),
-    ("tonic_types", &["src/rpc/", "src/client/", "src/server/", "src/ctl/"]),
-    ("rustls", &["src/client/", "src/pki/", "src/server/"]),
-    ("rcgen", &["src/pki/", "src/client/"]),
-    ("x509_parser", &["src/pki/", "src/server/"]),
-    ("clap", &["src/server/", "src/ctl/", "src/bin/"]),
-    ("jiff", &["src/vault/calendar.rs", "src/ctl/receipt.rs"]),
-    (
-        "rustix",
-        &[
-            "src/os.rs",
-            "src/keys/file_anchor.rs",
-            "src/keys/kek.rs",
-            "src/store/guard.rs",
-            "src/vault/open.rs",
-            "src/vault/repair.rs",
-            "src/server/accept.rs",
-            "src/server/dev.rs",
-            "src/server/process.rs",
-        ],
-    ),
-];
-
-/// The files that touch the file system.
-const FILE_USERS: &[&str] = &[
-    "src/os.rs",
-    "src/client/config.rs",
-    "src/ctl/files.rs",
-    "src/ctl/import.rs",
-    "src/ctl/import_stream.rs",
-    "src/keys/file_anchor.rs",
-    "src/keys/kek.rs",
-    "src/pki/files.rs",
-    "src/server/accept.rs",
-    "src/server/config.rs",
-    "src/server/dev.rs",
-    "src/server/material.rs",
-    "src/store/durable.rs",
-    "src/store/guard.rs",
-    "src/store/journal.rs",
-    "src/store/sled_engine.rs",
-    "src/vault/open.rs",
-    "src/vault/repair.rs",
-];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -103,7 +33,7 @@ fn walk(dir: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let skipped = ["target", ".git", "lethe-dev", "node_modules", "__pycache__"];
+        let skipped = ["target", ".git", "lethe-dev", "node_modules", "__pycache__", "dist"];
         if skipped.contains(&name.as_str()) {
             continue;
         }
@@ -409,7 +339,9 @@ fn unsafe_code_stays_in_one_file() {
 
 #[test]
 fn files_have_the_shape_that_style_asks_for() {
-    check(|p| rust(p) || p.ends_with(".py") || p.starts_with("scripts/"), shape);
+    // Generated messages have the width that their compiler gives them.
+    let ours = |p: &str| p.ends_with(".py") && !p.ends_with("_pb2.py");
+    check(|p| rust(p) || ours(p) || p.starts_with("scripts/"), shape);
     assert!(!shape("a.rs", "fn f() {}\n").is_empty());
     assert!(!shape("a.rs", &format!("//! A.\n{}", "\n".repeat(LINES_MAX))).is_empty());
     assert!(!shape("a.rs", &format!("//! A.\n{}\n", "x".repeat(CODE_WIDTH + 1))).is_empty());

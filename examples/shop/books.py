@@ -1,7 +1,7 @@
 """The shop's own database: accounts, sessions, orders.
 
-Of a customer it has two names in the vault and the salted hash of a password; nothing here reads or writes what a customer
-typed into any other field.
+Of a customer it has two names in the vault and the salted hash of a password; nothing here reads or writes what a
+customer typed into any other field.
 """
 
 from __future__ import annotations

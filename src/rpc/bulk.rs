@@ -4,7 +4,7 @@
 //! chunk of an import is answered after it is durable.
 
 use prost::Message;
-use tonic::{Code, Extensions, Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 use tonic_types::StatusExt;
 
 use super::page::Query;
@@ -297,7 +297,7 @@ fn failure(first: u64, at: usize, status: &Status) -> ImportFailure {
     }
     ImportFailure {
         index: first.saturating_add(at as u64),
-        code: Code::from(status.code()).into(),
+        code: status.code().into(),
         violations,
     }
 }

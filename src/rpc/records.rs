@@ -317,7 +317,7 @@ impl RecordService for Rpc {
         let permit = self.permit::<EraseRecord>(&extensions, Some(tenant.as_str()))?;
         let id = tenant.clone();
         let receipts = self
-            .change(Terms::Record, tenant.as_str(), |vault| async move {
+            .change(Terms::Names, tenant.as_str(), |vault| async move {
                 vault.erase_records(&permit, id.as_str(), &records, reason, None).await
             })
             .await?;

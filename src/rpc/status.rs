@@ -151,6 +151,11 @@ pub fn of(error: VaultError, terms: Terms, tenant: &str) -> Status {
             details.set_resource_info("lethe.v1.Record", name, "", "has this value");
             Status::with_error_details(Code::AlreadyExists, error.to_string(), details)
         }
+        VaultError::Twin { field, of, .. } => invalid(vec![FieldViolation::new(
+            format!("record.fields.{field}"),
+            format!("is unique, and requests[{of}] has the same value"),
+        )]),
+        VaultError::TooLarge(_) => info(Code::OutOfRange, error.to_string(), "TOO_LARGE"),
         VaultError::Stale => info(Code::Aborted, error.to_string(), "ETAG_MISMATCH"),
         VaultError::Precondition(_) => {
             info(Code::FailedPrecondition, error.to_string(), "PRECONDITION")

@@ -181,7 +181,14 @@ impl Vault {
         }
         // A fault of one record takes that one out; the rest goes on.
         let (sound, faults, _held) = core.examine(&tenant, drafts).await?;
-        faults.into_iter().for_each(|(at, e)| place(&mut outcome, at, Err(e)));
+        for (at, fault) in faults {
+            // The other one is stored, or it would have taken nothing.
+            let fault = match fault {
+                VaultError::Twin { field, record, .. } => VaultError::Duplicate { field, record },
+                other => other,
+            };
+            place(&mut outcome, at, Err(fault));
+        }
         sound.iter().for_each(|d| place(&mut outcome, d.at, Ok(d.id)));
         let records = outcome.iter().map(|o| o.as_ref()?.as_ref().ok().copied()).collect();
         let progress = Progress { written: core.clock.now(), first, records };
@@ -267,21 +274,21 @@ impl Core {
         }
         let all: Vec<Token> = tokens.iter().flatten().map(|(_, t)| t.clone()).collect();
         held._uniques = self.lock_unique(&all).await;
-        let mut taken = HashMap::<Token, RecordId>::new();
+        let mut taken = HashMap::<Token, (usize, RecordId)>::new();
         let mut rest = Vec::with_capacity(sound.len());
         for (draft, uniques) in sound.into_iter().zip(tokens) {
             let twin = uniques.iter().find_map(|(ord, t)| Some((*ord, *taken.get(t)?)));
             let checked = match twin {
-                Some((ord, record)) => {
+                Some((ord, (of, record))) => {
                     let field = draft.schema.field_by_ord(ord);
                     let field = field.map(|f| f.name.as_str().to_owned()).unwrap_or_default();
-                    Err(VaultError::Duplicate { field, record })
+                    Err(VaultError::Twin { field, of, record })
                 }
                 None => self.check_unique(tenant, &draft.schema, &uniques, &draft.fields, None),
             };
             match checked {
                 Ok(()) => {
-                    taken.extend(uniques.into_iter().map(|(_, t)| (t, draft.id)));
+                    taken.extend(uniques.into_iter().map(|(_, t)| (t, (draft.at, draft.id))));
                     rest.push(draft);
                 }
                 Err(e) if e.is_of_one_record() => faults.push((draft.at, e)),

@@ -146,7 +146,8 @@ impl Vault {
             return Err(VaultError::Argument { field: "names", reason: "a name is given twice" });
         }
         let records: Vec<_> = records.iter().map(|r| (Sort::Record, *r)).collect();
-        self.erase_all(&tenant, &records, reason, etag).await
+        let erased = self.erase_all(&tenant, &records, reason, etag).await;
+        if records.len() == 1 { erased.map_err(VaultError::alone) } else { erased }
     }
 
     /// Erases a subject and every record about it. The subject's receipt comes first.
@@ -172,9 +173,10 @@ impl Vault {
             Err(e) => return Err(e),
         }
         if records.len() > limits::SUBJECT_RECORDS_MAX {
-            return Err(VaultError::Exhausted("the subject has too many records for one call"));
+            return Err(VaultError::TooLarge("the subject has too many records for one call"));
         }
-        let receipts = self.erase_all(&tenant, &records, reason, None).await?;
+        let receipts = self.erase_all(&tenant, &records, reason, None).await;
+        let receipts = receipts.map_err(VaultError::alone)?;
         Ok(records.into_iter().map(|(_, r)| r).zip(receipts).collect())
     }
 
@@ -191,11 +193,13 @@ impl Vault {
         let requested = core.clock.now();
         let mut doomed = Vec::new();
         let mut done = Vec::with_capacity(records.len());
-        for record in records {
-            match core.find_erased(tenant, *record)? {
+        for (at, record) in records.iter().enumerate() {
+            match core.find_erased(tenant, *record).map_err(|e| e.at(at))? {
                 Some(receipt) => done.push(Some(receipt)),
                 None => {
-                    core.condemn(tenant, *record, reason, requested, etag, &mut doomed)?;
+                    let condemned =
+                        core.condemn(tenant, *record, reason, requested, etag, &mut doomed);
+                    condemned.map_err(|e| e.at(at))?;
                     done.push(None);
                 }
             }

@@ -34,6 +34,12 @@ pub enum VaultError {
     /// Another live record has this value in a unique field.
     #[error("another record has this value of {field}")]
     Duplicate { field: String, record: RecordId },
+    /// An earlier one of the same call has this value in a unique field.
+    #[error("number {of} of the same call has this value of {field}")]
+    Twin { field: String, of: usize, record: RecordId },
+    /// What was asked for does not fit an answer, and never will.
+    #[error("{0}")]
+    TooLarge(&'static str),
     /// The etag is not the current one.
     #[error("the record changed since this etag was given")]
     Stale,
@@ -93,6 +99,7 @@ impl VaultError {
             | Self::Argument { .. }
             | Self::Fields(_)
             | Self::Duplicate { .. }
+            | Self::Twin { .. }
             | Self::Damaged(_) => true,
             _ => false,
         }

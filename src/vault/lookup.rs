@@ -83,7 +83,7 @@ impl Core {
                 break;
             }
             if bytes > limits::FIND_BYTES_MAX {
-                return Err(VaultError::Exhausted("the records found are too large together"));
+                return Err(VaultError::TooLarge("the records found are too large together"));
             }
             let value = self.tree.store().get(&sealed::row_key(kid, 0))?;
             // Without its row it is a put that is under way, or one that the vault noted as damaged.

@@ -130,7 +130,7 @@ impl Vault {
             let view = self.get_record(permit, tenant, *record, spec).map_err(|e| e.at(at))?;
             bytes += view.fields.values().map(|v| v.encoded_len() + 32).sum::<usize>() + 200;
             if bytes > limits::FIND_BYTES_MAX {
-                return Err(VaultError::Exhausted(
+                return Err(VaultError::TooLarge(
                     "the records are too large together: ask for fewer, or for fewer fields",
                 ));
             }

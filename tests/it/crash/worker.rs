@@ -141,7 +141,8 @@ async fn erase(shared: &Shared, dice: &mut Dice, mine: &mut Vec<RecordId>) {
     }
     doomed.iter().for_each(|id| shared.note(format_args!("e {id}")));
     let reason = ErasureReason::SubjectRequest;
-    match shared.vault.erase_records(&app(), TENANT, &doomed, reason, None).await {
+    let erased = shared.vault.erase_records(&app(), TENANT, &doomed, reason, None).await;
+    match erased.map_err(VaultError::alone) {
         Ok(_) => doomed.iter().for_each(|id| shared.note(format_args!("E {id}"))),
         // One of them went with its bucket: the call as a whole did nothing.
         Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
