@@ -26,7 +26,7 @@ mod undo;
 pub use batch::{BatchFacts, Edits, LedgerHead, Sabotage};
 pub use erased::Erased;
 pub use grow::{NewBucket, NewTenant, RunDraft};
-pub use open::{Opened, Parts, Recovered, create, open, vault_in};
+pub use open::{Opened, Parts, Recovered, create, created_in, open, vault_in};
 pub use salvage::{Found, Salvage};
 pub use tree::Tree;
 

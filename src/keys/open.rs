@@ -68,6 +68,12 @@ pub fn vault_in(header: &[u8]) -> Option<VaultId> {
     Some(VaultId(*header.strip_prefix(b"LTV1")?.get(2..)?.first_chunk()?))
 }
 
+/// When the vault was made, as its header says.
+pub fn created_in(header: &[u8]) -> Option<UnixMillis> {
+    let created = header.strip_prefix(b"LTV1")?.get(18..)?.first_chunk()?;
+    Some(UnixMillis(i64::from_be_bytes(*created)))
+}
+
 /// Whether a vault header says this vault.
 pub(super) fn is_header_of(header: &[u8], vault: VaultId) -> bool {
     header.len() == HEADER_BYTES

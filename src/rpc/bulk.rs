@@ -295,9 +295,5 @@ fn failure(first: u64, at: usize, status: &Status) -> ImportFailure {
         let description = status.message().to_owned();
         violations.push(ImportViolation { field: String::new(), description });
     }
-    ImportFailure {
-        index: first.saturating_add(at as u64),
-        code: status.code().into(),
-        violations,
-    }
+    ImportFailure { index: first.saturating_add(at as u64), code: status.code().into(), violations }
 }

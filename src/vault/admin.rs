@@ -7,6 +7,7 @@ use crate::authz::{Permit, ReadBuckets, ReadKeyStatus, ReadStatus};
 use crate::class::{ErasureLevel, Medium};
 use crate::clock::UnixMillis;
 use crate::id::{Day, Gen, TypeOrd, VaultId};
+use crate::keys::rows::VAULT_HEADER;
 
 /// The vault's state.
 #[derive(Clone, Debug)]
@@ -122,6 +123,7 @@ impl Vault {
             },
             KeyInfo {
                 key_id: format!("generation {}", core.tree.generation().0),
+                since: core.root_since(),
                 ..info("root", "kek (in the anchor)", 1)
             },
             info("tenant", "root", tenants.len() as u64),
@@ -156,6 +158,16 @@ impl Vault {
 }
 
 impl super::core::Core {
+    /// Since when the root key is in use: the last batch made it, or the vault's creation.
+    fn root_since(&self) -> Option<UnixMillis> {
+        let last = self.tree.completed(self.tree.generation()).ok().flatten();
+        let created = || {
+            let header = self.tree.store().get(VAULT_HEADER).ok().flatten();
+            header.as_deref().and_then(crate::keys::created_in)
+        };
+        last.map(|e| e.scrubbed()).or_else(created)
+    }
+
     /// Key pages of all buckets.
     fn count_pages(&self) -> u64 {
         let reader = self.tree.read();

@@ -14,6 +14,7 @@ pub use self::files::tamper;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lethe::class::ErasureReason;
 use lethe::id::RecordId;
@@ -193,6 +194,23 @@ fn quiet_here() {
             before(info);
         }
     }));
+}
+
+/// No round takes longer unless it hangs.
+const ROUND_MAX: Duration = Duration::from_secs(60);
+
+/// What `work` gives, or `None` if it does not end in time; then its thread is left behind.
+fn within<T: Send + 'static>(
+    time: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, result) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || drop(done.send(work())));
+    match result.recv_timeout(time) {
+        Ok(value) => Some(value),
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => None,
+        Err(_) => std::panic::resume_unwind(thread.join().unwrap_err()),
+    }
 }
 
 fn memory() -> Arc<lethe::store::Memory> {

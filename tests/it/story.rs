@@ -278,6 +278,9 @@ async fn the_key_rotates_under_load_without_a_failed_call() {
         operator.vault().get_key_status(request).await.unwrap().into_inner().keys
     };
     let before = status().await;
+    let now = lethe::clock::Clock::now(&lethe::clock::SystemClock).0 / 1000;
+    let age = |key: &admin::KeyInfo| now - key.since.as_ref().unwrap().seconds;
+    assert!(before[..2].iter().all(|key| (0..600).contains(&age(key))), "{before:?}");
     let application = live.client("application").await;
     let ada = create(&application, "shop", ADA).await;
     let (over, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -322,6 +325,7 @@ async fn the_key_rotates_under_load_without_a_failed_call() {
     let after = status().await;
     assert_eq!(after[0].key_id, generations[4].1);
     assert_ne!(after[0].key_id, before[0].key_id);
+    assert!(after[1].since.unwrap().seconds >= before[1].since.unwrap().seconds);
     let kinds: Vec<&str> = after.iter().map(|k| k.kind.as_str()).collect();
     assert_eq!(kinds, ["kek", "root", "tenant", "bucket", "page"]);
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lethe::class::ErasureReason;
 use lethe::clock::SystemClock;
@@ -15,7 +16,7 @@ use lethe::store::sum::with_sum;
 use lethe::store::{Batch, Store, StoreError};
 use lethe::vault::{EngineChoice, LedgerState, RepairReport, Vault, VaultError, repair};
 
-use super::{Known, bytes_of, copy_dir, erase, new, quiet_here, renew, runtime};
+use super::{Known, ROUND_MAX, bytes_of, copy_dir, erase, new, quiet_here, renew, runtime, within};
 use crate::crash::{scale, scratch};
 use crate::house::{House, fields, furnish, get, operator, put, slug};
 use crate::model::Dice;
@@ -157,13 +158,9 @@ pub(super) fn round(original: &Original, house: &House, tally: &mut Tally, saved
 fn damaged_engine_files_open_whole_or_refuse_and_repair_saves_what_is_readable() {
     quiet_here();
     for (engine, rounds) in
-        [(EngineChoice::Redb, scale(70, 5_000)), (EngineChoice::Sled, scale(0, 500))]
+        [(EngineChoice::Redb, scale(70, 5_000)), (EngineChoice::Sled, scale(7, 500))]
     {
-        // On damaged files sled may hang in its opening: only where someone watches.
-        if rounds == 0 {
-            continue;
-        }
-        let original = Original::new(engine.clone());
+        let original = Arc::new(Original::new(engine.clone()));
         let mut dice = Dice::new(11);
         let (mut tally, mut saved) = (Tally::default(), 0);
         for nth in 0..rounds {
@@ -174,7 +171,22 @@ fn damaged_engine_files_open_whole_or_refuse_and_repair_saves_what_is_readable()
             let file =
                 if nth % 3 == 0 { dice.pick(&files).unwrap().clone() } else { files[0].clone() };
             damage(&file, &mut dice);
-            round(&original, &house, &mut tally, &mut saved);
+            let of = Arc::clone(&original);
+            let done = within(ROUND_MAX, move || {
+                let (mut tally, mut saved) = (Tally::default(), 0);
+                round(&of, &house, &mut tally, &mut saved);
+                drop(dir);
+                (tally, saved)
+            });
+            match done {
+                Some((seen, more)) => {
+                    seen.0.into_iter().for_each(|(what, n)| *tally.0.entry(what).or_default() += n);
+                    saved += more;
+                }
+                // On damaged files sled has once not come back from its opening (DESIGN, Engines).
+                None if matches!(engine, EngineChoice::Sled) => tally.note("refused: hung"),
+                None => panic!("{engine:?} hung in round {nth}"),
+            }
         }
         println!("R5 files, {engine:?}: {saved} records read after repairs, {:?}", tally.0);
         assert!(tally.0.keys().any(|k| k.starts_with("refused")), "{engine:?}: {:?}", tally.0);
