@@ -3,9 +3,11 @@
 //! Invariants: growth only adds keys to nodes, so the nodes keep theirs; its rows are handed to the committer before
 //! any put that relies on them, and the committer keeps the order; it waits while a batch is under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::KeyError;
+use super::cache::Cached;
 use super::node::{Body, BucketHead, Leaf, Listing, Page};
 use super::path::{CHILDREN_MAX, Path};
 use super::plan::{Mode, Plan, empty_dir};
@@ -39,9 +41,15 @@ pub struct RunDraft {
     pub leaves: BTreeMap<u32, Vec<Listing>>,
 }
 
+/// What a growing plan made.
+struct Growth {
+    pending: Pending,
+    nodes: HashMap<Path, Arc<Cached>>,
+}
+
 impl Tree {
     /// Applies a growing plan: rows to the committer (with the caller's own), nodes to the cache.
-    fn apply_growth(&self, plan: Plan<'_>, extra: Batch) -> Result<Pending, KeyError> {
+    fn apply_growth(&self, plan: Plan<'_>, extra: Batch) -> Result<Growth, KeyError> {
         let generation = plan.generation();
         let outcome = plan.finish(self.vault, generation)?;
         let mut batch = extra;
@@ -49,12 +57,14 @@ impl Tree {
             batch.put(key, value);
         }
         let pending = self.store.submit(batch)?;
+        let mut nodes = HashMap::with_capacity(outcome.nodes.len());
         for (path, opened) in outcome.nodes {
             let kind = path.kind;
             let node = self.cache.wrap(&path, &opened).map_err(|_| KeyError::Damaged(kind))?;
-            self.cache.replace(&path, node);
+            self.cache.replace(&path, node.clone());
+            nodes.insert(path, node);
         }
-        Ok(pending)
+        Ok(Growth { pending, nodes })
     }
 
     /// Adds a tenant node. `extra` makes the caller's rows, which commit with it.
@@ -83,8 +93,8 @@ impl Tree {
         let mut plan = Plan::new(&reader, Mode::Grow, self.sabotage);
         plan.add(Path::tenant(tenant), empty_dir(&head))?;
         let batch = extra(&new)?;
-        let pending = self.apply_growth(plan, batch)?;
-        Ok((new, pending))
+        let growth = self.apply_growth(plan, batch)?;
+        Ok((new, growth.pending))
     }
 
     /// Adds a bucket node. Its rows are durable before any put that relies on them is.
@@ -146,10 +156,10 @@ impl Tree {
             plan.add(path, Body::Page(Page::fresh(slots)))?;
             added.push((path, ord, slots));
         }
-        // As above.
-        drop(self.apply_growth(plan, Batch::default())?);
+        // As above. The cache may have let go of a page that was just added.
+        let mut growth = self.apply_growth(plan, Batch::default())?;
         for (path, ord, slots) in added {
-            let node = self.cache.find(&path).ok_or(KeyError::Damaged(path.kind))?;
+            let node = growth.nodes.remove(&path).ok_or(KeyError::Damaged(path.kind))?;
             self.slots.add_page(bucket, ord, slots, node);
             self.metrics.pages_created.one();
         }
@@ -176,10 +186,10 @@ impl Tree {
         }
         head.indexed_below = indexed_below;
         plan.set_head(&path, &head.encode())?;
-        let pending = self.apply_growth(plan, Batch::default())?;
+        let growth = self.apply_growth(plan, Batch::default())?;
         drop(reader);
         drop(held);
-        pending.wait()?;
+        growth.pending.wait()?;
         Ok(())
     }
 }

@@ -31,6 +31,8 @@ pub use salvage::{Found, Salvage};
 pub use tree::Tree;
 
 #[cfg(test)]
+mod eviction_tests;
+#[cfg(test)]
 mod rotation_tests;
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ use crate::crypto::{Dek, IndexKey, Kek, LockedKey, MetaKey, NodeKey, Signer};
 use crate::id::{BucketOrd, Gen, Kid, RunOrd, TenantOrd, VaultId};
 use crate::metrics::Metrics;
 use crate::store::journal::Journal;
-use crate::store::{Batch, Store, StoreError};
+use crate::store::{Batch, Store, StoreError, Urgency};
 
 /// What the anchor said last, and the anchor itself.
 pub(super) struct AnchorState {
@@ -148,17 +148,27 @@ impl Tree {
         Ok(Journal::lookup(dir, self.vault, key)?)
     }
 
+    /// A node's row as the store has it; one that cannot be read counts as missing.
+    fn row(&self, path: &Path, key: &[u8]) -> Result<Option<Vec<u8>>, KeyError> {
+        match self.store.get(key) {
+            Err(e @ (StoreError::Damaged(_) | StoreError::Io(_))) => {
+                tracing::warn!(kind = ?path.kind, error = %e, "a node row could not be read");
+                Ok(None)
+            }
+            other => Ok(other?),
+        }
+    }
+
     /// Opens a node's row: from the store, else from the node journal.
     pub(super) fn load(&self, path: &Path, entry: &Entry) -> Result<Opened, KeyError> {
         let key = path.row_key(entry.ver);
-        let found = match self.store.get(&key) {
-            Ok(found) => found,
-            Err(e @ (StoreError::Damaged(_) | StoreError::Io(_))) => {
-                tracing::warn!(kind = ?path.kind, error = %e, "a node row could not be read");
-                None
-            }
-            Err(e) => return Err(e.into()),
-        };
+        let mut found = self.row(path, &key)?;
+        // Growth puts a node into the cache when its row is on its way; evicted before the row is written, it is not
+        // lost. A batch of nothing is answered when all before it are durable.
+        let waits = Batch { urgency: Urgency::Vital, ..Batch::default() };
+        if found.is_none() && self.store.commit_blocking(waits).is_ok() {
+            found = self.row(path, &key)?;
+        }
         if let Some(opened) = found.and_then(|v| open(self.vault, path, entry, &v).ok()) {
             return Ok(opened);
         }

@@ -1,0 +1,107 @@
+//! A cache that holds next to nothing: what was just added is evicted at once, and is not called damaged for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::file_anchor::FileAnchor;
+use super::kek::{KekSource, create_file};
+use super::path::Path;
+use super::*;
+use crate::clock::UnixMillis;
+use crate::id::{BucketOrd, Day, PageOrd, TenantOrd, TypeOrd, VaultId};
+use crate::store::{Batch, Engine, Memory, Row, Store, StoreError};
+
+const BUCKET: (TenantOrd, BucketOrd) = (TenantOrd::of(1), BucketOrd::of(0));
+
+/// Rows whose commits wait while the gate is held.
+#[derive(Default)]
+struct Slow {
+    rows: Memory,
+    gate: Mutex<()>,
+    waits: AtomicBool,
+}
+
+impl Engine for Slow {
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.rows.get(key)
+    }
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.rows.scan(start, end, limit)
+    }
+    fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+        self.waits.store(true, Ordering::SeqCst);
+        let _gate = self.gate.lock().unwrap();
+        self.rows.commit(writes)
+    }
+}
+
+fn tree(dir: &std::path::Path, engine: Arc<dyn Engine>) -> Tree {
+    create_file(&dir.join("kek")).unwrap();
+    let parts = Parts {
+        store: Store::open(engine, None, None).unwrap(),
+        anchor: Box::new(FileAnchor::create(&dir.join("anchor")).unwrap()),
+        kek: KekSource::File(dir.join("kek")),
+        journal_dir: None,
+        cache_bytes: 0,
+        metrics: Arc::default(),
+        sabotage: Sabotage::None,
+    };
+    create(parts, VaultId([7; 16]), UnixMillis(1)).unwrap().tree
+}
+
+async fn furnish(tree: &Tree) {
+    let added = tree.add_tenant(BUCKET.0, |_| Ok(Batch::default())).await.unwrap();
+    added.1.await.unwrap();
+    let (tenant, bucket) = BUCKET;
+    let new = NewBucket { tenant, bucket, rtype: TypeOrd(1), expire_day: Day(20_000) };
+    tree.add_bucket(new).await.unwrap();
+}
+
+#[tokio::test]
+async fn pages_that_are_evicted_as_they_are_added_take_puts() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = tree(dir.path(), Arc::new(Memory::new()));
+    furnish(&tree).await;
+    {
+        let _held = tree.mutation.lock().await;
+        tree.add_pages(BUCKET, 60).unwrap();
+    }
+    let mut kids = std::collections::BTreeSet::new();
+    for _ in 0..2_000 {
+        kids.insert(tree.take_slot(BUCKET).await.unwrap().kid);
+    }
+    assert_eq!(kids.len(), 2_000);
+}
+
+#[test]
+fn a_page_that_is_evicted_before_its_row_is_written_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = Arc::new(Slow::default());
+    let tree = tree(dir.path(), slow.clone());
+    let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    rt.block_on(furnish(&tree));
+    tree.store.commit_blocking(Batch::default()).unwrap();
+    let gate = slow.gate.lock().unwrap();
+    slow.waits.store(false, Ordering::SeqCst);
+    let held = tree.mutation.blocking_lock();
+    tree.add_pages(BUCKET, 40).unwrap();
+    drop(held);
+    while !slow.waits.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let seen = std::thread::scope(|scope| {
+        let looks = scope.spawn(|| {
+            let pages = (0..40).map(|n| Path::page(BUCKET.0, BUCKET.1, PageOrd::of(n)));
+            pages.map(|page| tree.read().page_state(&page).map(|s| s.is_some())).collect::<Vec<_>>()
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        drop(gate);
+        looks.join().unwrap()
+    });
+    assert!(seen.iter().all(|s| *s == Ok(true)), "{seen:?}");
+    assert_eq!(tree.metrics.damaged_rows.value(), 0);
+}
