@@ -32,8 +32,8 @@ pub const CUSTOMER: &str = "customer";
 pub const VISIT: &str = "visit";
 /// Callers at once while a vault is loaded.
 const LOADERS: u64 = 512;
-/// Subjects that loaded records are about.
-const SUBJECTS: u64 = 64;
+/// Records about each subject that is loaded.
+const RECORDS_OF_ONE: u64 = 4;
 
 /// What every benchmark can be told.
 #[derive(clap::Args, Clone, Debug)]
@@ -182,12 +182,14 @@ pub async fn put(
 }
 
 /// Subjects for records to be about.
-pub async fn subjects(vault: &Vault, tenant: &str, count: u64) -> Outcome<Vec<RecordId>> {
-    let mut made = Vec::new();
-    for _ in 0..count {
-        made.push(vault.create_subject(&app(tenant)?, tenant, None).await?.id);
-    }
-    Ok(made)
+pub async fn subjects(vault: &Arc<Vault>, tenant: &str, count: u64) -> Outcome<Vec<RecordId>> {
+    let (vault, permit) = (vault.clone(), Arc::new(app(tenant)?));
+    let tenant: Arc<str> = tenant.into();
+    crowd(LOADERS, count, move |_| {
+        let (vault, permit, tenant) = (vault.clone(), permit.clone(), tenant.clone());
+        async move { Ok(vault.create_subject(&permit, &tenant, None).await?.id) }
+    })
+    .await
 }
 
 /// Runs `job(n)` for each of `0..total` with so many callers; their answers, in no order.
@@ -224,13 +226,13 @@ where
 
 /// Loads customers; their ids.
 pub async fn load(vault: &Arc<Vault>, count: u64, bytes: usize) -> Outcome<Vec<RecordId>> {
-    let about = Arc::new(subjects(vault, TENANT, SUBJECTS).await?);
+    let about = Arc::new(subjects(vault, TENANT, count / RECORDS_OF_ONE + 1).await?);
     let start = Instant::now();
     let (shared, permit) = (vault.clone(), Arc::new(app(TENANT)?));
     let rtype = slug(CUSTOMER)?;
     let ids = crowd(LOADERS, count, move |n| {
         let (vault, permit, rtype) = (shared.clone(), permit.clone(), rtype.clone());
-        let subject = about.get((n % SUBJECTS) as usize).copied();
+        let subject = about.get((n % about.len() as u64) as usize).copied();
         async move {
             let new = NewRecord { rtype, subject, fields: fields(n, bytes), request: None };
             Ok(vault.create_record(&permit, TENANT, new).await?.id)
