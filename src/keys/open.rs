@@ -4,6 +4,7 @@
 //! than the store has completed is refused, and so is a store behind the anchor; S5 is redone before anything is
 //! served.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -304,15 +305,15 @@ impl Tree {
     }
 
     /// A killed bucket's rows are collected: nothing is left to do for it.
-    pub fn collected(&self, bucket: BucketId) -> Result<(), KeyError> {
+    pub fn collected(&self, buckets: &BTreeSet<BucketId>) -> Result<(), KeyError> {
         self.settle()?;
         let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
         for row in self.store.prefix(b"b") {
             let row = row?;
             let chores = undo::decode(&row.value);
-            let done = Chore::Collect(bucket);
-            if chores.contains(&done) {
-                let left: Vec<Chore> = chores.into_iter().filter(|c| *c != done).collect();
+            let is_done = |c: &Chore| matches!(c, Chore::Collect(b) if buckets.contains(b));
+            if chores.iter().any(is_done) {
+                let left: Vec<Chore> = chores.into_iter().filter(|c| !is_done(c)).collect();
                 let generation = undo::generation_of(&row.key).unwrap_or_default();
                 match undo::encode(generation, &left).pop() {
                     Some((_, value)) => batch.put(row.key, value),

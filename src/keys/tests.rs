@@ -185,7 +185,7 @@ fn a_bucket_dies_by_one_entry_and_its_ordinal_is_not_used_again() {
     drop(tree);
     let opened = house.open().unwrap();
     assert_eq!(opened.recovered.to_collect, [BUCKET]);
-    opened.tree.collected(BUCKET).unwrap();
+    opened.tree.collected(&std::collections::BTreeSet::from([BUCKET])).unwrap();
     drop(opened);
     assert_eq!(house.open().unwrap().recovered.to_collect, []);
 }

@@ -1,5 +1,6 @@
 //! What the eraser's thread does without being asked: old versions, unacknowledged slots, the index, what kills left.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,9 @@ const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
 const SUPERSEDED_MANY: usize = 512;
 /// Paths of open buckets are re-keyed this often (ERASURE invariant 13).
 const REKEY_EVERY: Duration = Duration::from_secs(20 * 3600);
-/// Rows collected at once after a kill.
+/// Rows collected at once after kills, and of how many buckets.
 const COLLECT_ROWS: usize = 512;
+const COLLECT_BUCKETS: usize = 64;
 /// Request ids that no longer count are looked for this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long upkeep rests after it failed.
@@ -190,18 +192,41 @@ impl Worker {
 
     /// Collects some of what killed buckets left; the keys are gone already.
     fn collect_some(&mut self) -> Result<(), VaultError> {
-        let Some(bucket) = self.to_collect.first().copied() else { return Ok(()) };
+        let store = self.core.tree.store();
+        let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+        let (mut done, mut room) = (BTreeSet::new(), COLLECT_ROWS);
+        for bucket in self.to_collect.iter().take(COLLECT_BUCKETS) {
+            room = self.collect(*bucket, room, &mut batch)?;
+            if room == 0 {
+                break;
+            }
+            done.insert(*bucket);
+        }
+        if !batch.is_empty() {
+            store.commit_blocking(batch)?;
+        }
+        if !done.is_empty() {
+            self.core.tree.collected(&done)?;
+            self.to_collect.retain(|b| !done.contains(b));
+        }
+        Ok(())
+    }
+
+    /// Adds the deletion of up to `room` rows of a killed bucket. How much room is left: none if there may be more rows.
+    fn collect(
+        &self,
+        bucket: BucketId,
+        mut room: usize,
+        batch: &mut Batch,
+    ) -> Result<usize, VaultError> {
         let store = self.core.tree.store();
         let place = [bucket.0.bytes(), bucket.1.bytes()].concat();
         let mut prefixes =
             vec![[b"r".as_slice(), &place].concat(), [b"q".as_slice(), &place].concat()];
         prefixes.extend(BUCKET_KINDS.map(|k| [&[b'k', k as u8], place.as_slice()].concat()));
         for prefix in prefixes {
-            let rows = store.scan(&prefix, &prefix_end(&prefix), COLLECT_ROWS)?;
-            if rows.is_empty() {
-                continue;
-            }
-            let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+            let rows = store.scan(&prefix, &prefix_end(&prefix), room)?;
+            room -= rows.len();
             for row in rows {
                 if let Some(version) = sealed::peek(&row.value) {
                     let key = Pointer::key(bucket.0, version.record);
@@ -214,11 +239,10 @@ impl Worker {
                 }
                 batch.delete(row.key);
             }
-            store.commit_blocking(batch)?;
-            return Ok(());
+            if room == 0 {
+                return Ok(0);
+            }
         }
-        self.core.tree.collected(bucket)?;
-        self.to_collect.remove(0);
-        Ok(())
+        Ok(room)
     }
 }
