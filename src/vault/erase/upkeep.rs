@@ -212,7 +212,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Adds the deletion of up to `room` rows of a killed bucket. How much room is left: none if there may be more rows.
+    /// Adds the deletion of up to `room` rows of a killed bucket. Returns how much room is left: none if there may be
+    /// more rows.
     fn collect(
         &self,
         bucket: BucketId,
