@@ -96,6 +96,17 @@ pub enum Medium {
     MayKeepOldBlocks = 2,
 }
 
+/// When a read is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditReads {
+    /// Once its entry has a place in the audit log's queue, which is on disk within `limits::NOTES_WAIT`.
+    #[default]
+    Group,
+    /// Once its entry is on disk.
+    Sync,
+}
+
 /// What an identity may do at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -19,6 +19,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod audit;
 pub mod authz;
 pub mod class;
 pub mod client;

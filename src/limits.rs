@@ -59,6 +59,18 @@ pub const INDEX_TAIL_MAX: usize = 16_384;
 pub const COMMIT_GROUP_MAX: usize = 1_024;
 /// Batches that wait for the committer.
 pub const COMMIT_QUEUE_MAX: usize = 16_384;
+/// Entries of the audit log that wait for a place on disk, in bytes; a read that finds no room is refused.
+pub const NOTES_BYTES_MAX: usize = 16 << 20;
+/// An entry that no write goes with waits at most this long for a group.
+pub const NOTES_WAIT: Duration = Duration::from_millis(50);
+/// Names of principals that the audit log keeps.
+pub const PRINCIPALS_MAX: usize = 100_000;
+/// Kinds of refused calls (principal, method, status) that are counted apart in a minute; the rest is counted together.
+pub const REFUSALS_MAX: usize = 1_024;
+/// Refused calls are counted together for this long.
+pub const REFUSALS_EVERY: Duration = Duration::from_secs(60);
+/// Entries of the audit log that one call looks at; a page may end before it is full.
+pub const AUDIT_LOOK_MAX: u64 = 16_384;
 /// Rows that a walk over many rows reads at once.
 pub const SCAN_PAGE_ROWS: usize = 512;
 /// The node journal is not rewritten below this size.

@@ -100,6 +100,10 @@ counters!(
     tls_reloads,
     /// Times that they were refused, the old ones staying in force.
     tls_reloads_refused,
+    /// Entries that the audit log was given.
+    audit_entries,
+    /// Calls refused because the audit log had no room.
+    audit_refused,
     /// Calls refused for lack of a right.
     calls_denied,
     /// Calls that ended in an error of the vault's own.

@@ -21,13 +21,6 @@ pub trait ActionKind: Send + Sync + 'static {
     const ACTION: Action;
 }
 
-/// Actions whose permit lets records be listed.
-pub trait ListsRecords: ActionKind {}
-
-impl ListsRecords for ReadRecord {}
-
-impl ListsRecords for ExportRecords {}
-
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident: $reach:ident),* $(,)?) => {
         /// What a call asks to do.
@@ -97,6 +90,10 @@ actions!(
     UpdateRecord: Tenant,
     /// Erase records.
     EraseRecord: Tenant,
+    /// Read the audit log: of one tenant, or of those that the identity is bound to.
+    ReadAudit: Either,
+    /// Take out the whole audit log and its signed head, to be checked elsewhere.
+    ExportAudit: WholeVault,
     /// Read the vault's state.
     ReadStatus: Vault,
     /// Give the vault a new KEK and root key.

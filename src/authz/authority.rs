@@ -175,7 +175,13 @@ fn allows(role: Role, action: Action) -> bool {
         ),
         Role::Auditor => matches!(
             action,
-            A::ReadTenants | A::ReadSchema | A::ReadStatus | A::ReadKeyStatus | A::ReadBuckets
+            A::ReadTenants
+                | A::ReadSchema
+                | A::ReadAudit
+                | A::ExportAudit
+                | A::ReadStatus
+                | A::ReadKeyStatus
+                | A::ReadBuckets
         ),
     }
 }
@@ -194,7 +200,7 @@ mod tests {
     /// Written out by hand from the requirement, not derived from `allows` or `reach`. Columns are application,
     /// operator, auditor. In a cell, the first three letters are an identity bound to all tenants that asks for the
     /// vault, tenant a, tenant b; the next three the same for an identity bound to tenant a only.
-    const TABLE: [(Action, [&str; 3]); 18] = [
+    const TABLE: [(Action, [&str; 3]); 20] = [
         (Action::CreateTenant, ["nnn nnn", "ynn nnn", "nnn nnn"]),
         (Action::ReadTenants, ["yyy yyn", "yyy yyn", "yyy yyn"]),
         (Action::WriteSchema, ["nnn nnn", "nyy nyn", "nnn nnn"]),
@@ -208,6 +214,8 @@ mod tests {
         (Action::WatchRecords, ["nyy nyn", "nnn nnn", "nnn nnn"]),
         (Action::UpdateRecord, ["nyy nyn", "nnn nnn", "nnn nnn"]),
         (Action::EraseRecord, ["nyy nyn", "nnn nnn", "nnn nnn"]),
+        (Action::ReadAudit, ["nnn nnn", "nnn nnn", "yyy yyn"]),
+        (Action::ExportAudit, ["nnn nnn", "nnn nnn", "ynn nnn"]),
         (Action::ReadStatus, ["nnn nnn", "ynn ynn", "ynn ynn"]),
         (Action::RotateKey, ["nnn nnn", "ynn nnn", "nnn nnn"]),
         (Action::ReadKeyStatus, ["nnn nnn", "ynn ynn", "ynn ynn"]),
@@ -261,6 +269,8 @@ mod tests {
             WatchRecords,
             UpdateRecord,
             EraseRecord,
+            ReadAudit,
+            ExportAudit,
             ReadStatus,
             RotateKey,
             ReadKeyStatus,

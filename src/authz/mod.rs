@@ -26,8 +26,9 @@ mod rpcs;
 
 pub use action::{
     Action, ActionKind, CreateRecord, CreateSubject, CreateTenant, EraseBucket, EraseRecord,
-    EraseSubject, ExportRecords, ListsRecords, ReadBuckets, ReadKeyStatus, ReadRecord, ReadSchema,
-    ReadStatus, ReadSubject, ReadTenants, RotateKey, UpdateRecord, WatchRecords, WriteSchema,
+    EraseSubject, ExportAudit, ExportRecords, ReadAudit, ReadBuckets, ReadKeyStatus, ReadRecord,
+    ReadSchema, ReadStatus, ReadSubject, ReadTenants, RotateKey, UpdateRecord, WatchRecords,
+    WriteSchema,
 };
 pub use authority::{Authority, Binding, BindingError, TenantScope};
 pub use permit::{ClassSet, Denial, Missing, Permit};

@@ -98,6 +98,11 @@ impl<A: ActionKind> Permit<A> {
         }
     }
 
+    /// Whether this permit is for the whole vault of an identity that is bound to all tenants.
+    pub fn covers_all(&self) -> bool {
+        self.tenant().is_none() && self.scope == TenantScope::All
+    }
+
     /// What may be returned unmasked.
     pub fn clear(&self) -> ClassSet {
         self.clear

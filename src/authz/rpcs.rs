@@ -9,6 +9,9 @@ use super::Action;
 /// end, and the health protocol has clients go on without it where it is not served.
 pub const RPCS: &[(&str, Action)] = &[
     ("/grpc.health.v1.Health/Check", Action::Health),
+    ("/lethe.admin.v1.AuditService/ExportAuditEntries", Action::ExportAudit),
+    ("/lethe.admin.v1.AuditService/GetAuditHead", Action::ExportAudit),
+    ("/lethe.admin.v1.AuditService/ListAuditEntries", Action::ReadAudit),
     ("/lethe.admin.v1.VaultService/EraseBucket", Action::EraseBucket),
     ("/lethe.admin.v1.VaultService/GetKeyStatus", Action::ReadKeyStatus),
     ("/lethe.admin.v1.VaultService/GetStatus", Action::ReadStatus),

@@ -26,6 +26,7 @@ pub use error::ClientError;
 pub use retry::{once, read, request_id, when_refused};
 
 use crate::limits;
+use crate::proto::admin::audit_service_client::AuditServiceClient;
 use crate::proto::admin::vault_service_client::VaultServiceClient;
 use crate::proto::v1::record_service_client::RecordServiceClient;
 use crate::proto::v1::schema_service_client::SchemaServiceClient;
@@ -84,6 +85,12 @@ impl Client {
             .max_encoding_message_size(limits::MESSAGE_BYTES_MAX)
     }
 
+    /// The audit log, for calls that stream.
+    pub fn audit_streams(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+    }
+
     /// Whether the vault takes reads and writes.
     pub async fn is_serving(&self) -> Result<bool, Status> {
         let answer = read(|| {
@@ -104,6 +111,8 @@ impl Client {
         records: RecordServiceClient,
         /// Operation of the vault.
         vault: VaultServiceClient,
+        /// The audit log.
+        audit: AuditServiceClient,
     );
 }
 

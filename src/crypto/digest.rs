@@ -22,7 +22,7 @@ pub fn sha256_parts(parts: &[&[u8]]) -> Digest32 {
 }
 
 /// HMAC of the concatenation.
-pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> Digest32 {
+pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Digest32 {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
     parts.iter().for_each(|p| context.update(p));
     let mut out = [0; 32];

@@ -12,6 +12,17 @@ pub const CHUNK: &[u8] = b"lethe/v1/chunk";
 /// HKDF info of the key of a request's fingerprint.
 pub const FINGERPRINT: &[u8] = b"lethe/v1/request";
 
+/// HKDF info of the key of principals' names.
+pub const NAMES: &[u8] = b"lethe/v1/names";
+
+/// First bytes of the input of a subject's pseudonym, and of a record's.
+pub const SUBJECT_REF: &[u8] = b"VS1";
+pub const RECORD_REF: &[u8] = b"VT1";
+/// First bytes of the hash that stands for a principal, and for a purpose.
+pub const PRINCIPAL: &[u8] = b"VP1";
+pub const PURPOSE: &[u8] = b"VO1";
+/// First bytes of what the vault signs of its audit log's head.
+pub const AUDIT_HEAD: &[u8] = b"VD1";
 /// First bytes of an index token's input.
 pub const INDEX_TOKEN: &[u8] = b"VI1";
 /// First bytes of a record version's hash in the ledger.
@@ -43,6 +54,11 @@ pub fn record_aad(vault: VaultId, header: &[u8]) -> Vec<u8> {
 /// AAD of a metadata row (§6).
 pub fn meta_aad(vault: VaultId, header: &[u8]) -> Vec<u8> {
     header_aad(b"VM1", vault, header)
+}
+
+/// AAD of a principal's name (§9.3).
+pub fn name_aad(vault: VaultId, key: &[u8]) -> Vec<u8> {
+    header_aad(b"VK1", vault, key)
 }
 
 /// AAD of an anchor slot (§2).

@@ -2,6 +2,8 @@
 
 use super::digest::{Digest32, sha256, sha256_parts};
 
+const MAGIC: &[u8; 4] = b"LTH1";
+
 /// Hash of a leaf.
 pub fn leaf_hash(leaf: &[u8]) -> Digest32 {
     sha256_parts(&[&[0], leaf])
@@ -44,6 +46,27 @@ impl Frontier {
         self.size += 1;
     }
 
+    /// The value of a frontier row (docs/FORMAT.md §7).
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&self.size.to_be_bytes());
+        out.push(self.peaks.len() as u8);
+        self.peaks.iter().for_each(|p| out.extend_from_slice(p));
+        out
+    }
+
+    /// Reads a frontier row.
+    pub fn decode(value: &[u8]) -> Option<Self> {
+        let rest = value.strip_prefix(MAGIC.as_slice())?;
+        let (size, rest) = rest.split_first_chunk()?;
+        let (count, rest) = rest.split_first()?;
+        if rest.len() != usize::from(*count) * 32 {
+            return None;
+        }
+        let peaks = rest.chunks_exact(32).filter_map(|p| p.try_into().ok()).collect();
+        Self::from_parts(u64::from_be_bytes(*size), peaks)
+    }
+
     /// The tree's root; SHA-256 of nothing for the empty tree.
     pub fn root(&self) -> Digest32 {
         let mut peaks = self.peaks.iter().rev();
@@ -83,6 +106,9 @@ mod tests {
                 Frontier::from_parts(frontier.size(), frontier.peaks().to_vec()),
                 Some(frontier.clone())
             );
+            let row = frontier.encode();
+            assert_eq!(Frontier::decode(&row), Some(frontier.clone()));
+            assert!((0..row.len()).all(|len| Frontier::decode(&row[..len]).is_none()));
             let leaf = vec![n; usize::from(n % 5)];
             frontier.push(leaf_hash(&leaf));
             leaves.push(leaf);

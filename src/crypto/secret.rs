@@ -82,12 +82,15 @@ impl ZeroizeOnDrop for SecretBytes {}
 
 macro_rules! secret {
     ($(#[$doc:meta])* $name:ident) => {
+        secret!($(#[$doc])* $name, 32);
+    };
+    ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
         $(#[$doc])*
-        pub struct $name([u8; 32]);
+        pub struct $name([u8; $bytes]);
 
         impl Zeroize for $name {
             fn zeroize(&mut self) {
-                self.0 = [0; 32];
+                self.0 = [0; $bytes];
                 optimization_barrier(&self.0);
             }
         }
@@ -102,18 +105,18 @@ macro_rules! secret {
 
         impl $name {
             pub fn generate() -> Self {
-                let mut new = Self([0; 32]);
+                let mut new = Self([0; $bytes]);
                 fill_random(&mut new.0);
                 new
             }
 
             /// Takes a copy of bytes that the caller zeroizes.
-            pub fn copied(bytes: &[u8; 32]) -> Self {
+            pub fn copied(bytes: &[u8; $bytes]) -> Self {
                 Self(*bytes)
             }
 
             /// The secret. Grep for this name to find every place that sees one.
-            pub fn expose(&self) -> &[u8; 32] {
+            pub fn expose(&self) -> &[u8; $bytes] {
                 &self.0
             }
 
@@ -151,6 +154,15 @@ secret!(
     /// Makes a tenant's blind-index tokens.
     IndexKey
 );
+secret!(
+    /// Makes a subject's pseudonyms in the audit log. It lies in the subject's records and dies with them.
+    PseudonymKey,
+    16
+);
+secret!(
+    /// Opens the names of principals.
+    NamesKey
+);
 
 /// A key in locked memory: the root key and the node cache's key.
 pub struct LockedKey(LockedBytes);
@@ -182,17 +194,20 @@ mod tests {
     #[test]
     fn debug_of_a_secret_shows_nothing() {
         let shown = format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             NodeKey::copied(&[0xab; 32]),
             Dek::copied(&[0xab; 32]),
             Kek::copied(&[0xab; 32]),
             MetaKey::copied(&[0xab; 32]),
             IndexKey::copied(&[0xab; 32]),
+            PseudonymKey::copied(&[0xab; 16]),
+            NamesKey::copied(&[0xab; 32]),
             LockedKey::copied(&[0xab; 32]).unwrap(),
         );
         assert_eq!(
             shown,
-            "NodeKey(secret) Dek(secret) Kek(secret) MetaKey(secret) IndexKey(secret) LockedKey(secret)"
+            "NodeKey(secret) Dek(secret) Kek(secret) MetaKey(secret) IndexKey(secret) PseudonymKey(secret) \
+             NamesKey(secret) LockedKey(secret)"
         );
     }
 

@@ -4,6 +4,7 @@
 //! input, never from arguments; nothing is erased without `--yes` or an answer; exit codes are those of [`exit`].
 
 mod admin;
+mod audit;
 mod cli;
 mod erase;
 mod error;
@@ -112,6 +113,7 @@ async fn execute(cli: &Cli, out: &mut Out) -> Result<Done, CtlError> {
         Command::Bucket(BucketCommand::Erase { tenant, schema, expire_date, how }) => {
             erase::bucket(&connect(cli).await?, &schema.of(tenant), expire_date, how, out).await
         }
+        Command::Audit(command) => audit::run(cli, command, out).await,
         Command::Key(command) => admin::keys(&connect(cli).await?, command, out).await,
         Command::Status => admin::status(&connect(cli).await?, out).await,
         Command::Health => admin::health(&connect(cli).await?, out).await,

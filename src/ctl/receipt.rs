@@ -27,6 +27,12 @@ const VERSIONS_MAX: u64 = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicKey([u8; 32]);
 
+impl PublicKey {
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 /// Parses 64 hex digits.
 pub fn public_key(text: &str) -> Result<PublicKey, &'static str> {
     let shape = "not 64 hex digits";

@@ -50,6 +50,16 @@ pub enum AnchorError {
          an old data directory was put back"
     )]
     StoreOlder { anchor: u64, store: u64 },
+    #[error(
+        "the audit log in the store has {store} entries and is not the one that the anchor has seen with {anchor}: \
+         it was altered, cut, or is an older copy; run `lethed repair`"
+    )]
+    Log { anchor: u64, store: u64 },
+    #[error(
+        "the vault's files are of format {found}, this program reads format {known}: \
+         export with the version that wrote them and import anew"
+    )]
+    Format { found: u16, known: u16 },
     #[error("the anchor belongs to vault {anchor}, the store to vault {store}")]
     Foreign { anchor: VaultId, store: VaultId },
     #[error("the anchor lies on {0}, which may keep old blocks, and the configuration requires E1")]

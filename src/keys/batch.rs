@@ -60,6 +60,8 @@ pub struct LedgerHead {
     pub writes: Vec<(Vec<u8>, Vec<u8>)>,
     /// Keys of rows to delete afterwards.
     pub after: Vec<Vec<u8>>,
+    /// What the audit log tells of the batch.
+    pub entries: Vec<Vec<u8>>,
 }
 
 /// Ways to break the erasure path on purpose. Only tests make anything but `None`; no configuration reaches it.
@@ -286,6 +288,7 @@ impl Tree {
         for (key, value) in outcome.rows.iter().chain(&head.writes) {
             batch.put(key.clone(), value.clone());
         }
+        batch.entries.clone_from(&head.entries);
         self.store.commit_blocking(batch)?;
         *leftover = Batch::default();
         drop(leftover);
@@ -310,6 +313,7 @@ impl Tree {
         let root = outcome.root.as_ref().ok_or(KeyError::Damaged(NodeKind::Root))?;
         let mut anchor = self.anchor();
         let now = clock.now();
+        let (audit_size, audit_head) = self.audit(&anchor.payload);
         let payload = Payload {
             generation: facts.generation,
             refresh: 0,
@@ -317,6 +321,8 @@ impl Tree {
             root_key: LockedKey::copied(root.key.expose())?,
             ledger_size: head.size,
             ledger_root: head.root,
+            audit_size,
+            audit_head,
             batch_hash: batch_hash(facts, &head.root),
             store_seq: self.store.seq(),
             wall: now.max(anchor.payload.wall),

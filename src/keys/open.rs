@@ -48,6 +48,10 @@ pub struct Recovered {
     pub unclean: bool,
     /// The anchor's newest generation had no root row anywhere and was given up; nothing of it was answered.
     pub storage_lied: bool,
+    /// A repair gave up the end of the audit log.
+    pub log_lost: bool,
+    /// The last time that the anchor noted before.
+    pub before: UnixMillis,
     /// Killed buckets that still have rows to collect.
     pub to_collect: Vec<BucketId>,
 }
@@ -59,9 +63,11 @@ pub struct Opened {
 }
 
 const HEADER_BYTES: usize = 30;
+/// The format that is written and read (docs/FORMAT.md).
+const FORMAT: u16 = 2;
 
 pub(super) fn header(vault: VaultId, now: UnixMillis) -> Vec<u8> {
-    [b"LTV1".as_slice(), &1u16.to_be_bytes(), &vault.0, &now.0.to_be_bytes()].concat()
+    [b"LTV1".as_slice(), &FORMAT.to_be_bytes(), &vault.0, &now.0.to_be_bytes()].concat()
 }
 
 /// The vault that a vault header names.
@@ -75,10 +81,14 @@ pub fn created_in(header: &[u8]) -> Option<UnixMillis> {
     Some(UnixMillis(i64::from_be_bytes(*created)))
 }
 
+fn format_of(header: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(*header.strip_prefix(b"LTV1")?.first_chunk()?))
+}
+
 /// Whether a vault header says this vault.
 pub(super) fn is_header_of(header: &[u8], vault: VaultId) -> bool {
     header.len() == HEADER_BYTES
-        && header.starts_with(b"LTV1\0\x01")
+        && format_of(header) == Some(FORMAT)
         && vault_in(header) == Some(vault)
 }
 
@@ -157,6 +167,7 @@ pub fn open(mut parts: Parts, now: UnixMillis) -> Result<Opened, KeyError> {
         return Err(AnchorError::StoreOlder { anchor, store: store_seq }.into());
     }
     check_not_older(&parts.store, open.payload.generation)?;
+    let waived = check_log(&parts.store, &open.payload)?;
     let mut recovered = Recovered { unclean: !open.payload.clean, ..Recovered::default() };
     let kek = pick(keks, &open.kek_id).ok_or(KeyError::Gone)?;
     let source = parts.kek.clone();
@@ -174,7 +185,14 @@ pub fn open(mut parts: Parts, now: UnixMillis) -> Result<Opened, KeyError> {
         tree.heal_header(now)?;
     }
     recovered.to_collect = tree.finish_chores()?;
+    recovered.before = tree.last_seen();
     tree.refresh(now, false)?;
+    if waived {
+        recovered.log_lost = true;
+        let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+        batch.delete(rows::LOG_WAIVER);
+        tree.store.commit_blocking(batch)?;
+    }
     source.settle(&kek_id(&tree.anchor().kek))?;
     tree.note_level(now)?;
     Ok(Opened { tree, recovered })
@@ -193,6 +211,10 @@ fn is_header_damaged(store: &Store, anchor: VaultId, payload: &Payload) -> Resul
     }
     let entry = Entry { ver: payload.root_ver, key: NodeKey::copied(payload.root_key.expose()) };
     let root = store.get(&Path::ROOT.row_key(entry.ver))?;
+    let other = found.as_deref().filter(|h| h.len() == HEADER_BYTES).and_then(format_of);
+    if other == Some(1) && found.as_deref().and_then(vault_in) == Some(anchor) {
+        return Err(AnchorError::Format { found: 1, known: FORMAT }.into());
+    }
     if root.is_some_and(|root| node::open(anchor, &Path::ROOT, &entry, &root).is_ok()) {
         return Ok(true);
     }
@@ -200,6 +222,20 @@ fn is_header_damaged(store: &Store, anchor: VaultId, payload: &Payload) -> Resul
         Some(store) => Err(AnchorError::Foreign { anchor, store }.into()),
         None => Ok(false),
     }
+}
+
+/// Refuses an audit log that is shorter than the anchor has seen it, or another one of the same length. `true`: it is,
+/// but a repair says that it could save no more.
+fn check_log(store: &Store, payload: &Payload) -> Result<bool, KeyError> {
+    let Some((size, head)) = store.log_head() else { return Ok(false) };
+    let bound = (payload.audit_size, payload.audit_head);
+    if size > bound.0 || (size, head) == bound {
+        return Ok(false);
+    }
+    if store.get(rows::LOG_WAIVER)? == Some(rows::log_waiver(bound)) {
+        return Ok(true);
+    }
+    Err(AnchorError::Log { anchor: bound.0, store: size }.into())
 }
 
 /// A store that has completed a later generation is a sign of an old anchor put back.
@@ -329,8 +365,11 @@ impl Tree {
     pub fn refresh(&self, now: UnixMillis, clean: bool) -> Result<(), KeyError> {
         self.check_running()?;
         let mut anchor = self.anchor();
+        let (audit_size, audit_head) = self.audit(&anchor.payload);
         anchor.payload = Payload {
             refresh: anchor.payload.refresh + 1,
+            audit_size,
+            audit_head,
             store_seq: self.store.seq(),
             wall: now.max(anchor.payload.wall),
             clean,

@@ -1,7 +1,10 @@
 //! Row kinds (docs/FORMAT.md §3): the one list of key prefixes, and which of them the node journal keeps.
 
+use crate::crypto::Digest32;
+use crate::store::sum::with_sum;
+
 /// Every kind of row that the vault writes, with the key or event it dies with. A test refuses any other prefix.
-pub const ROW_KINDS: [(u8, &str); 13] = [
+pub const ROW_KINDS: [(u8, &str); 17] = [
     (b'v', "vault header: no secret, no personal data"),
     (b'k', "sealed node: its node key"),
     (b'r', "sealed record version: its DEK"),
@@ -13,9 +16,21 @@ pub const ROW_KINDS: [(u8, &str); 13] = [
     (b'l', "ledger leaf: hashes, enums and numbers only"),
     (b'h', "ledger frontier: hashes only"),
     (b'g', "level reached: numbers only"),
+    (b'a', "audit entries: hashes, enums, numbers, and pseudonyms whose key dies with the subject"),
+    (b'f', "audit frontier: hashes only"),
+    (b'n', "sealed name of a principal: no customer's data"),
+    (b'w', "what a repair gave up of the audit log: a number and a hash"),
     (b'b', "what a batch leaves to do: removed when done"),
     (b's', "the store's commit sequence: a number"),
 ];
+
+/// Key of the row by which a repair says that it could not save the audit log that the anchor has seen.
+pub const LOG_WAIVER: &[u8] = b"w";
+
+/// That row: which log was given up.
+pub fn log_waiver((size, head): (u64, Digest32)) -> Vec<u8> {
+    with_sum([b"LTW1".as_slice(), &size.to_be_bytes(), &head].concat())
+}
 
 /// Key of the vault header.
 pub const VAULT_HEADER: &[u8] = b"v";

@@ -88,7 +88,7 @@ fn erase(tree: &Tree, edits: Edits) -> Erased {
 }
 
 pub(super) fn no_ledger(_: &BatchFacts) -> LedgerHead {
-    LedgerHead { size: 0, root: sha256(b""), writes: vec![], after: vec![] }
+    LedgerHead { size: 0, root: sha256(b""), writes: vec![], after: vec![], entries: vec![] }
 }
 
 fn dead(kids: &[Kid]) -> Edits {

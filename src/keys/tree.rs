@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use zeroize::Zeroizing;
+
 use super::KeyError;
 use super::anchor::{Anchor, Payload};
 use super::batch::Sabotage;
@@ -18,7 +20,9 @@ use super::path::{ChildKey, NodeKind, Path};
 use super::slots::Slots;
 use crate::class::Medium;
 use crate::clock::UnixMillis;
-use crate::crypto::{Dek, IndexKey, Kek, LockedKey, MetaKey, NodeKey, Signer};
+use crate::crypto::{
+    Dek, Digest32, IndexKey, Kek, LockedKey, MetaKey, NamesKey, NodeKey, Signer, hkdf32, labels,
+};
 use crate::id::{BucketOrd, Gen, Kid, RunOrd, TenantOrd, VaultId};
 use crate::metrics::Metrics;
 use crate::store::journal::Journal;
@@ -84,6 +88,22 @@ impl Tree {
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The audit log as it goes into the anchor: its length, and the root over it.
+    pub(super) fn audit(&self, before: &Payload) -> (u64, Digest32) {
+        self.store.log_head().unwrap_or((before.audit_size, before.audit_head))
+    }
+
+    /// The audit log as the anchor has it.
+    pub fn bound_audit(&self) -> (u64, Digest32) {
+        let anchor = self.anchor();
+        (anchor.payload.audit_size, anchor.payload.audit_head)
+    }
+
+    /// The greatest time that the anchor has seen.
+    pub fn last_seen(&self) -> UnixMillis {
+        self.anchor().payload.wall
     }
 
     pub(super) fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -272,6 +292,15 @@ impl Reader<'_> {
 
     pub fn signer(&self) -> Result<Signer, KeyError> {
         self.head(&Path::ROOT, |h| Signer::from_seed(h.first_chunk()?).ok())
+    }
+
+    /// The key that principals' names in the audit log are sealed under.
+    pub fn names_key(&self) -> Result<NamesKey, KeyError> {
+        self.head(&Path::ROOT, |h| {
+            let mut key = Zeroizing::new([0; 32]);
+            hkdf32(&[], h.first_chunk()?, labels::NAMES, &mut key);
+            Some(NamesKey::copied(&key))
+        })
     }
 
     pub fn tenant(&self, tenant: TenantOrd) -> Result<TenantSecrets, KeyError> {

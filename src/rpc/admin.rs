@@ -80,7 +80,9 @@ impl VaultService for Rpc {
         let generation = self
             .change(Terms::Plain, "", |vault| async move { vault.rotate_key(&permit).await })
             .await?;
-        let kek = self.vault.key_status(&reading).into_iter().find(|k| k.kind == "kek").map(key);
+        let keys = self.vault.key_status(&reading);
+        let keys = keys.map_err(|e| status::of(e, Terms::Plain, ""))?;
+        let kek = keys.into_iter().find(|k| k.kind == "kek").map(key);
         Ok(Response::new(RotateKeyResponse { kek, generation: generation.0 }))
     }
 
@@ -89,8 +91,9 @@ impl VaultService for Rpc {
         request: Request<GetKeyStatusRequest>,
     ) -> Result<Response<GetKeyStatusResponse>, Status> {
         let permit = self.permit::<ReadKeyStatus>(request.extensions(), None)?;
-        let keys = self.vault.key_status(&permit).into_iter().map(key).collect();
-        Ok(Response::new(GetKeyStatusResponse { keys }))
+        let keys = self.vault.key_status(&permit);
+        let keys = keys.map_err(|e| status::of(e, Terms::Plain, ""))?;
+        Ok(Response::new(GetKeyStatusResponse { keys: keys.into_iter().map(key).collect() }))
     }
 
     async fn list_buckets(

@@ -96,7 +96,8 @@ impl Rpc {
     ) -> Result<Response<Outgoing<ImportRecordsResponse>>, Status> {
         let (_, extensions, incoming) = request.into_parts();
         let rpc = self.clone();
-        self.stream(|out| async move { rpc.take_import(&extensions, incoming, &out).await })
+        let of = extensions.clone();
+        self.stream(&of, |out| async move { rpc.take_import(&extensions, incoming, &out).await })
     }
 
     async fn take_import(
@@ -195,7 +196,11 @@ impl Rpc {
         let after = self.cursor(&permit, &export.query(), &message.page_token)?;
         let after = after.and_then(|c| c.try_into().ok()).map(RecordId);
         let rpc = self.clone();
-        self.stream(|out| async move { rpc.give_export(&extensions, &export, after, &out).await })
+        let of = extensions.clone();
+        self.stream(
+            &of,
+            |out| async move { rpc.give_export(&extensions, &export, after, &out).await },
+        )
     }
 
     async fn give_export(
@@ -242,8 +247,8 @@ impl Rpc {
         let permit = self.permit::<WatchRecords>(&extensions, Some(tenant.as_str()))?;
         let watcher = self.vault.watch_records(&permit, tenant.as_str());
         let mut watcher = watcher.map_err(|e| status::of(e, Terms::Plain, tenant.as_str()))?;
-        let rpc = self.clone();
-        self.stream(|out| async move {
+        let (rpc, of) = (self.clone(), extensions.clone());
+        self.stream(&of, |out| async move {
             out.send(WatchRecordsResponse::default()).await?;
             let end = tokio::time::Instant::now() + WATCH_MAX;
             loop {

@@ -197,7 +197,7 @@ fn class_in(class: v1::Classification) -> Option<Classification> {
     })
 }
 
-fn class_out(class: Classification) -> v1::Classification {
+pub fn class_out(class: Classification) -> v1::Classification {
     match class {
         Classification::Public => v1::Classification::Public,
         Classification::General => v1::Classification::General,

@@ -6,6 +6,7 @@
 //! and never compressed.
 
 mod admin;
+mod audit;
 mod bulk;
 mod convert;
 mod erasure;
@@ -20,6 +21,7 @@ pub mod status;
 mod stream;
 mod subjects;
 mod tenants;
+pub mod witness;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use self::status::Terms;
 use self::stream::Streams;
 use crate::authz::{ActionKind, Authority, Permit};
 use crate::limits::MESSAGE_BYTES_MAX;
+use crate::proto::admin::audit_service_server::AuditServiceServer;
 use crate::proto::admin::vault_service_server::VaultServiceServer;
 use crate::proto::v1::record_service_server::RecordServiceServer;
 use crate::proto::v1::schema_service_server::SchemaServiceServer;
@@ -69,6 +72,7 @@ pub fn routes(
         .add_service(bounded!(SchemaServiceServer))
         .add_service(bounded!(SubjectServiceServer))
         .add_service(bounded!(RecordServiceServer))
+        .add_service(bounded!(AuditServiceServer))
         .add_service(bounded!(VaultServiceServer))
 }
 

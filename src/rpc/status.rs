@@ -224,7 +224,9 @@ fn of_store(error: StoreError) -> Status {
             tracing::error!(%error, "the store is damaged");
             data_loss("the store")
         }
-        StoreError::InUse | StoreError::RowTooLarge(_) | StoreError::Io(_) => internal(&error),
+        StoreError::InUse | StoreError::RowTooLarge(_) | StoreError::Io(_) | StoreError::NoLog => {
+            internal(&error)
+        }
     }
 }
 

@@ -12,11 +12,14 @@ use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::Stream;
-use tonic::{Response, Status, Streaming};
+use tonic::{Extensions, Response, Status, Streaming};
 
 use super::Rpc;
 use super::status;
+use super::witness::{Called, Witness};
+use crate::authz::Principal;
 use crate::limits::{self, STREAM_STALL_MAX};
+use crate::vault::Vault;
 
 /// What the streams of a server share.
 #[derive(Clone)]
@@ -48,12 +51,16 @@ impl<T> Stream for Outgoing<T> {
 }
 
 /// Where the producer of a stream puts its messages.
-pub struct Outlet<T>(mpsc::Sender<Result<T, Status>>);
+pub struct Outlet<T> {
+    messages: mpsc::Sender<Result<T, Status>>,
+    vault: Arc<Vault>,
+}
 
 impl<T> Outlet<T> {
     /// Waits until the peer took the message before.
     pub async fn send(&self, message: T) -> Result<(), Status> {
-        match timeout(STREAM_STALL_MAX, self.0.send(Ok(message))).await {
+        self.vault.settled().await?;
+        match timeout(STREAM_STALL_MAX, self.messages.send(Ok(message))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Status::cancelled("the caller left")),
             Err(_) => Err(status::stalled("the caller takes no messages")),
@@ -73,17 +80,23 @@ impl Rpc {
     /// Answers with what `work` puts into its outlet, until it ends.
     pub(super) fn stream<T, F>(
         &self,
+        extensions: &Extensions,
         work: impl FnOnce(Outlet<T>) -> F,
     ) -> Result<Response<Outgoing<T>>, Status>
     where
         T: Send + 'static,
         F: Future<Output = Result<(), Status>> + Send + 'static,
     {
+        // The status of a stream comes after the door has seen its beginning, so it is told here.
+        let path = extensions.get::<Called>().cloned();
+        let caller = extensions.get::<Principal>().cloned().zip(path);
         let place = Arc::clone(&self.streams.places).try_acquire_owned();
         let place = place.map_err(|_| status::too_many("too many streams are open"))?;
         let (out, messages) = mpsc::channel(1);
         let mut stopping = self.streams.stopping.clone();
-        let work = work(Outlet(out.clone()));
+        let vault = Arc::clone(&self.vault);
+        let outlet = Outlet { messages: out.clone(), vault: Arc::clone(&vault) };
+        let work = work(outlet);
         tokio::spawn(async move {
             let outcome = tokio::select! {
                 outcome = work => outcome,
@@ -92,6 +105,9 @@ impl Rpc {
                 _ = stopping.wait_for(|stops| *stops) => Err(status::stopping()),
             };
             if let Err(status) = outcome {
+                if let Some((principal, path)) = &caller {
+                    Witness::refused(&*vault, principal, &path.0, status.code());
+                }
                 // A peer that takes nothing does not hear why either.
                 let _ = timeout(STREAM_STALL_MAX, out.send(Err(status))).await;
             }

@@ -61,7 +61,8 @@ impl TenantService for Rpc {
         let permit = self.permit::<ReadTenants>(request.extensions(), None)?;
         let query = Query(vec![b"ListTenants"]);
         let after = page::text(self.cursor(&permit, &query, &message.page_token)?);
-        let mut infos = self.vault.list_tenants(&permit, after.as_deref(), size + 1);
+        let infos = self.vault.list_tenants(&permit, after.as_deref(), size + 1);
+        let mut infos = infos.map_err(|e| status::of(e, Terms::Plain, ""))?;
         let last = page::cut(&mut infos, size).map(|i| i.id.as_str().as_bytes());
         let next_page_token = self.next_page(&permit, &query, last)?;
         let tenants = infos.into_iter().map(convert::tenant).collect();

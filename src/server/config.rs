@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{DoorLimits, ServerError};
 use crate::authz::{Binding, BindingError, Principal, PrincipalError, TenantScope, TrustDomain};
-use crate::class::{Classification, Role};
+use crate::class::{AuditReads, Classification, Role};
 use crate::limits;
 use crate::toml_fault::TomlFault;
 
@@ -82,6 +82,7 @@ pub struct Config {
     pub anchor: PathBuf,
     pub anchor_require: AnchorRequire,
     pub tls: TlsFiles,
+    pub audit_reads: AuditReads,
     pub bindings: Vec<Binding>,
     pub limits: DoorLimits,
 }
@@ -125,6 +126,8 @@ struct Text {
     anchor: AnchorText,
     tls: TlsText,
     #[serde(default)]
+    audit: AuditText,
+    #[serde(default)]
     limits: LimitsText,
     #[serde(default)]
     identity: Vec<IdentityText>,
@@ -148,6 +151,12 @@ struct KekText {
 struct AnchorText {
     path: Option<PathBuf>,
     require: AnchorRequire,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct AuditText {
+    reads: AuditReads,
 }
 
 #[derive(Deserialize)]
@@ -199,7 +208,7 @@ impl Config {
     /// `base` is what relative paths start from.
     pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigProblem> {
         let parsed: Text = toml::from_str(text).map_err(|e| TomlFault::new(text, &e))?;
-        let Text { listen, data, store, kek, anchor, tls, limits, identity } = parsed;
+        let Text { listen, data, store, kek, anchor, tls, audit, limits, identity } = parsed;
         let data = base.join(data);
         let tls = TlsFiles {
             cert: base.join(tls.cert),
@@ -223,6 +232,7 @@ impl Config {
             anchor_require: anchor.require,
             data,
             tls,
+            audit_reads: audit.reads,
             bindings,
             limits: limits.check()?,
         })

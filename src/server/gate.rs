@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::rpc::permit::Standing;
 use crate::rpc::status::undecodable;
+use crate::rpc::witness::{Called, Witness};
 
 /// What the gate needs to know.
 #[derive(Clone)]
@@ -34,6 +35,7 @@ pub struct GateLayer {
     pub trust: Arc<Trust>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
+    pub witness: Arc<dyn Witness>,
     pub deadline_max: Duration,
 }
 
@@ -69,8 +71,17 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let (guest, time) = match self.gate.examine(&request) {
             Ok(passed) => passed,
-            Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
+            Err(status) => {
+                if let Some(guest) = request.extensions().get::<Guest>() {
+                    let path = request.uri().path();
+                    self.gate.witness.refused(guest.principal(), path, status.code());
+                }
+                return Box::pin(std::future::ready(Ok(status.into_http())));
+            }
         };
+        let (principal, path) = (guest.principal().clone(), Called(request.uri().path().into()));
+        request.extensions_mut().insert(path.clone());
+        let witness = Arc::clone(&self.gate.witness);
         request.extensions_mut().insert(guest.principal().clone());
         let standing =
             Stay { guest, trust: self.gate.trust.clone(), clock: self.gate.clock.clone() };
@@ -78,19 +89,36 @@ where
         let call = self.inner.call(request);
         let metrics = Arc::clone(&self.gate.metrics);
         Box::pin(async move {
-            let reply = tokio::time::timeout(time, call).await.unwrap_or_else(|_| {
+            let served = async {
+                let reply: Response<Body> = call.await?;
+                if witness.holds_up()
+                    && !is_failure(&reply)
+                    && let Err(status) = witness.settled().await
+                {
+                    return Ok(status.into_http());
+                }
+                Reply::Ok(reply)
+            };
+            let mut reply = tokio::time::timeout(time, served).await.unwrap_or_else(|_| {
                 Ok(Status::deadline_exceeded("the call took too long").into_http())
             })?;
             let status = Status::from_header_map(reply.headers()).map(undecodable);
-            if let Some(Err(status)) = status {
-                return Ok(status.into_http());
-            }
-            match status.and_then(Result::ok).map(|status| status.code()) {
-                Some(Code::PermissionDenied) => metrics.calls_denied.one(),
-                Some(Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable) => {
-                    metrics.calls_failed.one();
+            let status = match status {
+                Some(Err(status)) => {
+                    reply = status.clone().into_http();
+                    Some(status)
                 }
-                _ => {}
+                other => other.and_then(Result::ok),
+            };
+            if let Some(status) = status.filter(|s| s.code() != Code::Ok) {
+                match status.code() {
+                    Code::PermissionDenied => metrics.calls_denied.one(),
+                    Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable => {
+                        metrics.calls_failed.one();
+                    }
+                    _ => {}
+                }
+                witness.refused(&principal, &path.0, status.code());
             }
             Ok(reply)
         })
@@ -149,6 +177,11 @@ impl GateLayer {
     }
 }
 
+/// Whether a reply says at once that the call failed.
+fn is_failure(reply: &Response<Body>) -> bool {
+    reply.headers().get("grpc-status").is_some_and(|status| status != "0")
+}
+
 /// Compressed secrets beside chosen text leak through their length (CRIME).
 fn is_compressed(headers: &HeaderMap) -> bool {
     headers.get_all("grpc-encoding").iter().any(|encoding| encoding != "identity")
@@ -198,7 +231,26 @@ mod tests {
         }
     }
 
+    /// What the audit log would be told.
+    #[derive(Default)]
+    struct Seen(std::sync::Mutex<Vec<(String, Code)>>);
+
+    impl Witness for Seen {
+        fn refused(&self, principal: &Principal, path: &str, code: Code) {
+            self.0.lock().unwrap().push((format!("{principal} {path}"), code));
+        }
+
+        fn settled(&self) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + '_>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn holds_up(&self) -> bool {
+            false
+        }
+    }
+
     struct Bench {
+        seen: Arc<Seen>,
         _dir: tempfile::TempDir,
         guest: Guest,
         gate: Gate<Inner>,
@@ -235,13 +287,15 @@ mod tests {
             let clock = Arc::new(ManualClock::at(UnixMillis(0)));
             let metrics = Arc::new(Metrics::default());
             let trust = Trust::open(&files, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+            let seen = Arc::<Seen>::default();
             let layer = GateLayer {
                 trust: Arc::new(trust),
                 clock: Arc::clone(&clock) as Arc<dyn Clock>,
                 metrics: Arc::clone(&metrics),
+                witness: Arc::clone(&seen) as Arc<dyn Witness>,
                 deadline_max: Duration::from_millis(200),
             };
-            Self { _dir: dir, guest, gate: layer.layer(Inner), clock, metrics }
+            Self { seen, _dir: dir, guest, gate: layer.layer(Inner), clock, metrics }
         }
 
         async fn call(&self, path: &str, headers: &[(&'static str, &str)], known: bool) -> Status {
@@ -330,5 +384,22 @@ mod tests {
         assert_eq!(counts(), (1, 0));
         bench.call("/lethe.v1.TenantService/GetTenant", &[], true).await;
         assert_eq!(counts(), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn calls_that_are_refused_or_fail_are_told_and_others_are_not() {
+        let bench = Bench::new();
+        for path in [CHECK, "/nothing", "/lethe.admin.v1.VaultService/GetStatus"] {
+            bench.call(path, &[], true).await;
+            bench.call(path, &[], false).await;
+        }
+        bench.call("/lethe.v1.RecordService/GetRecord", &[(deadline::HEADER, "1m")], true).await;
+        let who = "spiffe://test/application";
+        let told = [
+            (format!("{who} /nothing"), Code::Unimplemented),
+            (format!("{who} /lethe.admin.v1.VaultService/GetStatus"), Code::PermissionDenied),
+            (format!("{who} /lethe.v1.RecordService/GetRecord"), Code::DeadlineExceeded),
+        ];
+        assert_eq!(*bench.seen.0.lock().unwrap(), told);
     }
 }

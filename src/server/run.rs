@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::rpc;
+use crate::rpc::witness::Witness;
 
 /// What services are built from, besides the configuration.
 #[derive(Clone)]
@@ -73,6 +74,7 @@ impl Door {
     pub async fn serve(
         self,
         routes: Routes,
+        witness: Arc<dyn Witness>,
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServerError> {
         let Self { listener, trust, trust_domain, limits: bounds, metrics, clock, reload } = self;
@@ -80,6 +82,7 @@ impl Door {
             trust: Arc::clone(&trust),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
+            witness,
             deadline_max: bounds.deadline,
         };
         let keeping = tokio::spawn(Arc::clone(&trust).keep(Arc::clone(&metrics), reload));
@@ -171,7 +174,7 @@ pub async fn run(
         // Streams have no end of their own.
         stops.send_replace(true);
     };
-    let served = door.serve(routes, stop).await;
+    let served = door.serve(routes, Arc::clone(&vault) as Arc<dyn Witness>, stop).await;
     // Also after an error: what is closed opens quickly again.
     let closed = opening::close(&config, vault).await;
     served.and(closed)?;

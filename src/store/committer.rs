@@ -12,13 +12,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::group::Committer;
 use super::pages::Rows;
 use super::pending::{Answer, Pending, Promise};
 use super::sum::{checked, with_sum};
-use super::{Batch, DiskGuard, Engine, NodeSink, Row, StoreError};
-use crate::limits;
+use super::{Batch, Chronicle, DiskGuard, Engine, NodeSink, Row, StoreError, Urgency};
+use crate::limits::{self, NOTES_BYTES_MAX, NOTES_WAIT};
 
 /// Key of the row that holds the commit sequence (FORMAT §3).
 pub(super) const SEQ_KEY: &[u8] = b"s";
@@ -43,8 +44,31 @@ impl Job {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    notes: Notes,
     closed: bool,
     stopped: bool,
+}
+
+/// Entries of the log that no write goes with.
+#[derive(Default)]
+struct Notes {
+    entries: Vec<Vec<u8>>,
+    bytes: usize,
+    /// When the first of them came.
+    since: Option<Instant>,
+}
+
+impl Notes {
+    /// How long a group may still be put off for company; `None` if there are none.
+    fn patience(&self) -> Option<std::time::Duration> {
+        self.since.map(|since| NOTES_WAIT.saturating_sub(since.elapsed()))
+    }
+}
+
+/// What makes one group.
+pub(super) struct Work {
+    pub(super) jobs: Vec<Job>,
+    pub(super) notes: Vec<Vec<u8>>,
 }
 
 /// What the handles and the committer's thread share.
@@ -52,6 +76,8 @@ pub(super) struct Core {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) guard: Option<DiskGuard>,
     pub(super) seq: AtomicU64,
+    /// The log's head after the last durable group, if there is a log.
+    pub(super) head: Mutex<Option<(u64, [u8; 32])>>,
     pub(super) rewrite_due: AtomicBool,
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -77,15 +103,24 @@ impl Core {
         Ok(pending)
     }
 
-    /// The next group, in order of submission; `None` once closed and drained. Waits for one if `wait`.
-    pub(super) fn take(&self, wait: bool) -> Option<Vec<Job>> {
+    /// The next group, in order of submission; `None` once closed and drained. Waits for one if `wait`. Notes go with
+    /// the first group, and make one of their own when none comes.
+    pub(super) fn take(&self, wait: bool) -> Option<Work> {
         let mut queue = self.lock();
         while queue.jobs.is_empty() && !queue.closed && wait {
-            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = match queue.notes.patience() {
+                None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => break,
+                Some(left) => {
+                    let waited = self.wake.wait_timeout(queue, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
-        if queue.jobs.is_empty() && queue.closed {
+        if queue.jobs.is_empty() && queue.notes.entries.is_empty() && queue.closed {
             return None;
         }
+        let notes = std::mem::take(&mut queue.notes).entries;
         let mut group = Vec::new();
         let mut operations = 0_usize;
         while let Some(job) = queue.jobs.front() {
@@ -96,7 +131,7 @@ impl Core {
             }
             group.extend(queue.jobs.pop_front());
         }
-        Some(group)
+        Some(Work { jobs: group, notes })
     }
 
     /// Refuses everything from now on; what waits is answered [`StoreError::Stopped`].
@@ -104,6 +139,7 @@ impl Core {
         let waiting = {
             let mut queue = self.lock();
             queue.stopped = true;
+            queue.notes = Notes::default();
             std::mem::take(&mut queue.jobs)
         };
         drop(waiting);
@@ -149,6 +185,16 @@ impl Store {
         sink: Option<Box<dyn NodeSink>>,
         guard: Option<DiskGuard>,
     ) -> Result<Self, StoreError> {
+        Self::open_with_log(engine, sink, guard, None)
+    }
+
+    /// The same, with a log. Without one a batch with entries is refused.
+    pub fn open_with_log(
+        engine: Arc<dyn Engine>,
+        sink: Option<Box<dyn NodeSink>>,
+        guard: Option<DiskGuard>,
+        log: Option<Box<dyn Chronicle>>,
+    ) -> Result<Self, StoreError> {
         let seq = match engine.get(SEQ_KEY)? {
             Some(row) => decode_seq(&row)?,
             None => 0,
@@ -157,11 +203,12 @@ impl Store {
             engine,
             guard,
             seq: AtomicU64::new(seq),
+            head: Mutex::new(log.as_ref().map(|log| log.head())),
             rewrite_due: AtomicBool::new(sink.as_ref().is_some_and(|s| s.wants_rewrite())),
             queue: Mutex::default(),
             wake: Condvar::new(),
         });
-        let committer = Committer::new(core.clone(), sink);
+        let committer = Committer::new(core.clone(), sink, log);
         let builder = std::thread::Builder::new().name("lethe-commit".into());
         let thread = builder
             .spawn(move || committer.run())
@@ -204,9 +251,47 @@ impl Store {
         guard.is_some_and(|guard| guard.admit(super::Urgency::Put).is_err())
     }
 
+    /// How many entries the log has and the hash over them, as of the last durable group. `None` without a log.
+    pub fn log_head(&self) -> Option<(u64, [u8; 32])> {
+        *self.0.core.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an entry into the log that no write goes with. It is durable with the next group, which starts within
+    /// [`NOTES_WAIT`]; [`Store::barrier`] waits for it.
+    pub fn note(&self, entries: Vec<Vec<u8>>, urgency: Urgency) -> Result<(), StoreError> {
+        if let Some(guard) = &self.0.core.guard {
+            guard.admit(urgency)?;
+        }
+        let mut queue = self.0.core.lock();
+        if queue.stopped || queue.closed {
+            return Err(StoreError::Stopped);
+        }
+        let bytes = entries.iter().map(Vec::len).sum::<usize>();
+        if queue.notes.bytes.saturating_add(bytes) > NOTES_BYTES_MAX {
+            return Err(StoreError::Busy);
+        }
+        queue.notes.bytes += bytes;
+        queue.notes.entries.extend(entries);
+        let first = queue.notes.since.is_none();
+        queue.notes.since.get_or_insert_with(Instant::now);
+        drop(queue);
+        if first {
+            self.0.core.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Durable is, when it is answered, whatever was submitted or noted before.
+    pub fn barrier(&self) -> Result<Pending, StoreError> {
+        self.0.core.enqueue(|promise| Job::Write(Batch::default(), promise))
+    }
+
     /// Queues a batch. Once this returned `Ok`, the batch goes its way also if the answer is dropped.
     pub fn submit(&self, batch: Batch) -> Result<Pending, StoreError> {
         check_sizes(&batch)?;
+        if !batch.entries.is_empty() && self.log_head().is_none() {
+            return Err(StoreError::NoLog);
+        }
         if let Some(guard) = &self.0.core.guard {
             guard.admit(batch.urgency)?;
         }

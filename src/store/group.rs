@@ -10,17 +10,16 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::committer::{Core, Job, SEQ_KEY, encode_seq};
+use super::committer::{Core, Job, SEQ_KEY, Work, encode_seq};
 use super::pages::Rows;
 use super::pending::{Answer, Promise};
-use super::{Batch, NodeSink, StoreError, Urgency};
-
-type Write = (Vec<u8>, Option<Vec<u8>>);
+use super::{Batch, Chronicle, NodeSink, StoreError, Urgency, Write};
 
 /// The writes of one group, and where each key was last written if somebody asks.
 #[derive(Default)]
 struct Group {
     writes: Vec<Write>,
+    entries: Vec<Vec<u8>>,
     last: HashMap<Vec<u8>, usize>,
     /// Whether any batch of the group expects something; without one the map stays empty.
     tracked: bool,
@@ -34,6 +33,7 @@ impl Group {
             }
             self.writes.push(write);
         }
+        self.entries.extend(batch.entries);
     }
 
     /// What the group so far would leave under `key`; outer `None` if it does not touch it.
@@ -54,6 +54,7 @@ struct Rewrite {
 pub(super) struct Committer {
     core: Arc<Core>,
     sink: Option<Box<dyn NodeSink>>,
+    log: Option<Box<dyn Chronicle>>,
     rewrite: Option<Rewrite>,
     /// Set at the orderly end; a thread that dies otherwise stops the store.
     closed: bool,
@@ -68,23 +69,28 @@ impl Drop for Committer {
 }
 
 impl Committer {
-    pub(super) fn new(core: Arc<Core>, sink: Option<Box<dyn NodeSink>>) -> Self {
-        Self { core, sink, rewrite: None, closed: false }
+    pub(super) fn new(
+        core: Arc<Core>,
+        sink: Option<Box<dyn NodeSink>>,
+        log: Option<Box<dyn Chronicle>>,
+    ) -> Self {
+        Self { core, sink, log, rewrite: None, closed: false }
     }
 
     pub(super) fn run(mut self) {
-        while let Some(jobs) = self.core.take(self.rewrite.is_none()) {
-            if !jobs.is_empty() {
-                self.group(jobs);
+        while let Some(work) = self.core.take(self.rewrite.is_none()) {
+            if !work.jobs.is_empty() || !work.notes.is_empty() {
+                self.group(work);
             }
             self.rewrite_step();
         }
         self.closed = true;
     }
 
-    fn group(&mut self, jobs: Vec<Job>) {
+    fn group(&mut self, Work { jobs, notes }: Work) {
         let expects = |job: &Job| matches!(job, Job::Write(batch, _) if !batch.expects.is_empty());
-        let mut group = Group { tracked: jobs.iter().any(expects), ..Group::default() };
+        let tracked = jobs.iter().any(expects);
+        let mut group = Group { tracked, entries: notes, ..Group::default() };
         let mut verdicts = Vec::with_capacity(jobs.len());
         for job in jobs {
             match job {
@@ -99,6 +105,9 @@ impl Committer {
             }
         }
         // Also a refusal rests on the group's earlier writes, so it waits for them like every other answer.
+        if let Some(log) = self.log.as_mut().filter(|_| !group.entries.is_empty()) {
+            group.writes.extend(log.append(group.entries));
+        }
         let outcome = self.make_durable(group.writes);
         for (promise, verdict) in verdicts {
             promise.keep(match &outcome {
@@ -139,6 +148,8 @@ impl Committer {
         match outcome {
             Ok(()) => {
                 self.core.seq.store(seq, Ordering::Release);
+                let head = self.log.as_ref().map(|log| log.head());
+                *self.core.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
                 Ok(seq)
             }
             Err(e) => {

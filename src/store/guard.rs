@@ -81,11 +81,15 @@ impl DiskGuard {
 
     /// Refuses puts below the floor.
     pub fn admit(&self, urgency: Urgency) -> Result<(), StoreError> {
-        if urgency == Urgency::Vital {
-            return Ok(());
+        let mut state = match urgency {
+            Urgency::Vital => return Ok(()),
+            Urgency::Put | Urgency::Note => self.lock(),
+        };
+        let free = self.free(&mut state);
+        if urgency == Urgency::Note {
+            return if free < self.free_min / 2 { Err(StoreError::DiskFull) } else { Ok(()) };
         }
-        let mut state = self.lock();
-        let full = self.free(&mut state) < self.free_min;
+        let full = free < self.free_min;
         if full != state.full {
             state.full = full;
             if full {

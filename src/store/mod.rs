@@ -50,9 +50,14 @@ pub enum Urgency {
     /// Refused with [`StoreError::DiskFull`] while free space is below `limits::DISK_FREE_MIN`.
     #[default]
     Put,
+    /// An entry of the log that no write goes with: refused below half of that.
+    Note,
     /// Erasure and recovery: may use the reserve.
     Vital,
 }
+
+/// A key and its new value; `None` deletes.
+pub type Write = (Vec<u8>, Option<Vec<u8>>);
 
 /// Writes that take effect together or not at all. Later writes to a key win over earlier ones.
 #[derive(Clone, Debug, Default)]
@@ -60,8 +65,9 @@ pub struct Batch {
     pub urgency: Urgency,
     /// `(key, what it must hold)`: checked, in the order of commits, before anything of the batch is applied.
     pub expects: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// `(key, None)` deletes.
-    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub writes: Vec<Write>,
+    /// What the log is to tell of it; see [`Chronicle`].
+    pub entries: Vec<Vec<u8>>,
 }
 
 impl Batch {
@@ -78,7 +84,7 @@ impl Batch {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.expects.is_empty()
+        self.writes.is_empty() && self.expects.is_empty() && self.entries.is_empty()
     }
 }
 
@@ -106,6 +112,9 @@ pub enum StoreError {
     /// An earlier write failed; everything refuses until reopened.
     #[error("the store stopped after a failed write; restart the vault")]
     Stopped,
+    /// The store was opened without the log that an entry is for.
+    #[error("the store has no log")]
+    NoLog,
     /// Too many batches wait.
     #[error("too many writes wait")]
     Busy,
@@ -122,7 +131,17 @@ pub trait Engine: Send + Sync + 'static {
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError>;
 
     /// Applies `writes` as one atomic unit and returns after they are durable (flush **and** sync).
-    fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError>;
+    fn commit(&self, writes: &[Write]) -> Result<(), StoreError>;
+}
+
+/// A log of what is done, in the order in which it commits. The committer's thread asks it for the rows that keep a
+/// group's entries, and writes them with the group.
+pub trait Chronicle: Send + 'static {
+    /// Adds entries to the log. What it answers is written with the group, or nothing is written ever after.
+    fn append(&mut self, entries: Vec<Vec<u8>>) -> Vec<Write>;
+
+    /// How many entries there are, and a hash that stands for all of them.
+    fn head(&self) -> (u64, [u8; 32]);
 }
 
 /// A second place for rows (ERASURE invariant 4): the node journal, later backup streams.
@@ -135,7 +154,7 @@ pub trait NodeSink: Send + 'static {
     fn wants(&self, key: &[u8]) -> bool;
 
     /// Writes; durable only after [`NodeSink::sync`].
-    fn append(&mut self, writes: &[&(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError>;
+    fn append(&mut self, writes: &[&Write]) -> Result<(), StoreError>;
 
     fn sync(&mut self) -> Result<(), StoreError>;
 

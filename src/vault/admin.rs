@@ -3,6 +3,7 @@
 use super::core::Vault;
 use super::error::VaultError;
 use super::slug::Slug;
+use crate::audit::Act;
 use crate::authz::{Permit, ReadBuckets, ReadKeyStatus, ReadStatus};
 use crate::class::{ErasureLevel, Medium};
 use crate::clock::UnixMillis;
@@ -66,8 +67,12 @@ impl Vault {
         &self.core.warnings
     }
 
-    pub fn status(&self, _: &Permit<ReadStatus>) -> Result<Status, VaultError> {
+    pub fn status(&self, permit: &Permit<ReadStatus>) -> Result<Status, VaultError> {
         let core = &*self.core;
+        // Also a vault that stopped, and so has no log, says why.
+        if self.is_running() {
+            core.note(&core.entry(permit, Act::GetStatus))?;
+        }
         let (ledger_size, ledger_root) = core.tree.ledger();
         let mut warnings = core.warnings.clone();
         warnings.extend(core.metrics.notices.list());
@@ -103,8 +108,9 @@ impl Vault {
         })
     }
 
-    pub fn key_status(&self, _: &Permit<ReadKeyStatus>) -> Vec<KeyInfo> {
+    pub fn key_status(&self, permit: &Permit<ReadKeyStatus>) -> Result<Vec<KeyInfo>, VaultError> {
         let core = &*self.core;
+        core.note(&core.entry(permit, Act::GetKeyStatus))?;
         let (kek_id, since) = core.tree.kek();
         let tenants = core.registry.all();
         let buckets: usize = tenants.iter().map(|t| t.buckets(None).len()).sum();
@@ -115,7 +121,7 @@ impl Vault {
             count,
             since: None,
         };
-        vec![
+        Ok(vec![
             KeyInfo {
                 key_id: crate::keys::anchor::hex(&kek_id),
                 since: Some(since),
@@ -129,7 +135,7 @@ impl Vault {
             info("tenant", "root", tenants.len() as u64),
             info("bucket", "tenant", buckets as u64),
             info("page", "bucket", core.count_pages()),
-        ]
+        ])
     }
 
     /// Buckets of a tenant in the order of type and day, after `after`.
@@ -141,6 +147,7 @@ impl Vault {
         page_size: usize,
     ) -> Result<BucketPage, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
+        self.core.note(&self.core.entry(permit, Act::ListBuckets).of(tenant.ord))?;
         let keys: Vec<(TypeOrd, Day)> = {
             let state = tenant.state();
             let later = state.buckets.keys().filter(|k| after.is_none_or(|a| **k > a));

@@ -13,7 +13,9 @@ use super::index::{Index, Token};
 use super::open::DirLock;
 use super::pending::Superseded;
 use super::registry::{Registry, Tenant};
+use super::trail::Trail;
 use super::watch::Watch;
+use crate::audit::{Act, Entry, Kind};
 use crate::authz::{ActionKind, Permit};
 use crate::clock::{Clock, UnixMillis};
 use crate::crypto::LockedKey;
@@ -67,6 +69,7 @@ pub struct Core {
     pub request_locks: Stripes<tokio::sync::Mutex<()>>,
     pub watch: Watch,
     pub damaged: Damaged,
+    pub trail: Trail,
     erasing: Mutex<Refused>,
     /// One process holds the directory.
     _held: DirLock,
@@ -110,6 +113,7 @@ pub struct CoreParts {
     pub kek: KekSource,
     pub warnings: Vec<String>,
     pub page_key: LockedKey,
+    pub trail: Trail,
     pub held: DirLock,
 }
 
@@ -133,6 +137,7 @@ impl Core {
             request_locks: Stripes::default(),
             watch: Watch::default(),
             damaged: parts.damaged,
+            trail: parts.trail,
             erasing: Mutex::default(),
             _held: parts.held,
         }
@@ -209,6 +214,14 @@ impl Vault {
     /// Finishes what is under way, writes what makes the next start quick, and marks the anchor clean.
     pub fn close(&self) -> Result<(), VaultError> {
         self.eraser.stop()?;
+        self.core.tell_refusals(true)?;
+        let now = self.core.clock.now();
+        let closing = Entry {
+            generation: self.core.tree.generation(),
+            ..Entry::new(Kind::Vault, Act::Close, now)
+        };
+        self.core.note(&closing)?;
+        self.core.tree.store().barrier()?.wait()?;
         self.core.tree.refresh(self.core.clock.now(), true)?;
         self.core.tree.store().close();
         Ok(())

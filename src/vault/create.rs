@@ -10,7 +10,8 @@ use super::core::{Core, Stripes, Vault};
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
 use super::index::Token;
-use super::records::{Home, SUBJECT, Sort, new_id, subject_map};
+use super::put::Home;
+use super::records::{SUBJECT, Sort, new_id, subject_map};
 use super::registry::Tenant;
 use super::requests::{Asked, Operation, Progress};
 use super::schema::Schema;
@@ -18,8 +19,10 @@ use super::slug::Slug;
 use super::value::Value;
 use super::view::{ReadSpec, RecordView, view};
 use super::watch::{Change, ChangeKind};
+use crate::audit::{Act, Entry};
 use crate::authz::{ClassSet, CreateRecord, Permit, Principal};
 use crate::clock::UnixMillis;
+use crate::crypto::PseudonymKey;
 use crate::id::{Day, FieldOrd, RecVer, RecordId, RequestId};
 use crate::keys::slots::Slot;
 use crate::limits;
@@ -52,6 +55,8 @@ struct Draft {
     id: RecordId,
     schema: Arc<Schema>,
     subject: Option<RecordId>,
+    /// Of the named subject, once it was looked up.
+    pseudonyms: Option<PseudonymKey>,
     fields: BTreeMap<FieldOrd, Value>,
     repeat: Option<(RequestId, Asked)>,
 }
@@ -67,7 +72,7 @@ impl Draft {
         let repeat = new.request.map(|request| (request, new.asked(caller)));
         let fields = schema.check(new.fields)?;
         let subject = new.subject;
-        Ok(Self { at, id: new_id(), schema, subject, fields, repeat })
+        Ok(Self { at, id: new_id(), schema, subject, pseudonyms: None, fields, repeat })
     }
 }
 
@@ -93,7 +98,7 @@ impl Vault {
         tenant: &str,
         new: NewRecord,
     ) -> Result<RecordView, VaultError> {
-        let created = self.create_records(permit, tenant, vec![new]).await;
+        let created = self.create_all(permit, tenant, vec![new], Act::CreateRecord).await;
         created.map_err(VaultError::alone)?.pop().ok_or(VaultError::Stopping)
     }
 
@@ -103,6 +108,16 @@ impl Vault {
         permit: &Permit<CreateRecord>,
         tenant: &str,
         new: Vec<NewRecord>,
+    ) -> Result<Vec<RecordView>, VaultError> {
+        self.create_all(permit, tenant, new, Act::BatchCreateRecords).await
+    }
+
+    async fn create_all(
+        &self,
+        permit: &Permit<CreateRecord>,
+        tenant: &str,
+        new: Vec<NewRecord>,
+        act: Act,
     ) -> Result<Vec<RecordView>, VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
@@ -121,13 +136,17 @@ impl Vault {
                 None => fresh.push(draft),
             }
         }
-        if !fresh.is_empty() {
+        // One entry for the whole call: with what it creates, or alone if it only repeats.
+        let repeated = core.entry(permit, act).of(tenant.ord).showing(views.iter().flatten());
+        if fresh.is_empty() {
+            core.note(&repeated)?;
+        } else {
             let (sound, faults, _held) = core.examine(&tenant, fresh).await?;
             if let Some((at, error)) = faults.into_iter().next() {
                 return Err(error.at(at));
             }
-            let stored =
-                core.store_drafts(&tenant, sound, permit.clear(), Batch::default()).await?;
+            let told = (repeated, Batch::default());
+            let stored = core.store_drafts(&tenant, sound, permit.clear(), told).await?;
             stored.into_iter().for_each(|(at, view)| place(&mut views, at, view));
         }
         views.into_iter().map(|v| v.ok_or(VaultError::Stopping)).collect()
@@ -141,6 +160,8 @@ impl Vault {
         import: RequestId,
     ) -> Result<u64, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
+        let entry = self.core.entry(permit, Act::ImportRecords).of(tenant.ord);
+        self.core.note(&entry)?;
         Ok(self.core.progress(tenant.ord, import)?.map_or(0, |p| p.next()))
     }
 
@@ -195,7 +216,8 @@ impl Vault {
         let mut batch = Batch::default();
         let (key, row) = core.progress_row(tenant.ord, import, &progress);
         batch.put(key, row);
-        core.store_drafts(&tenant, sound, permit.clear(), batch).await?;
+        let told = (core.entry(permit, Act::ImportRecords).of(tenant.ord), batch);
+        core.store_drafts(&tenant, sound, permit.clear(), told).await?;
         Ok(ImportedChunk { next: progress.next(), records: outcome })
     }
 }
@@ -262,9 +284,10 @@ impl Core {
         }
         let (mut sound, mut faults) = (Vec::with_capacity(drafts.len()), Vec::new());
         let mut tokens = Vec::with_capacity(drafts.len());
-        for draft in drafts {
-            match draft.subject.map_or(Ok(()), |s| self.check_subject(tenant, s)) {
-                Ok(()) => {
+        for mut draft in drafts {
+            match draft.subject.map(|s| self.check_subject(tenant, s)).transpose() {
+                Ok(pseudonyms) => {
+                    draft.pseudonyms = pseudonyms;
                     tokens.push(self.unique_tokens(tenant, &draft.schema, &draft.fields)?);
                     sound.push(draft);
                 }
@@ -299,13 +322,14 @@ impl Core {
         Ok((rest, faults, held))
     }
 
-    /// Stores drafts, with what else is to commit with them. The caller holds what they were checked against.
+    /// Stores drafts, with what else is to commit with them and what the log is told beside them. The caller holds
+    /// what they were checked against.
     async fn store_drafts(
         &self,
         tenant: &Arc<Tenant>,
         drafts: Vec<Draft>,
         clear: ClassSet,
-        mut batch: Batch,
+        (entry, mut batch): (Entry, Batch),
     ) -> Result<Vec<(usize, RecordView)>, VaultError> {
         let now = self.clock.now();
         let mut slots = Vec::with_capacity(drafts.len());
@@ -320,6 +344,7 @@ impl Core {
                 }
             }
         }
+        batch.entries = entry.showing(views.iter().map(|(_, view)| view)).encode();
         self.commit_put(batch, &slots).await?;
         self.metrics.creates.add(views.len() as u64);
         for (_, view) in &views {
@@ -339,14 +364,16 @@ impl Core {
         slots: &mut Vec<Slot>,
         batch: &mut Batch,
     ) -> Result<(usize, RecordView), VaultError> {
-        let Draft { at, id, schema, subject, fields, repeat } = draft;
+        let Draft { at, id, schema, subject, pseudonyms, fields, repeat } = draft;
         let about = subject.unwrap_or_else(new_id);
+        let pseudonyms = pseudonyms.unwrap_or_else(PseudonymKey::generate);
         if subject.is_none() {
-            let (map, open) = (subject_map(about, now), Home::Expiry(Day::OPEN_ENDED));
+            let open = Home::Expiry(Day::OPEN_ENDED);
+            let map = subject_map(about, pseudonyms.duplicate(), now);
             let version = (SUBJECT, about, RecVer(1), 1);
             slots.push(self.put_version(tenant, version, open, &map, batch).await?);
         }
-        let map = FieldMap { subject: about, created: now, updated: now, fields };
+        let map = FieldMap { subject: about, pseudonyms, created: now, updated: now, fields };
         let expires = schema.retention().expiry_day(now);
         let version = (schema.ord(), id, RecVer(1), schema.revision());
         let slot = self.put_version(tenant, version, Home::Expiry(expires), &map, batch).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fieldmap::FieldMap;
-use super::ledger::{LEAF_BYTES, Receipt, append, decode_frontier, encode_frontier};
+use super::ledger::{LEAF_BYTES, Receipt, append};
 use super::registry::{Meta, TenantInfo};
 use super::rows::{Intent, Pointer, Tombstone, record_in};
 use super::schema::Schema;
@@ -14,7 +14,7 @@ use super::{Setup, Vault, sealed};
 use crate::class::ErasureReason;
 use crate::clock::{SystemClock, UnixMillis};
 use crate::crypto::merkle::Frontier;
-use crate::crypto::{Dek, Kek, MetaKey, Signer};
+use crate::crypto::{Dek, Kek, MetaKey, PseudonymKey, Signer};
 use crate::id::{BucketOrd, Gen, Kid, PageOrd, RecVer, RecordId, TenantOrd, TypeOrd, VaultId};
 use crate::keys::anchor::{SLOT_BYTES, open_slot};
 use crate::keys::dir::DirView;
@@ -77,6 +77,7 @@ impl Dice {
 fn field_map() -> FieldMap {
     FieldMap {
         subject: RecordId([9; 16]),
+        pseudonyms: PseudonymKey::copied(&[6; 16]),
         created: UnixMillis(1),
         updated: UnixMillis(2),
         fields: [
@@ -141,7 +142,7 @@ fn corpus() -> Corpus {
         map: field_map().encode().unwrap().to_vec(),
         record: sealed::seal(VAULT, &version, &dek, &field_map()).unwrap().remove(0).1,
         small: vec![pointer.encode(), intent.encode(), tombstone.encode()],
-        frontier: encode_frontier(&made.frontier),
+        frontier: made.frontier.encode(),
         leaf: made.leaves[0].clone(),
         schema: br#"{"type":"t","ord":1,"revision":1,"updated":1,"retention":"P3Y6M",
             "next_field":2,"fields":[{"name":"a","ord":1,"kind":"TEXT"}]}"#
@@ -189,8 +190,8 @@ fn rows(bytes: &[u8], c: &Corpus, meta: &MetaKey, signer: &Signer) {
         again.into_iter().flatten().for_each(|encoded| assert_eq!(encoded, row));
         let _ = Erased::from_row(&row);
     }
-    if let Some(frontier) = decode_frontier(bytes) {
-        assert_eq!(encode_frontier(&frontier), bytes);
+    if let Some(frontier) = Frontier::decode(bytes) {
+        assert_eq!(frontier.encode(), bytes);
         let _ = frontier.root();
     }
     let _ = (record_in(bytes), sealed::peek(bytes), sealed::parse_key(bytes), Meta::of_key(bytes));

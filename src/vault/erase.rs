@@ -22,12 +22,13 @@ use super::error::VaultError;
 use super::index::{Token, subject_token};
 use super::ledger::{Receipt, leaf_key};
 use super::lookup::tokens_of;
-use super::records::Sort;
+use super::records::{SUBJECT, Sort};
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer, Tombstone};
 use super::sealed::{self, Version};
 use super::slug::Slug;
 use super::watch::{Change, ChangeKind};
+use crate::audit::{Act, Entry, Member, Pseudonyms};
 use crate::authz::{EraseBucket, EraseRecord, EraseSubject, Permit, RotateKey};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
@@ -50,6 +51,8 @@ pub struct Doomed {
     pub requested: UnixMillis,
     /// The record as such goes: a tombstone takes its pointer's place.
     pub whole: bool,
+    /// Whom it is about, as the audit log tells it.
+    pub member: Member,
 }
 
 impl Doomed {
@@ -65,14 +68,15 @@ type Answer<T> = oneshot::Sender<Result<T, VaultError>>;
 
 /// What the eraser's thread is asked to do.
 pub enum Job {
-    Units(Vec<Doomed>, Answer<Vec<Receipt>>),
+    Units(Vec<Doomed>, Option<Entry>, Answer<Vec<Receipt>>),
     Bucket {
         tenant: Arc<Tenant>,
         key: (TypeOrd, Day),
         reason: ErasureReason,
+        entry: Entry,
         done: Answer<Receipt>,
     },
-    Rotate(Answer<Gen>),
+    Rotate(Entry, Answer<Gen>),
     /// Look whether something is to be done.
     Wake,
     Stop(std::sync::mpsc::Sender<Result<(), VaultError>>),
@@ -146,7 +150,9 @@ impl Vault {
             return Err(VaultError::Argument { field: "names", reason: "a name is given twice" });
         }
         let records: Vec<_> = records.iter().map(|r| (Sort::Record, *r)).collect();
-        let erased = self.erase_all(&tenant, &records, reason, etag).await;
+        let act = if records.len() == 1 { Act::EraseRecord } else { Act::BatchEraseRecords };
+        let entry = self.core.entry(permit, act).of(tenant.ord);
+        let erased = self.erase_all(&tenant, &records, (reason, etag), entry).await;
         if records.len() == 1 { erased.map_err(VaultError::alone) } else { erased }
     }
 
@@ -165,7 +171,7 @@ impl Vault {
         let _no_puts = core.subject_locks.at(stripe).write().await;
         let mut records = vec![(Sort::Subject, subject)];
         match core.check_subject(&tenant, subject) {
-            Ok(()) => {
+            Ok(_) => {
                 let about = core.records_about(&tenant, subject)?;
                 records.extend(about.into_iter().map(|r| (Sort::Record, r)));
             }
@@ -175,7 +181,8 @@ impl Vault {
         if records.len() > limits::SUBJECT_RECORDS_MAX {
             return Err(VaultError::TooLarge("the subject has too many records for one call"));
         }
-        let receipts = self.erase_all(&tenant, &records, reason, None).await;
+        let entry = core.entry(permit, Act::EraseSubject).of(tenant.ord);
+        let receipts = self.erase_all(&tenant, &records, (reason, None), entry).await;
         let receipts = receipts.map_err(VaultError::alone)?;
         Ok(records.into_iter().map(|(_, r)| r).zip(receipts).collect())
     }
@@ -184,8 +191,8 @@ impl Vault {
         &self,
         tenant: &Arc<Tenant>,
         records: &[(Sort, RecordId)],
-        reason: ErasureReason,
-        etag: Option<RecVer>,
+        (reason, etag): (ErasureReason, Option<RecVer>),
+        entry: Entry,
     ) -> Result<Vec<Receipt>, VaultError> {
         let core = &*self.core;
         let ids: Vec<RecordId> = records.iter().map(|(_, r)| *r).collect();
@@ -206,13 +213,17 @@ impl Vault {
         }
         // Nothing failed: from here on the old versions are ours, but for those that a batch is erasing already.
         doomed.retain(|d| d.whole || core.superseded.take_kid(d.kid).is_some());
-        if !doomed.is_empty() {
+        let whole = doomed.iter().filter(|d| d.whole);
+        let entry = entry.about(whole.map(|d| (Some(d.rtype), d.member)));
+        if doomed.is_empty() {
+            core.note(&entry)?;
+        } else {
             let kinds: Vec<_> =
                 doomed.iter().filter(|d| d.whole).map(|d| (d.record, d.rtype)).collect();
             let marked: BTreeSet<RecordId> = doomed.iter().map(|d| d.record).collect();
             let _erasing = core.mark_erasing(marked.into_iter().collect());
             let (answer, answered) = oneshot::channel();
-            self.send_units(doomed, answer)?;
+            self.send_units(doomed, Some(entry), answer)?;
             let receipts = answered.await.map_err(|_| VaultError::Stopping)??;
             self.tell_erased(tenant, &kinds);
             let mut fresh = receipts.into_iter();
@@ -237,10 +248,11 @@ impl Vault {
     fn send_units(
         &self,
         doomed: Vec<Doomed>,
+        entry: Option<Entry>,
         answer: Answer<Vec<Receipt>>,
     ) -> Result<(), VaultError> {
         let old: Vec<Intent> = doomed.iter().filter_map(Doomed::intent).collect();
-        let sent = self.eraser.send(Job::Units(doomed, answer));
+        let sent = self.eraser.send(Job::Units(doomed, entry, answer));
         if sent.is_err() {
             old.into_iter().for_each(|i| self.core.superseded.add(i));
         }
@@ -257,7 +269,7 @@ impl Vault {
         let doomed = self.core.doom_superseded(Some(tenant), &intent);
         let doomed = doomed.inspect_err(|_| self.core.superseded.park(intent))?;
         let (answer, answered) = oneshot::channel();
-        self.send_units(vec![doomed], answer)?;
+        self.send_units(vec![doomed], None, answer)?;
         answered.await.map_err(|_| VaultError::Stopping)?.map(drop)
     }
 
@@ -273,7 +285,10 @@ impl Vault {
         let tenant = self.core.tenant(permit, tenant)?;
         let key = (tenant.schema(rtype)?.ord(), expires);
         let (done, answered) = oneshot::channel();
-        self.eraser.send(Job::Bucket { tenant: Arc::clone(&tenant), key, reason, done })?;
+        let entry = self.core.entry(permit, Act::EraseBucket).of(tenant.ord);
+        let entry = Entry { rtype: Some(key.0), ..entry };
+        let job = Job::Bucket { tenant: Arc::clone(&tenant), key, reason, entry, done };
+        self.eraser.send(job)?;
         let receipt = answered.await.map_err(|_| VaultError::Stopping)??;
         self.core.watch.tell(tenant.ord, || Change {
             kind: ChangeKind::BucketErased,
@@ -291,7 +306,7 @@ impl Vault {
             return Err(VaultError::Forbidden);
         }
         let (done, answered) = oneshot::channel();
-        self.eraser.send(Job::Rotate(done))?;
+        self.eraser.send(Job::Rotate(self.core.entry(permit, Act::RotateKey), done))?;
         answered.await.map_err(|_| VaultError::Stopping)?
     }
 }
@@ -412,6 +427,9 @@ impl Core {
             Some(open) => open.rows,
             None => self.count_rows(unit.kid),
         };
+        let record = (unit.rtype != SUBJECT).then_some(unit.record);
+        let member = open.map(|o| Pseudonyms(&o.fields.pseudonyms).member(record));
+        let member = member.unwrap_or_default();
         Ok(Doomed {
             kid: unit.kid,
             record: unit.record,
@@ -422,6 +440,7 @@ impl Core {
             reason: unit.reason,
             requested: unit.requested,
             whole,
+            member,
         })
     }
 

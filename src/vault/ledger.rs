@@ -14,7 +14,6 @@ use crate::keys::{BatchFacts, Erased};
 /// Bytes of a leaf.
 pub const LEAF_BYTES: usize = 208;
 const MAGIC: &[u8; 4] = b"LTL1";
-const FRONTIER_MAGIC: &[u8; 4] = b"LTH1";
 
 /// What a leaf is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,27 +111,6 @@ pub fn frontier_key(generation: Gen) -> Vec<u8> {
     [b"h".as_slice(), &generation.0.to_be_bytes()].concat()
 }
 
-/// The value of a frontier row.
-pub fn encode_frontier(frontier: &Frontier) -> Vec<u8> {
-    let mut out = FRONTIER_MAGIC.to_vec();
-    out.extend_from_slice(&frontier.size().to_be_bytes());
-    out.push(frontier.peaks().len() as u8);
-    frontier.peaks().iter().for_each(|p| out.extend_from_slice(p));
-    out
-}
-
-/// Reads a frontier row.
-pub fn decode_frontier(value: &[u8]) -> Option<Frontier> {
-    let rest = value.strip_prefix(FRONTIER_MAGIC.as_slice())?;
-    let (size, rest) = rest.split_first_chunk()?;
-    let (count, rest) = rest.split_first()?;
-    if rest.len() != usize::from(*count) * 32 {
-        return None;
-    }
-    let peaks = rest.chunks_exact(32).filter_map(|p| p.try_into().ok()).collect();
-    Frontier::from_parts(u64::from_be_bytes(*size), peaks)
-}
-
 /// A batch's leaves, in order, with what they make of the ledger.
 pub struct Appended {
     pub frontier: Frontier,
@@ -158,7 +136,7 @@ pub fn append(
         rows.push((leaf_key(seq), leaf.clone()));
         leaves.push(leaf);
     }
-    rows.push((frontier_key(facts.generation), encode_frontier(&frontier)));
+    rows.push((frontier_key(facts.generation), frontier.encode()));
     Appended { frontier, rows, leaves }
 }
 
@@ -240,10 +218,7 @@ mod tests {
         assert_eq!(made.leaves[2][118..126], 2i64.to_be_bytes());
         assert_eq!(made.leaves[2][8..16], 2u64.to_be_bytes());
         let (_, row) = made.rows.last().unwrap();
-        assert_eq!(decode_frontier(row), Some(made.frontier.clone()));
-        for len in 0..row.len() {
-            assert!(decode_frontier(&row[..len]).is_none());
-        }
+        assert_eq!(Frontier::decode(row), Some(made.frontier.clone()));
         let again = append(made.frontier.clone(), &drafts, &facts, UnixMillis(9));
         assert_eq!((again.frontier.size(), again.rows[0].0.clone()), (10, leaf_key(5)));
     }

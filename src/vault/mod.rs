@@ -3,6 +3,7 @@
 //! Every call takes a [`crate::authz::Permit`] and checks it where the store is touched. Nothing here knows of gRPC.
 
 mod admin;
+mod audited;
 pub mod calendar;
 #[cfg(test)]
 mod closed_tests;
@@ -21,6 +22,7 @@ pub mod mask;
 mod open;
 mod page_token;
 mod pending;
+mod put;
 mod records;
 mod registry;
 mod relist;
@@ -34,12 +36,14 @@ mod subjects;
 mod tenants;
 #[cfg(test)]
 pub mod testing;
+mod trail;
 pub mod validate;
 pub mod value;
 mod view;
 mod watch;
 
 pub use self::admin::{BucketInfo, KeyInfo, Status};
+pub use self::audited::{AuditFilter, AuditLine, AuditPage, SignedHead, Told};
 pub use self::core::Vault;
 pub use self::create::{ImportedChunk, NewRecord};
 pub use self::error::VaultError;

@@ -17,13 +17,15 @@ use super::damaged::Damaged;
 use super::erase::{Eraser, Start};
 use super::error::VaultError;
 use super::index::Index;
-use super::ledger::{decode_frontier, frontier_key, leaf_key};
+use super::ledger::{frontier_key, leaf_key};
 use super::pending::{Superseded, intent_of};
 use super::records::SUBJECT;
 use super::registry::{Meta, Registry, Tenant, TenantInfo, TenantState};
 use super::relist::{pages_of, relist};
 use super::schema::Schema;
-use crate::class::Medium;
+use super::trail::{Trail, tell_opening};
+use crate::audit;
+use crate::class::{AuditReads, Medium};
 use crate::clock::Clock;
 use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::crypto::{LockedKey, random};
@@ -73,6 +75,8 @@ pub struct Setup {
     pub engine_cache_bytes: u64,
     /// Index entries of a bucket kept in memory before they are written as a run.
     pub index_tail_max: usize,
+    /// When reads are answered.
+    pub audit_reads: AuditReads,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
     #[doc(hidden)]
@@ -111,6 +115,7 @@ impl Setup {
             node_cache_bytes: 128 << 20,
             engine_cache_bytes: 256 << 20,
             index_tail_max: crate::limits::INDEX_TAIL_MAX,
+            audit_reads: AuditReads::default(),
             metrics: Arc::default(),
             sabotage: Sabotage::None,
             hooks: Hooks::default(),
@@ -174,7 +179,12 @@ fn open_store(setup: &Setup, vault: VaultId) -> Result<Store, KeyError> {
     if let Some(plan) = setup.hooks.sink.clone() {
         sink = Box::new(FaultySink::new(sink, plan));
     }
-    Ok(Store::open(engine, Some(sink), Some(guard))?)
+    let log = audit::load(&*engine)?.ok_or_else(|| {
+        StoreError::Damaged(
+            "the audit log's end is lost, and not all of its entries are there".into(),
+        )
+    })?;
+    Ok(Store::open_with_log(engine, Some(sink), Some(guard), Some(Box::new(log)))?)
 }
 
 /// The engine's files in `dir`, which the one of a test does not need.
@@ -334,8 +344,10 @@ fn assemble(
         kek: setup.kek.clone(),
         warnings,
         page_key: LockedKey::generate().map_err(KeyError::from)?,
+        trail: Trail::new(setup.audit_reads),
         held,
     }));
+    tell_opening(&core, &recovered)?;
     let start = Start { frontier, unacknowledged, to_collect: recovered.to_collect };
     let eraser = Eraser::start(core.clone(), start)?;
     Ok(Vault { core, eraser })
@@ -346,7 +358,7 @@ fn load_frontier(tree: &Tree) -> Result<Frontier, VaultError> {
     let (size, root) = tree.ledger();
     let right = |f: &Frontier| f.size() == size && f.root() == root;
     let row = tree.store().get(&frontier_key(tree.generation()))?;
-    if let Some(frontier) = row.as_deref().and_then(decode_frontier).filter(right) {
+    if let Some(frontier) = row.as_deref().and_then(Frontier::decode).filter(right) {
         return Ok(frontier);
     }
     let mut rebuilt = Frontier::default();

@@ -1,4 +1,4 @@
-//! Records: read, update, list, find; and how a version is stored.
+//! Records: read, update, list, find.
 //!
 //! Invariants: an update is answered after its rows are durable; a new version, its pointer and the old
 //! version's erasure intent commit in one batch; a unique value is checked and stored under one lock; what a caller may
@@ -11,22 +11,24 @@ use super::core::{Core, Vault};
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
 use super::index::{Token, token};
-use super::lookup::tokens_of;
+use super::put::Home;
 use super::registry::Tenant;
 use super::requests::{Asked, Operation};
 use super::rows::{Intent, Pointer, Tombstone};
-use super::sealed::{self, OpenVersion, Version};
+use super::sealed::{self, OpenVersion};
 use super::slug::Slug;
 use super::value::Value;
 use super::view::{ReadSpec, RecordView, view};
 use super::watch::{Change, ChangeKind};
-use crate::authz::{ClassSet, ListsRecords, Permit, Principal, ReadRecord, UpdateRecord};
+use crate::audit::{Act, Entry};
+use crate::authz::{
+    ActionKind, ClassSet, ExportRecords, Permit, Principal, ReadRecord, UpdateRecord,
+};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::crypto::random;
-use crate::id::{Day, Kid, RecVer, RecordId, RequestId, TypeOrd};
-use crate::keys::slots::{BucketId, Slot};
-use crate::keys::{KeyError, NewBucket};
+use crate::crypto::{PseudonymKey, random};
+use crate::id::{Kid, RecVer, RecordId, RequestId, TypeOrd};
+use crate::keys::KeyError;
 use crate::limits;
 use crate::store::Batch;
 
@@ -104,14 +106,12 @@ impl Vault {
         record: RecordId,
         spec: &ReadSpec,
     ) -> Result<RecordView, VaultError> {
-        let tenant = self.core.tenant(permit, tenant)?;
-        let found = self.core.find_current(&tenant, record, Sort::Record)?;
-        if spec.fields.is_some() {
-            let schema = tenant.schema_of(found.pointer.rtype);
-            spec.check(&[&*schema.ok_or(VaultError::NotFound("schema"))?])?;
-        }
-        self.core.metrics.reads.one();
-        self.core.view_of(&tenant, record, found, permit.clear(), spec)
+        let core = &*self.core;
+        let tenant = core.tenant(permit, tenant)?;
+        let view = core.read_one(permit, &tenant, record, spec)?;
+        let entry = core.entry(permit, Act::GetRecord).of(tenant.ord);
+        core.note_reading(entry, spec, [&view])?;
+        Ok(view)
     }
 
     /// All of the records or none, in the order of `records`. An error of one says of which.
@@ -125,9 +125,11 @@ impl Vault {
         if !(1..=limits::BATCH_GET_MAX).contains(&records.len()) {
             return Err(VaultError::Argument { field: "names", reason: "must be 1 to 1000 names" });
         }
+        let core = &*self.core;
+        let tenant = core.tenant(permit, tenant)?;
         let (mut views, mut bytes) = (Vec::with_capacity(records.len()), 0);
         for (at, record) in records.iter().enumerate() {
-            let view = self.get_record(permit, tenant, *record, spec).map_err(|e| e.at(at))?;
+            let view = core.read_one(permit, &tenant, *record, spec).map_err(|e| e.at(at))?;
             bytes += view.fields.values().map(|v| v.encoded_len() + 32).sum::<usize>() + 200;
             if bytes > limits::FIND_BYTES_MAX {
                 return Err(VaultError::TooLarge(
@@ -136,6 +138,8 @@ impl Vault {
             }
             views.push(view);
         }
+        let entry = core.entry(permit, Act::BatchGetRecords).of(tenant.ord);
+        core.note_reading(entry, spec, &views)?;
         Ok(views)
     }
 
@@ -155,7 +159,10 @@ impl Vault {
                 core.find_done(&tenant, *request, Operation::UpdateRecord, asked)?
         {
             let found = core.find_current(&tenant, record, Sort::Record)?;
-            return core.view_of(&tenant, record, found, permit.clear(), &ReadSpec::default());
+            let spec = ReadSpec::default();
+            let view = core.view_of(&tenant, record, found, permit.clear(), &spec)?;
+            core.note(&core.entry(permit, Act::UpdateRecord).of(tenant.ord).showing([&view]))?;
+            return Ok(view);
         }
         let Found { pointer, open } = core.find_current(&tenant, change.record, Sort::Record)?;
         if change.etag.is_some_and(|etag| etag != pointer.rec_ver) {
@@ -198,6 +205,10 @@ impl Vault {
             let (key, row) = core.done_row(tenant.ord, *request, did, made);
             batch.put(key, row);
         }
+        let spec = ReadSpec::default();
+        let view = view(&schema, change.record, rec_ver, expires, map, permit.clear(), &spec);
+        let entry = core.entry(permit, Act::UpdateRecord).of(tenant.ord).showing([&view]);
+        batch.entries = entry.encode();
         core.commit_put(batch, &[ticket]).await?;
         core.superseded.add(intent);
         drop(held);
@@ -208,12 +219,11 @@ impl Vault {
         if schema.erases_old_versions_synchronously() {
             self.erase_superseded(&tenant, pointer.kid).await?;
         }
-        let spec = ReadSpec::default();
-        Ok(view(&schema, change.record, rec_ver, expires, map, permit.clear(), &spec))
+        Ok(view)
     }
 
     /// Records of a tenant in the order of their ids, after `after`.
-    pub fn list_records<A: ListsRecords>(
+    pub fn list_records<A: Lists>(
         &self,
         permit: &Permit<A>,
         tenant: &str,
@@ -242,7 +252,7 @@ impl Vault {
             None => Pointer::prefix(tenant.ord),
         };
         let (mut page, mut bytes, mut looked, mut last) = (RecordPage::default(), 0, 0, None);
-        loop {
+        'walk: loop {
             let rows = core.tree.store().scan(&from, &end, limits::SCAN_PAGE_ROWS)?;
             let more = rows.len() == limits::SCAN_PAGE_ROWS;
             for row in rows {
@@ -270,16 +280,18 @@ impl Vault {
                 }
                 let lines = page.views.len() + page.damaged.len();
                 if lines >= page_size || bytes >= limits::PAGE_BYTES {
-                    core.metrics.reads.add(page.views.len() as u64);
-                    return Ok(RecordPage { next: Some(id), ..page });
+                    page.next = Some(id);
+                    break 'walk;
                 }
             }
             looked += limits::SCAN_PAGE_ROWS;
             if !more || looked >= limits::LIST_ROWS_MAX {
-                core.metrics.reads.add(page.views.len() as u64);
-                return Ok(RecordPage { next: last.filter(|_| more), ..page });
+                page.next = last.filter(|_| more);
+                break;
             }
         }
+        core.note_reading(core.entry(permit, A::ACT).of(tenant.ord), spec, &page.views)?;
+        Ok(page)
     }
 
     /// Records whose indexed field has exactly this value; and whether there are records of the type that do not open,
@@ -309,14 +321,16 @@ impl Vault {
         let found = core.lookup(&tenant, schema.ord(), &token, |map| {
             map.fields.get(&def.ord).is_some_and(|v| v.matches(&value, def.kind))
         })?;
-        let found = found.current;
-        core.metrics.reads.add(found.len() as u64);
         let views: Result<Vec<RecordView>, VaultError> = found
+            .current
             .into_iter()
             .take(limits::PAGE_SIZE_MAX)
             .map(|f| core.view_of(&tenant, f.open.version.record, f, permit.clear(), spec))
             .collect();
-        Ok((views?, core.has_damaged(&tenant, schema.ord())))
+        let views = views?;
+        let entry = core.entry(permit, Act::FindRecords).of(tenant.ord);
+        core.note_reading(entry, spec, &views)?;
+        Ok((views, core.has_damaged(&tenant, schema.ord())))
     }
 }
 
@@ -325,20 +339,57 @@ pub(super) fn new_id() -> RecordId {
 }
 
 /// What a subject's own record holds.
-pub(super) fn subject_map(subject: RecordId, now: UnixMillis) -> FieldMap {
-    FieldMap { subject, created: now, updated: now, fields: BTreeMap::new() }
+pub(super) fn subject_map(
+    subject: RecordId,
+    pseudonyms: PseudonymKey,
+    now: UnixMillis,
+) -> FieldMap {
+    FieldMap { subject, pseudonyms, created: now, updated: now, fields: BTreeMap::new() }
 }
 
-/// Where a version goes.
-#[derive(Clone, Copy)]
-pub(super) enum Home {
-    /// A new record: the bucket of this day, whichever takes puts.
-    Expiry(Day),
-    /// A newer version: beside the one that it replaces. Anywhere else it would outlive a kill of their bucket.
-    Bucket(BucketId),
+/// Actions whose permit lets records be listed, and as which act that is told.
+pub trait Lists: ActionKind {
+    const ACT: Act;
+}
+
+impl Lists for ReadRecord {
+    const ACT: Act = Act::ListRecords;
+}
+
+impl Lists for ExportRecords {
+    const ACT: Act = Act::ExportRecords;
 }
 
 impl Core {
+    /// Tells of records that are about to be shown, and counts them.
+    fn note_reading<'a>(
+        &self,
+        entry: Entry,
+        spec: &ReadSpec,
+        views: impl IntoIterator<Item = &'a RecordView>,
+    ) -> Result<(), VaultError> {
+        let purpose = self.purpose(spec.purpose.as_deref());
+        let entry = Entry { purpose, ..entry }.showing(views);
+        self.note(&entry)?;
+        self.metrics.reads.add(u64::from(entry.total));
+        Ok(())
+    }
+
+    fn read_one(
+        &self,
+        permit: &Permit<ReadRecord>,
+        tenant: &Tenant,
+        record: RecordId,
+        spec: &ReadSpec,
+    ) -> Result<RecordView, VaultError> {
+        let found = self.find_current(tenant, record, Sort::Record)?;
+        if spec.fields.is_some() {
+            let schema = tenant.schema_of(found.pointer.rtype);
+            spec.check(&[&*schema.ok_or(VaultError::NotFound("schema"))?])?;
+        }
+        self.view_of(tenant, record, found, permit.clear(), spec)
+    }
+
     /// A record's or subject's current version, or why there is none.
     pub(super) fn find_current(
         &self,
@@ -390,93 +441,14 @@ impl Core {
         sealed::open(self.tree.store(), self.vault(), kid, &dek, expected)
     }
 
-    /// Fails unless the subject is there and not being erased.
+    /// Fails unless the subject is there and not being erased. Answers with the key of its pseudonyms.
     pub(super) fn check_subject(
         &self,
         tenant: &Tenant,
         subject: RecordId,
-    ) -> Result<(), VaultError> {
-        self.find_current(tenant, subject, Sort::Subject).map(drop)
-    }
-
-    /// The bucket of a record type and expiry day, made if there is none.
-    async fn bucket(
-        &self,
-        tenant: &Arc<Tenant>,
-        rtype: TypeOrd,
-        expires: Day,
-    ) -> Result<BucketId, VaultError> {
-        let present = |t: &Tenant| t.state().buckets.get(&(rtype, expires))?.last().copied();
-        if let Some(bucket) = present(tenant) {
-            return Ok((tenant.ord, bucket));
-        }
-        let _held = tenant.making.lock().await;
-        if let Some(bucket) = present(tenant) {
-            return Ok((tenant.ord, bucket));
-        }
-        let next = tenant.state().next_bucket;
-        let bucket = crate::id::BucketOrd::new(next)
-            .ok_or(VaultError::Exhausted("no more retention buckets"))?;
-        let new = NewBucket { tenant: tenant.ord, bucket, rtype, expire_day: expires };
-        self.tree.add_bucket(new).await?;
-        self.index.register(&self.tree, (tenant.ord, bucket))?;
-        let mut state = tenant.state_mut();
-        state.next_bucket = next + 1;
-        state.buckets.entry((rtype, expires)).or_default().push(bucket);
-        Ok((tenant.ord, bucket))
-    }
-
-    /// Takes a slot, seals a version under it, lists it in the index, and adds its rows to the batch.
-    pub(super) async fn put_version(
-        &self,
-        tenant: &Arc<Tenant>,
-        (rtype, record, rec_ver, schema_rev): (TypeOrd, RecordId, RecVer, u32),
-        home: Home,
-        map: &FieldMap,
-        batch: &mut Batch,
-    ) -> Result<Slot, VaultError> {
-        let slot = loop {
-            let bucket = match home {
-                Home::Expiry(expires) => self.bucket(tenant, rtype, expires).await?,
-                Home::Bucket(bucket) => bucket,
-            };
-            match (self.tree.take_slot(bucket).await, home) {
-                // The bucket is being killed. A new record goes into its successor; what lived in it dies with it.
-                (Err(KeyError::Closed), Home::Expiry(_)) => tokio::task::yield_now().await,
-                (Err(KeyError::Closed), Home::Bucket(_)) => {
-                    return Err(VaultError::Erased("record"));
-                }
-                (other, _) => break other?,
-            }
-        };
-        let version = Version { kid: slot.kid, record, rec_ver, rtype, schema_rev };
-        for (key, value) in sealed::seal(self.vault(), &version, &slot.dek, map)? {
-            batch.put(key, value);
-        }
-        let pointer = Pointer { kid: slot.kid, rec_ver, rtype };
-        batch.put(Pointer::key(tenant.ord, record), pointer.encode());
-        let secrets = self.tree.read().tenant(tenant.ord)?;
-        let schema = tenant.schema_of(rtype);
-        let tokens = tokens_of(&secrets.index, rtype, schema.as_deref(), map);
-        self.index.list(slot.kid, &tokens);
-        Ok(slot)
-    }
-
-    /// Commits a put. If it fails, its listings go again.
-    pub(super) async fn commit_put(&self, batch: Batch, slots: &[Slot]) -> Result<(), VaultError> {
-        let done = match self.tree.store().submit(batch) {
-            Ok(pending) => pending.await,
-            Err(e) => Err(e),
-        };
-        done.map(drop).map_err(|e| {
-            self.unlist(slots);
-            e.into()
-        })
-    }
-
-    /// Takes back the listings of versions that were not stored.
-    pub(super) fn unlist(&self, slots: &[Slot]) {
-        slots.iter().for_each(|s| self.index.unlist_tail(s.kid));
+    ) -> Result<PseudonymKey, VaultError> {
+        let found = self.find_current(tenant, subject, Sort::Subject)?;
+        Ok(found.open.fields.pseudonyms)
     }
 
     pub(super) fn view_of(

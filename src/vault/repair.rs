@@ -4,6 +4,7 @@
 //! the anchor is not written; the damaged files are kept beside the new ones; the change of stores is one rename. A
 //! dry run, and a repair whose outcome would not open, change nothing.
 
+mod log;
 mod report;
 mod rows;
 
@@ -158,6 +159,8 @@ fn rebuild(
     pass.target.put(VAULT_HEADER.to_vec(), salvage.header(clock.now()))?;
     salvage.walk(root, &mut |found, key, value| pass.node(found, key, value))?;
     pass.rest(&|path| salvage.is_below_lost(path), (root.ledger_size, root.ledger_root))?;
+    let payload = &current.open.payload;
+    pass.log((payload.audit_size, payload.audit_head))?;
     // A sequence below the anchor's would pass for an old directory that was put back.
     let newest = current.open.payload.store_seq;
     let (key, value) = sequence_row(sequence.0.max(newest));

@@ -76,7 +76,7 @@ impl Asked {
     fn fingerprint(&self, dek: &Dek) -> [u8; 16] {
         let mut key = Zeroizing::new([0; 32]);
         hkdf32(&[], dek.expose(), labels::FINGERPRINT, &mut key);
-        let mac = hmac_sha256(&key, &[&self.0]);
+        let mac = hmac_sha256(&key[..], &[&self.0]);
         let mut out = [0; 16];
         out.iter_mut().zip(mac).for_each(|(o, m)| *o = m);
         out

@@ -177,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::clock::UnixMillis;
+    use crate::crypto::PseudonymKey;
     use crate::id::FieldOrd;
     use crate::store::{Batch, Memory};
     use crate::vault::value::Value;
@@ -192,6 +193,7 @@ mod tests {
         };
         let fields = FieldMap {
             subject: RecordId([9; 16]),
+            pseudonyms: PseudonymKey::copied(&[6; 16]),
             created: UnixMillis(1),
             updated: UnixMillis(2),
             fields: BTreeMap::from([(FieldOrd(1), Value::Bytes(vec![7; size]))]),

@@ -2,11 +2,14 @@
 
 use super::core::{Core, Vault};
 use super::error::VaultError;
-use super::records::{Home, SUBJECT, Sort, new_id, subject_map};
+use super::put::Home;
+use super::records::{SUBJECT, Sort, new_id, subject_map};
 use super::registry::Tenant;
 use super::requests::{Asked, Operation};
+use crate::audit::{Act, Member, Pseudonyms};
 use crate::authz::{CreateSubject, Permit, ReadSubject};
 use crate::clock::UnixMillis;
+use crate::crypto::PseudonymKey;
 use crate::id::{Day, RecVer, RecordId, RequestId};
 use crate::store::Batch;
 
@@ -32,13 +35,19 @@ impl Vault {
         if let Some((request, asked)) = &repeat
             && let Some(id) = core.find_done(&tenant, *request, operation, asked)?
         {
-            return core.subject(&tenant, id);
+            let (view, member) = core.subject(&tenant, id)?;
+            let entry = core.entry(permit, Act::CreateSubject).of(tenant.ord);
+            core.note(&entry.about([(Some(SUBJECT), member)]))?;
+            return Ok(view);
         }
         let now = core.clock.now();
         let id = new_id();
         let mut batch = Batch::default();
         let version = (SUBJECT, id, RecVer(1), 1);
-        let map = subject_map(id, now);
+        let map = subject_map(id, PseudonymKey::generate(), now);
+        let entry = core.entry(permit, Act::CreateSubject).of(tenant.ord);
+        let member = Pseudonyms(&map.pseudonyms).member(None);
+        batch.entries = entry.about([(Some(SUBJECT), member)]).encode();
         let home = Home::Expiry(Day::OPEN_ENDED);
         let slot = core.put_version(&tenant, version, home, &map, &mut batch).await?;
         if let Some((request, asked)) = &repeat {
@@ -57,14 +66,20 @@ impl Vault {
         tenant: &str,
         subject: RecordId,
     ) -> Result<SubjectView, VaultError> {
-        let tenant = self.core.tenant(permit, tenant)?;
-        self.core.subject(&tenant, subject)
+        let core = &*self.core;
+        let tenant = core.tenant(permit, tenant)?;
+        let (view, member) = core.subject(&tenant, subject)?;
+        let entry = core.entry(permit, Act::GetSubject).of(tenant.ord);
+        core.note(&entry.about([(Some(SUBJECT), member)]))?;
+        Ok(view)
     }
 }
 
 impl Core {
-    fn subject(&self, tenant: &Tenant, id: RecordId) -> Result<SubjectView, VaultError> {
+    fn subject(&self, tenant: &Tenant, id: RecordId) -> Result<(SubjectView, Member), VaultError> {
         let found = self.find_current(tenant, id, Sort::Subject)?;
-        Ok(SubjectView { id, created: found.open.fields.created })
+        let map = found.open.fields;
+        let member = Pseudonyms(&map.pseudonyms).member(None);
+        Ok((SubjectView { id, created: map.created }, member))
     }
 }

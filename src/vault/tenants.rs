@@ -9,6 +9,7 @@ use super::error::VaultError;
 use super::registry::{Meta, Tenant, TenantInfo, TenantState};
 use super::schema::{Schema, SchemaDraft};
 use super::slug::Slug;
+use crate::audit::{Act, Entry};
 use crate::authz::{CreateTenant, Permit, ReadSchema, ReadTenants, WriteSchema};
 use crate::id::{TenantOrd, TypeOrd};
 use crate::keys::KeyError;
@@ -47,9 +48,10 @@ impl Vault {
         let ord = TenantOrd::new(next).ok_or(VaultError::Exhausted("no more tenants"))?;
         let info = TenantInfo::new(id, display_name, core.clock.now());
         let json = serde_json::to_vec(&info).map_err(|_| VaultError::Damaged("metadata"))?;
+        let told = core.entry(permit, Act::CreateTenant).of(ord);
         let added = core.tree.add_tenant(ord, |new| {
             let row = Meta::Tenant.seal(core.vault(), ord, 1, &new.meta, &json);
-            let mut batch = Batch::default();
+            let mut batch = Batch { entries: told.encode(), ..Batch::default() };
             let row = row.map_err(|_| KeyError::Full("metadata"))?;
             batch.put(Meta::Tenant.key(ord), row);
             Ok(batch)
@@ -65,7 +67,9 @@ impl Vault {
         permit: &Permit<ReadTenants>,
         tenant: &str,
     ) -> Result<TenantInfo, VaultError> {
-        Ok(self.core.tenant(permit, tenant)?.info.clone())
+        let tenant = self.core.tenant(permit, tenant)?;
+        self.core.note(&self.core.entry(permit, Act::GetTenant).of(tenant.ord))?;
+        Ok(tenant.info.clone())
     }
 
     /// The tenants that the permit's identity is bound to, by id, after `after`.
@@ -74,13 +78,14 @@ impl Vault {
         permit: &Permit<ReadTenants>,
         after: Option<&str>,
         page_size: usize,
-    ) -> Vec<TenantInfo> {
+    ) -> Result<Vec<TenantInfo>, VaultError> {
+        self.core.note(&self.core.entry(permit, Act::ListTenants))?;
         let all = self.core.registry.all();
         let wanted = all
             .iter()
             .map(|t| &t.info)
             .filter(|i| permit.covers(i.id.as_str()) && after.is_none_or(|a| i.id.as_str() > a));
-        wanted.take(page_size).cloned().collect()
+        Ok(wanted.take(page_size).cloned().collect())
     }
 
     pub async fn create_schema(
@@ -105,7 +110,8 @@ impl Vault {
         let ord = TypeOrd(next.ok_or(VaultError::Exhausted("no more record types"))?);
         let schema =
             Schema::create(draft, ord, self.core.clock.now()).map_err(VaultError::Schema)?;
-        self.store_schema(&tenant, schema).await
+        let told = self.core.entry(permit, Act::CreateSchema);
+        self.store_schema(&tenant, schema, told).await
     }
 
     pub async fn update_schema(
@@ -122,16 +128,20 @@ impl Vault {
         };
         let present = present.ok_or(VaultError::NotFound("schema"))?;
         let next = present.evolve(draft, self.core.clock.now()).map_err(VaultError::Schema)?;
+        let told = self.core.entry(permit, Act::UpdateSchema);
         if next == *present {
+            let rtype = Some(present.ord());
+            self.core.note(&Entry { rtype, ..told.of(tenant.ord) })?;
             return Ok(present);
         }
-        self.store_schema(&tenant, next).await
+        self.store_schema(&tenant, next, told).await
     }
 
     async fn store_schema(
         &self,
         tenant: &Tenant,
         schema: Schema,
+        told: Entry,
     ) -> Result<Arc<Schema>, VaultError> {
         let core = &*self.core;
         let secrets = core.tree.read().tenant(tenant.ord)?;
@@ -140,7 +150,8 @@ impl Vault {
         let rev = schema.revision();
         let row = meta.seal(core.vault(), tenant.ord, rev, &secrets.meta, &json)?;
         drop(secrets);
-        let mut batch = Batch::default();
+        let told = Entry { rtype: Some(schema.ord()), ..told.of(tenant.ord) };
+        let mut batch = Batch { entries: told.encode(), ..Batch::default() };
         batch.put(meta.key(tenant.ord), row);
         core.tree.store().submit(batch)?.await?;
         let schema = Arc::new(schema);
@@ -154,7 +165,11 @@ impl Vault {
         tenant: &str,
         id: &Slug,
     ) -> Result<Arc<Schema>, VaultError> {
-        self.core.tenant(permit, tenant)?.schema(id)
+        let tenant = self.core.tenant(permit, tenant)?;
+        let schema = tenant.schema(id)?;
+        let told = self.core.entry(permit, Act::GetSchema).of(tenant.ord);
+        self.core.note(&Entry { rtype: Some(schema.ord()), ..told })?;
+        Ok(schema)
     }
 
     /// Schemas of a tenant by type, after `after`.
@@ -166,6 +181,7 @@ impl Vault {
         page_size: usize,
     ) -> Result<Vec<Arc<Schema>>, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
+        self.core.note(&self.core.entry(permit, Act::ListSchemas).of(tenant.ord))?;
         let state = tenant.state();
         let wanted = state
             .schemas

@@ -10,9 +10,10 @@ use super::mask::masked;
 use super::schema::Schema;
 use super::slug::Slug;
 use super::value::Value;
+use crate::audit::{Member, Pseudonyms, Seen};
 use crate::authz::ClassSet;
 use crate::clock::UnixMillis;
-use crate::id::{Day, RecVer, RecordId};
+use crate::id::{Day, RecVer, RecordId, TypeOrd};
 
 /// What a reader asks for.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +46,16 @@ pub struct RecordView {
     pub created: UnixMillis,
     pub updated: UnixMillis,
     pub expires: Day,
+    /// What the audit log says of who saw it.
+    pub trace: Trace,
+}
+
+/// A record that was shown, as the audit log tells it.
+#[derive(Clone, Copy, Debug)]
+pub struct Trace {
+    pub member: Member,
+    pub rtype: TypeOrd,
+    pub seen: Seen,
 }
 
 /// Applies a reader's rights and wishes to a version.
@@ -57,7 +68,7 @@ pub(super) fn view(
     clear: ClassSet,
     spec: &ReadSpec,
 ) -> RecordView {
-    let mut fields = BTreeMap::new();
+    let (mut fields, mut seen) = (BTreeMap::new(), Seen::default());
     for (ord, value) in map.fields {
         let Some(def) = schema.field_by_ord(ord) else { continue };
         let wanted = spec.fields.as_ref().is_none_or(|w| w.contains(def.name.as_str()));
@@ -65,7 +76,13 @@ pub(super) fn view(
         if !wanted || !serves {
             continue;
         }
-        let shown = if clear.contains(def.class) { Some(value) } else { masked(&value, def.mask) };
+        let shown = if clear.contains(def.class) {
+            seen.clear(def.class);
+            Some(value)
+        } else {
+            seen.masked(def.class);
+            masked(&value, def.mask)
+        };
         fields.extend(shown.map(|v| (def.name.as_str().to_owned(), v)));
     }
     RecordView {
@@ -77,5 +94,10 @@ pub(super) fn view(
         created: map.created,
         updated: map.updated,
         expires,
+        trace: Trace {
+            member: Pseudonyms(&map.pseudonyms).member(Some(id)),
+            rtype: schema.ord(),
+            seen,
+        },
     }
 }

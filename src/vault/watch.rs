@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 use super::core::Vault;
 use super::error::VaultError;
 use super::slug::Slug;
+use crate::audit::Act;
 use crate::authz::{Permit, WatchRecords};
 use crate::clock::UnixMillis;
 use crate::id::{Day, RecordId, TenantOrd};
@@ -102,6 +103,7 @@ impl Vault {
         tenant: &str,
     ) -> Result<Watcher, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
+        self.core.note(&self.core.entry(permit, Act::WatchRecords).of(tenant.ord))?;
         Ok(self.core.watch.join(tenant.ord))
     }
 }

@@ -7,6 +7,7 @@ pub mod fate;
 mod images;
 mod kill;
 mod mutants;
+mod naming;
 mod unanswered;
 mod worker;
 

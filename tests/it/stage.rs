@@ -1,7 +1,9 @@
 //! A door on port 0 with an authority of its own and a clock that the test sets, and certificates that differ from a
 //! good one in one thing.
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use lethe::authz::{Authority, Principal};
 use lethe::clock::{Clock, ManualClock, UnixMillis};
 use lethe::metrics::Metrics;
 use lethe::pki::{Ca, LEAF_LIFE, Purpose};
+use lethe::rpc::witness::Witness;
 use lethe::server::{Config, Door, DoorLimits, ServerError, Wiring};
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod,
@@ -18,6 +21,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{Notify, oneshot};
 use tonic::service::Routes;
+use tonic::{Code, Status};
 
 use crate::peer::{Caller, Verdict, client_config, in_time, knock};
 
@@ -37,6 +41,21 @@ pub struct Running {
     pub reload: Arc<Notify>,
     pub stop: Option<oneshot::Sender<()>>,
     pub server: tokio::task::JoinHandle<Result<(), ServerError>>,
+}
+
+/// A door without a vault has no log.
+struct Nobody;
+
+impl Witness for Nobody {
+    fn refused(&self, _: &Principal, _: &str, _: Code) {}
+
+    fn settled(&self) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + '_>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn holds_up(&self) -> bool {
+        false
+    }
 }
 
 impl Running {
@@ -88,7 +107,7 @@ impl Running {
         let door = Door::open(&config, &wiring).await.unwrap();
         let addr = door.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(door.serve(routes, async {
+        let server = tokio::spawn(door.serve(routes, Arc::new(Nobody), async {
             stopped.await.ok();
         }));
         let (metrics, reload) = (wiring.metrics, wiring.reload);

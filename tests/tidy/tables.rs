@@ -12,6 +12,7 @@ pub const LAYERS: &[(&str, u8)] = &[
     ("crypto", 1),
     ("store", 1),
     ("keys", 2),
+    ("audit", 2),
     ("authz", 2),
     ("vault", 3),
     ("proto", 4),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::worker::{UnitRows, Worker};
+use crate::audit::Entry;
 use crate::class::ErasureReason;
 use crate::id::{Day, TypeOrd};
 use crate::keys::Edits;
@@ -23,17 +24,20 @@ impl Worker {
         tenant: &Arc<Tenant>,
         key: (TypeOrd, Day),
         reason: ErasureReason,
+        entry: Entry,
     ) -> Result<Receipt, VaultError> {
         let core = self.core.clone();
         let ords = tenant.state_mut().buckets.remove(&key);
         let Some(ords) = ords else {
             // The answer to an earlier kill was lost: it is given again.
             let receipt = core.killed_before(tenant, key)?;
-            return receipt.ok_or(VaultError::NotFound("bucket"));
+            let receipt = receipt.ok_or(VaultError::NotFound("bucket"))?;
+            core.note(&entry)?;
+            return Ok(receipt);
         };
         let buckets: Vec<BucketId> = ords.iter().map(|b| (tenant.ord, *b)).collect();
         let _refused = core.mark_killing(&buckets);
-        let killed = self.kill(key, &buckets, reason);
+        let killed = self.kill(key, &buckets, reason, entry);
         if killed.is_err() {
             // Nothing was removed: what is there is served again. A successor that took puts meanwhile stays the last.
             tenant.state_mut().buckets.entry(key).or_default().splice(0..0, ords);
@@ -47,6 +51,7 @@ impl Worker {
         (rtype, expires): (TypeOrd, Day),
         buckets: &[BucketId],
         reason: ErasureReason,
+        entry: Entry,
     ) -> Result<Receipt, VaultError> {
         let tenant = buckets.first().ok_or(VaultError::NotFound("bucket"))?.0;
         let core = self.core.clone();
@@ -74,7 +79,7 @@ impl Worker {
         let key = Tombstone::bucket_key(tenant, rtype, expires);
         let tombs = vec![(drafts.len().saturating_sub(1), (key, rtype), reason, requested)];
         let rows = UnitRows { tombs, ..UnitRows::default() };
-        let (appended, erased) = self.commit(edits, &drafts, rows, None)?;
+        let (appended, erased) = self.commit(edits, (&drafts, vec![entry]), rows, None)?;
         for bucket in buckets {
             core.superseded.forget_bucket(*bucket);
             core.index.forget(*bucket);

@@ -98,6 +98,7 @@ impl Worker {
         }
         self.collect_some()?;
         self.forget_requests()?;
+        self.core.tell_refusals(false)?;
         if self.core.tree.store().journal_wants_compaction() {
             // Nobody waits for it; the committer does it between groups.
             drop(self.core.tree.store().compact_journal()?);
@@ -138,7 +139,7 @@ impl Worker {
         let tenant = core.tenant_of(bucket.0).ok_or(VaultError::NotFound("tenant"))?;
         let covered = core.index.covered(bucket);
         let edits = Edits { unindex: [bucket].into(), ..Edits::default() };
-        self.plain(edits, LeafKind::Rekey)?;
+        self.plain(edits, LeafKind::Rekey, None)?;
         core.index.dropped(bucket);
         let mut relisted = Relisted::default();
         for path in pages_of(&core.tree, bucket, 0..covered)? {

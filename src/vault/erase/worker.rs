@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::upkeep::Sweep;
 use super::{Answer, Doomed, Job};
+use crate::audit::Entry;
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::crypto::merkle::{Frontier, leaf_hash};
@@ -54,6 +55,7 @@ pub struct Worker {
 /// What goes together: one caller's, or old versions, for which nobody waits.
 struct Group {
     units: Vec<(Doomed, Listed)>,
+    entry: Option<Entry>,
     answer: Option<Answer<Vec<Receipt>>>,
 }
 
@@ -113,9 +115,9 @@ impl Worker {
         let mut room = limits::ERASURE_BATCH_UNITS_MAX;
         while let Some(now) = job.take() {
             match now {
-                Job::Units(units, answer) => {
+                Job::Units(units, entry, answer) => {
                     room = room.saturating_sub(units.len());
-                    self.admit(units, answer, &mut work);
+                    self.admit(units, entry, answer, &mut work);
                     if room > 0 {
                         job = self.queue.try_recv().ok();
                     }
@@ -135,11 +137,17 @@ impl Worker {
     }
 
     /// Finds out where a caller's units are listed; one that cannot be erased fails this caller only.
-    fn admit(&mut self, units: Vec<Doomed>, answer: Answer<Vec<Receipt>>, work: &mut Work) {
+    fn admit(
+        &mut self,
+        units: Vec<Doomed>,
+        entry: Option<Entry>,
+        answer: Answer<Vec<Receipt>>,
+        work: &mut Work,
+    ) {
         match units.iter().map(|d| self.locate(d)).collect::<Result<Vec<_>, _>>() {
             Ok(listed) => {
                 let units = units.into_iter().zip(listed).collect();
-                work.groups.push(Group { units, answer: Some(answer) });
+                work.groups.push(Group { units, entry, answer: Some(answer) });
             }
             Err(e) => {
                 self.wait_on(&units);
@@ -173,17 +181,17 @@ impl Worker {
 
     fn single(&mut self, job: Job) -> Option<std::sync::mpsc::Sender<Result<(), VaultError>>> {
         match job {
-            Job::Units(units, answer) => {
+            Job::Units(units, entry, answer) => {
                 let mut work = Work::default();
-                self.admit(units, answer, &mut work);
+                self.admit(units, entry, answer, &mut work);
                 let _ = self.batch_of(work);
             }
-            Job::Bucket { tenant, key, reason, done } => {
+            Job::Bucket { tenant, key, reason, entry, done } => {
                 // The caller may be gone; the kill is done all the same.
-                let _ = done.send(self.kill_buckets(&tenant, key, reason));
+                let _ = done.send(self.kill_buckets(&tenant, key, reason, entry));
             }
-            Job::Rotate(done) => {
-                let rotated = self.plain(Edits::default(), LeafKind::Rotation);
+            Job::Rotate(entry, done) => {
+                let rotated = self.plain(Edits::default(), LeafKind::Rotation, Some(entry));
                 let _ = done.send(rotated.map(|e| e.generation()));
             }
             Job::Wake => {}
@@ -212,7 +220,7 @@ impl Worker {
             }
         }
         if !units.is_empty() {
-            work.groups.push(Group { units, answer: None });
+            work.groups.push(Group { units, entry: None, answer: None });
         }
     }
 
@@ -281,7 +289,8 @@ impl Worker {
         }
         let doomed: Vec<&Doomed> = units.iter().map(|(d, _)| d).collect();
         let (drafts, rows) = self.drafts(&doomed, work)?;
-        let (appended, erased) = self.commit(edits, &drafts, rows, None)?;
+        let told = work.groups.iter().filter_map(|g| g.entry.clone()).collect();
+        let (appended, erased) = self.commit(edits, (&drafts, told), rows, None)?;
         self.unacknowledged.clear();
         units.iter().for_each(|(_, listed)| core.index.unlist(listed));
         merges.iter().for_each(|m| core.index.merged(m));
@@ -350,19 +359,25 @@ impl Worker {
     }
 
     /// A batch about no unit.
-    pub(super) fn plain(&mut self, edits: Edits, kind: LeafKind) -> Result<Erased, VaultError> {
+    pub(super) fn plain(
+        &mut self,
+        edits: Edits,
+        kind: LeafKind,
+        entry: Option<Entry>,
+    ) -> Result<Erased, VaultError> {
         let mut drafts: Vec<LeafDraft> = self.last.map(LeafDraft::level).into_iter().collect();
         drafts.push(LeafDraft::plain(kind, self.core.clock.now()));
         let source = self.core.kek.clone();
         let rotate = (kind == LeafKind::Rotation).then_some(&source);
-        Ok(self.commit(edits, &drafts, UnitRows::default(), rotate)?.1)
+        let told = entry.into_iter().collect();
+        Ok(self.commit(edits, (&drafts, told), UnitRows::default(), rotate)?.1)
     }
 
     /// Runs the batch and moves the ledger forward.
     pub(super) fn commit(
         &mut self,
         edits: Edits,
-        drafts: &[LeafDraft],
+        (drafts, told): (&[LeafDraft], Vec<Entry>),
         rows: UnitRows,
         rotate: Option<&crate::keys::kek::KekSource>,
     ) -> Result<(Appended, Erased), VaultError> {
@@ -393,6 +408,10 @@ impl Worker {
                 root: appended.frontier.root(),
                 writes,
                 after,
+                entries: told
+                    .iter()
+                    .flat_map(|e| Entry { generation: facts.generation, ..e.clone() }.encode())
+                    .collect(),
             };
             made = Some(appended);
             head

@@ -20,7 +20,7 @@ use crate::keys::{Erased, Found};
 use crate::limits;
 use crate::store::{Engine, Row, StoreError};
 use crate::vault::error::VaultError;
-use crate::vault::ledger::{LEAF_BYTES, decode_frontier, encode_frontier, frontier_key, leaf_key};
+use crate::vault::ledger::{LEAF_BYTES, frontier_key, leaf_key};
 use crate::vault::registry::Meta;
 use crate::vault::requests;
 use crate::vault::rows::{Intent, Pointer, Tombstone, record_in};
@@ -80,7 +80,7 @@ pub struct Pass<'a> {
     tenants: Vec<TenantOrd>,
 }
 
-fn count(counts: &mut BTreeMap<&'static str, u64>, what: &'static str) {
+pub(super) fn count(counts: &mut BTreeMap<&'static str, u64>, what: &'static str) {
     *counts.entry(what).or_default() += 1;
 }
 
@@ -97,7 +97,7 @@ impl<'a> Pass<'a> {
     }
 
     /// A row; an unreadable one counts as missing.
-    fn row(&self, key: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn row(&self, key: &[u8]) -> Option<Vec<u8>> {
         self.engine?.get(key).ok()?
     }
 
@@ -354,7 +354,7 @@ impl<'a> Pass<'a> {
         }
         let right = |f: &Frontier| f.size() == size && f.root() == root;
         let key = frontier_key(self.generation);
-        let head = || self.row(&key).as_deref().and_then(decode_frontier).filter(right);
+        let head = || self.row(&key).as_deref().and_then(Frontier::decode).filter(right);
         let (state, frontier) = if right(&frontier) {
             (LedgerState::Whole, Some(frontier))
         } else if let Some(head) = head() {
@@ -364,13 +364,13 @@ impl<'a> Pass<'a> {
         };
         self.report.ledger = state;
         if let Some(frontier) = frontier {
-            self.target.put(key, encode_frontier(&frontier))?;
+            self.target.put(key, frontier.encode())?;
         }
         Ok(())
     }
 
     /// Every readable row under a prefix; an unreadable range is split, so that what is beside it is found.
-    fn each(
+    pub(super) fn each(
         &mut self,
         prefix: &[u8],
         take: &mut dyn FnMut(&mut Self, Row) -> Result<(), VaultError>,

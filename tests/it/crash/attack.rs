@@ -32,6 +32,9 @@ pub struct Opened {
     pub listed: BTreeSet<String>,
     /// kid of each opened version.
     pub kids: BTreeSet<String>,
+    /// Subjects that the audit log names, and members of its entries that it does not.
+    pub named: BTreeSet<String>,
+    pub unnamed: u64,
 }
 
 /// Bytes of a file of the vault's directory at a crash point.
@@ -92,8 +95,14 @@ fn keks(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn read(json: &Json) -> Opened {
-    let mut opened =
-        Opened { records: BTreeMap::new(), listed: BTreeSet::new(), kids: BTreeSet::new() };
+    let named = json["audit"]["named"].as_array().unwrap().iter();
+    let mut opened = Opened {
+        records: BTreeMap::new(),
+        listed: BTreeSet::new(),
+        kids: BTreeSet::new(),
+        named: named.map(|n| n["subject"].as_str().unwrap().to_owned()).collect(),
+        unnamed: json["audit"]["unnamed"].as_u64().unwrap(),
+    };
     for record in json["records"].as_array().unwrap() {
         let id = record["record"].as_str().unwrap().to_owned();
         let note = record["fields"].as_array().unwrap().iter().find_map(note_of);

@@ -1,4 +1,5 @@
-//! A full disk: puts are refused, reads and erasures go on, and puts come back with the space.
+//! A full disk: puts are refused, then reads, since the log of them would fill it; erasures go on, and puts and reads
+//! come back with the space.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +28,7 @@ fn says_full(vault: &Vault) -> bool {
 }
 
 #[test]
-fn on_a_full_disk_puts_stop_and_reads_and_erasures_go_on() {
+fn on_a_full_disk_puts_stop_then_reads_and_erasures_go_on() {
     for engine in [EngineChoice::Redb, EngineChoice::Sled] {
         let dir = scratch();
         let free = Arc::new(AtomicU64::new(1 << 40));
@@ -54,6 +55,11 @@ fn on_a_full_disk_puts_stop_and_reads_and_erasures_go_on() {
             assert!(refused.to_string().contains("space is freed"), "{refused}");
             assert!(says_full(&vault));
             all.iter().for_each(|k| k.read(&vault).unwrap());
+            free.store(DISK_FREE_MIN / 2 - 1, Ordering::SeqCst);
+            tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+            let refused = get(&vault, all[0].id).err().unwrap();
+            assert!(is_full(&refused), "a read without an entry in the log: {refused:?}");
+            assert!(says_full(&vault), "the status is told all the same");
             // Erasures go on, also while space is really going out: the reserve is given back for them.
             for (at, left) in [DISK_FREE_MIN - 1, DISK_RESERVE / 4, 0].into_iter().enumerate() {
                 free.store(left, Ordering::SeqCst);
@@ -76,7 +82,11 @@ fn on_a_full_disk_puts_stop_and_reads_and_erasures_go_on() {
             // A vault opens and closes on a full disk as well.
             free.store(0, Ordering::SeqCst);
             let vault = house.open().unwrap();
+            assert!(is_full(&get(&vault, all[0].id).err().unwrap()));
+            free.store(1 << 40, Ordering::SeqCst);
+            tokio::time::sleep(std::time::Duration::from_millis(150)).await;
             all.iter().for_each(|k| k.read(&vault).unwrap());
+            free.store(0, Ordering::SeqCst);
             vault.close().unwrap();
         });
     }

@@ -10,7 +10,10 @@ use crate::live::{Live, create, get, new_customer};
 /// Written out by hand from the requirement. Columns are application, operator, auditor. A cell's first letter is an
 /// identity that is bound to all tenants; then, of one that is bound to `a` only, the calls about `a` and about `b`.
 /// Methods about the vault name no tenant: both last letters are the same call.
-const TABLE: [(&str, [&str; 3]); 27] = [
+const TABLE: [(&str, [&str; 3]); 30] = [
+    ("/lethe.admin.v1.AuditService/ExportAuditEntries", ["nnn", "nnn", "ynn"]),
+    ("/lethe.admin.v1.AuditService/GetAuditHead", ["nnn", "nnn", "ynn"]),
+    ("/lethe.admin.v1.AuditService/ListAuditEntries", ["nnn", "nnn", "yyn"]),
     ("/lethe.admin.v1.VaultService/EraseBucket", ["nnn", "yyn", "nnn"]),
     ("/lethe.admin.v1.VaultService/GetKeyStatus", ["nnn", "yyy", "yyy"]),
     ("/lethe.admin.v1.VaultService/GetStatus", ["nnn", "yyy", "yyy"]),
@@ -68,7 +71,7 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
     let fields = crate::live::texts(&[("x", "x")]);
     let (mut vault, mut records) = (client.vault(), client.records());
     let (mut schemas, mut subjects) = (client.schemas(), client.subjects());
-    let mut tenants = client.tenants();
+    let (mut tenants, mut audit) = (client.tenants(), client.audit());
     let draft = Some(v1::Schema { name: schema.clone(), ..Default::default() });
     macro_rules! ask {
         ($service:ident.$method:ident($request:expr)) => {
@@ -76,6 +79,17 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
         };
     }
     match rpc.rsplit('/').next().unwrap() {
+        "ExportAuditEntries" => {
+            let request = admin::ExportAuditEntriesRequest::default();
+            first(client.audit_streams().export_audit_entries(request).await).await
+        }
+        "GetAuditHead" => ask!(audit.get_audit_head(admin::GetAuditHeadRequest {})),
+        "ListAuditEntries" => {
+            ask!(audit.list_audit_entries(admin::ListAuditEntriesRequest {
+                parent,
+                ..Default::default()
+            }))
+        }
         "EraseBucket" => ask!(vault.erase_bucket(admin::EraseBucketRequest {
             schema,
             expire_date: "2999-01-01".into(),

@@ -33,6 +33,7 @@ pub enum RowKind {
     Node,
     Record,
     Meta,
+    Entry,
 }
 
 impl RowKind {
@@ -52,6 +53,7 @@ impl RowKind {
             RowKind::Node => "node",
             RowKind::Record => "record",
             RowKind::Meta => "metadata",
+            RowKind::Entry => "audit_entry",
         }
     }
 }
@@ -73,6 +75,7 @@ pub fn row_at(head: &[u8]) -> Option<(RowKind, usize)> {
         b"LTN1" => RowKind::Node,
         b"LTR1" => RowKind::Record,
         b"LTM1" => RowKind::Meta,
+        b"LTE1" => RowKind::Entry,
         _ => return None,
     };
     let len = match kind {
@@ -98,6 +101,10 @@ pub fn row_at(head: &[u8]) -> Option<(RowKind, usize)> {
         }
         RowKind::Record => within(c.u32()?, 64 + TAG, ROW_LEN_MAX)?,
         RowKind::Meta => within(c.u32()?, 32 + TAG, ROW_LEN_MAX)?,
+        RowKind::Entry => {
+            c.take(73)?;
+            within(u32::from(c.u16()?) * 32 + 80, 80, ROW_LEN_MAX)?
+        }
     };
     Some((kind, len))
 }
@@ -247,6 +254,30 @@ fn open_after(
     aad.extend_from_slice(vault);
     aad.extend_from_slice(head);
     crypto::open(key, &nonce, &aad, rest.0)
+}
+
+/// What an audit entry says of whom it is about (FORMAT section 9.1).
+pub struct EntryRow {
+    pub act: u16,
+    pub seq: u64,
+    /// Pseudonyms of subject and record.
+    pub members: Vec<([u8; 16], [u8; 16])>,
+}
+
+impl EntryRow {
+    pub fn parse(raw: &[u8]) -> Option<Self> {
+        let mut c = Cursor(raw);
+        c.take(5)?;
+        let (act, _code, seq) = (c.u16()?, c.u8()?, c.u64()?);
+        c.take(61)?;
+        let count = c.u16()?;
+        c.take(1)?;
+        let mut members = Vec::new();
+        for _ in 0..count {
+            members.push((c.array()?, c.array()?));
+        }
+        Some(EntryRow { act, seq, members })
+    }
 }
 
 /// What an opened anchor slot says (FORMAT section 2).

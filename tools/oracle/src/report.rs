@@ -1,7 +1,7 @@
 //! Says in JSON what was opened, what stayed sealed, and where a plaintext was seen.
 
 use crate::closure::{Closure, Sealed, Version};
-use crate::crypto::{Key, index_token};
+use crate::crypto::{Key, index_token, pseudonym};
 use crate::encoding::{hex, parse_uuid, uuid};
 use crate::fieldmap::Field;
 use crate::find::{Finder, Sightings};
@@ -67,6 +67,7 @@ impl Outcome<'_> {
             "index_entries": self.closure.index.iter().map(|(token, kid)|
                 json!({"token": hex(token), "kid": hex(kid)})).collect::<Vec<_>>(),
             "metadata": self.metadata(),
+            "audit": self.audit(),
             "find": finds,
             "found": found,
             "sweep": self.sweep.map(Sweep::json),
@@ -117,6 +118,25 @@ impl Outcome<'_> {
         seeds
             .map(|s| hex(ed25519_dalek::SigningKey::from_bytes(s).verifying_key().as_bytes()))
             .collect()
+    }
+
+    /// Whom the audit log names to someone who has the keys that were opened; and how many it does not.
+    fn audit(&self) -> Value {
+        let mut keys = BTreeMap::new();
+        for map in self.versions.iter().filter_map(|v| v.map.as_ref()) {
+            keys.insert(pseudonym(&map.pseudonyms, &[b"VS1"]), map);
+        }
+        let (mut named, mut unnamed) = (Vec::new(), 0u64);
+        for entry in &self.rows.entries {
+            for (subject, _) in entry.members.iter().filter(|m| m.0 != [0; 16]) {
+                match keys.get(subject) {
+                    Some(map) => named.push(json!({"seq": entry.seq, "act": entry.act,
+                        "subject": uuid(&map.subject)})),
+                    None => unnamed += 1,
+                }
+            }
+        }
+        json!({"named": named, "unnamed": unnamed})
     }
 
     fn metadata(&self) -> Vec<Value> {

@@ -6,7 +6,9 @@
 //! that was written in pieces, in any order, and costs time in proportion to the bytes written.
 
 use crate::find::{Finder, Sightings};
-use crate::format::{HEAD_LEN, MetaRow, NodeRow, ROW_LEN_MAX, RecordRow, RowKind, row_at};
+use crate::format::{
+    EntryRow, HEAD_LEN, MetaRow, NodeRow, ROW_LEN_MAX, RecordRow, RowKind, row_at,
+};
 use memchr::memmem;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -24,6 +26,7 @@ pub struct Rows {
     pub nodes: Vec<NodeRow>,
     pub records: Vec<RecordRow>,
     pub metas: Vec<MetaRow>,
+    pub entries: Vec<EntryRow>,
     pub leaves: Vec<Box<[u8]>>,
     pub frontiers: Vec<Box<[u8]>>,
     pub anchors: Vec<Box<[u8]>>,
@@ -45,6 +48,7 @@ impl Rows {
             RowKind::Node => self.nodes.extend(NodeRow::parse(raw)),
             RowKind::Record => self.records.extend(RecordRow::parse(raw)),
             RowKind::Meta => self.metas.extend(MetaRow::parse(raw)),
+            RowKind::Entry => self.entries.extend(EntryRow::parse(raw)),
             RowKind::Leaf => self.leaves.push(raw.into()),
             RowKind::Frontier => self.frontiers.push(raw.into()),
             RowKind::Anchor => {

@@ -1,0 +1,254 @@
+//! The audit log, read: pages of it, all of it, its signed head.
+//!
+//! Invariants: a caller bound to some tenants sees entries about those only; a head is signed only after the anchor has
+//! bound it; an entry whose row is lost or damaged is named, and the others are served.
+
+use std::collections::HashMap;
+
+use super::core::{Core, Vault};
+use super::error::VaultError;
+use super::records::Sort;
+use super::slug::Slug;
+use super::trail::{name_key, open_name};
+use crate::audit::{
+    Act, Entry, Head, Pseudonyms, entries_in, first_in, principal_hash, purpose_hash, row_key,
+};
+use crate::authz::{ExportAudit, Permit, Principal, ReadAudit};
+use crate::id::{RecordId, TenantOrd, TypeOrd};
+use crate::limits::{AUDIT_LOOK_MAX, SCAN_PAGE_ROWS};
+
+/// Entries that a row can hold at most.
+const ROW_ENTRIES_MAX: u64 = 128;
+/// Entries of one part of an export.
+const EXPORT_PART: u64 = 256;
+
+/// An entry with the names of today.
+pub struct AuditLine {
+    pub index: u64,
+    /// `None`: its row is missing or damaged.
+    pub told: Option<Told>,
+}
+
+/// What a readable entry tells.
+pub struct Told {
+    pub entry: Entry,
+    pub leaf: Vec<u8>,
+    /// `None`: the vault itself.
+    pub principal: Option<String>,
+    pub tenant: Option<Slug>,
+    pub rtype: Option<Slug>,
+    pub purpose: Option<String>,
+}
+
+/// Which entries are wanted.
+#[derive(Default)]
+pub struct AuditFilter {
+    pub tenant: Option<Slug>,
+    pub subject: Option<(Slug, RecordId)>,
+    pub principal: Option<Principal>,
+}
+
+/// Entries, the newest first, and before which index the next page ends.
+pub type AuditPage = (Vec<AuditLine>, Option<u64>);
+
+/// A signed head.
+pub struct SignedHead {
+    pub head: Head,
+    pub signature: [u8; 64],
+    pub public_key: [u8; 32],
+}
+
+/// Hashes back to names, as far as the vault knows them.
+struct Names<'a> {
+    core: &'a Core,
+    principals: HashMap<[u8; 16], String>,
+    tenants: HashMap<TenantOrd, TenantNames>,
+}
+
+struct TenantNames {
+    id: Slug,
+    types: HashMap<TypeOrd, Slug>,
+    purposes: HashMap<[u8; 8], String>,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl<'a> Names<'a> {
+    fn new(core: &'a Core) -> Self {
+        let tenants = core.registry.all().into_iter().map(|t| {
+            let state = t.state();
+            let schemas = state.schemas.values();
+            let types = schemas.clone().map(|s| (s.ord(), s.type_name().clone())).collect();
+            let purposes = schemas.flat_map(|s| s.fields().iter().flat_map(|f| &f.purposes));
+            let purposes = purposes
+                .map(|p| (purpose_hash(core.vault(), p.as_str()), p.as_str().to_owned()))
+                .collect();
+            (t.ord, TenantNames { id: t.info.id.clone(), types, purposes })
+        });
+        Self { core, principals: HashMap::new(), tenants: tenants.collect() }
+    }
+
+    fn principal(&mut self, hash: [u8; 16]) -> Result<Option<String>, VaultError> {
+        if hash == [0; 16] {
+            return Ok(None);
+        }
+        if let Some(known) = self.principals.get(&hash) {
+            return Ok(Some(known.clone()));
+        }
+        let row = self.core.tree.store().get(&name_key(&hash))?;
+        let key = self.core.tree.read().names_key()?;
+        let name = row.and_then(|row| open_name(self.core.vault(), &key, &hash, &row));
+        let name = name.unwrap_or_else(|| hex(&hash));
+        self.principals.insert(hash, name.clone());
+        Ok(Some(name))
+    }
+
+    fn tell(&mut self, index: u64, leaf: Option<Vec<u8>>) -> Result<AuditLine, VaultError> {
+        let read = leaf.and_then(|leaf| Some((Entry::decode(&leaf).ok()?, leaf)));
+        let Some((entry, leaf)) = read.filter(|(e, _)| e.seq == index) else {
+            return Ok(AuditLine { index, told: None });
+        };
+        let principal = self.principal(entry.principal)?;
+        let tenant = entry.tenant.and_then(|t| self.tenants.get(&t));
+        let rtype = entry.rtype.and_then(|r| tenant?.types.get(&r).cloned());
+        let purpose = (entry.purpose != [0; 8]).then(|| {
+            let known = tenant.and_then(|t| t.purposes.get(&entry.purpose).cloned());
+            known.unwrap_or_else(|| hex(&entry.purpose))
+        });
+        let tenant = tenant.map(|t| t.id.clone());
+        let told = Told { entry, leaf, principal, tenant, rtype, purpose };
+        Ok(AuditLine { index, told: Some(told) })
+    }
+}
+
+impl Vault {
+    /// Entries before an index (`None`: the end), the newest first. A page may be shorter than asked for, or empty,
+    /// although more follow.
+    pub fn audit_entries(
+        &self,
+        permit: &Permit<ReadAudit>,
+        filter: &AuditFilter,
+        before: Option<u64>,
+        page_size: usize,
+    ) -> Result<AuditPage, VaultError> {
+        let core = &*self.core;
+        let tenant = filter.tenant.as_ref().map(|t| core.tenant(permit, t.as_str())).transpose()?;
+        let of = tenant.as_ref().map(|t| t.ord);
+        let subject = match &filter.subject {
+            Some((tenant, id)) => {
+                let tenant = core.tenant(permit, tenant.as_str())?;
+                let found = core.find_current(&tenant, *id, Sort::Subject)?;
+                Some((tenant.ord, Pseudonyms(&found.open.fields.pseudonyms).subject()))
+            }
+            None => None,
+        };
+        let principal = filter.principal.as_ref().map(|p| principal_hash(core.vault(), p.as_str()));
+        let entry = core.entry(permit, Act::ListAuditEntries);
+        core.note(&Entry { tenant: subject.map(|(t, _)| t).or(of), ..entry })?;
+        let mut names = Names::new(core);
+        let wanted = |line: &AuditLine| {
+            let Some(told) = &line.told else { return of.is_none() && permit.covers_all() };
+            let entry = &told.entry;
+            let seen = match &told.tenant {
+                Some(tenant) => permit.covers(tenant.as_str()),
+                None => permit.covers_all(),
+            };
+            seen && of.is_none_or(|t| entry.tenant == Some(t))
+                && principal.is_none_or(|p| entry.principal == p)
+                && subject.is_none_or(|(t, s)| {
+                    entry.tenant == Some(t) && entry.members.iter().any(|m| m.subject == s)
+                })
+        };
+        let size = core.log_size()?;
+        let mut end = before.unwrap_or(size).min(size);
+        let least = end.saturating_sub(AUDIT_LOOK_MAX);
+        let mut page = Vec::new();
+        while end > least && page.len() < page_size {
+            let start = end.saturating_sub(SCAN_PAGE_ROWS as u64).max(least);
+            for (index, leaf) in core.log_leaves(start, end)?.into_iter().rev() {
+                end = index;
+                let line = names.tell(index, leaf)?;
+                if wanted(&line) {
+                    page.push(line);
+                    if page.len() >= page_size {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok((page, Some(end).filter(|end| *end > 0)))
+    }
+
+    /// How many entries an export that begins now gives.
+    pub fn audit_size(&self, permit: &Permit<ExportAudit>) -> Result<u64, VaultError> {
+        let core = &*self.core;
+        core.note(&core.entry(permit, Act::ExportAuditEntries))?;
+        core.log_size()
+    }
+
+    /// Some entries from `start` on, below `end`, the oldest first.
+    pub fn audit_part(
+        &self,
+        _: &Permit<ExportAudit>,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<AuditLine>, VaultError> {
+        let core = &*self.core;
+        let mut names = Names::new(core);
+        let leaves = core.log_leaves(start, end.min(start.saturating_add(EXPORT_PART)))?;
+        leaves.into_iter().map(|(index, leaf)| names.tell(index, leaf)).collect()
+    }
+
+    /// The head of the log as it is on disk now, bound by the anchor and signed.
+    pub async fn audit_head(&self, permit: &Permit<ExportAudit>) -> Result<SignedHead, VaultError> {
+        let core = self.core.clone();
+        core.note(&core.entry(permit, Act::GetAuditHead))?;
+        core.tree.store().barrier()?.await?;
+        let bound = tokio::task::spawn_blocking(move || {
+            let now = core.clock.now();
+            core.tree.refresh(now, false)?;
+            let (size, root) = core.tree.bound_audit();
+            let head = Head {
+                vault: core.vault(),
+                size,
+                root,
+                generation: core.tree.generation(),
+                at: now,
+            };
+            let signer = core.tree.read().signer()?;
+            let (signature, public_key) = (head.sign(&signer), signer.public_key());
+            Ok(SignedHead { head, signature, public_key })
+        });
+        bound.await.map_err(|_| VaultError::Stopping)?
+    }
+}
+
+impl Core {
+    fn log_size(&self) -> Result<u64, VaultError> {
+        self.tree.store().log_head().map(|(size, _)| size).ok_or(VaultError::Damaged("audit log"))
+    }
+
+    /// The bytes of the entries from `start` to `end`, each with its index; `None` for one whose row is lost.
+    fn log_leaves(&self, start: u64, end: u64) -> Result<Vec<(u64, Option<Vec<u8>>)>, VaultError> {
+        let mut leaves: Vec<(u64, Option<Vec<u8>>)> = (start..end).map(|n| (n, None)).collect();
+        // A row is named by its first entry, so the one that has `start` may begin somewhat before.
+        let mut from = row_key(start.saturating_sub(ROW_ENTRIES_MAX));
+        let until = row_key(end);
+        loop {
+            let rows = self.tree.store().scan(&from, &until, SCAN_PAGE_ROWS)?;
+            let Some(last) = rows.last() else { return Ok(leaves) };
+            from = [last.key.as_slice(), &[0]].concat();
+            for row in rows {
+                let Some(first) = first_in(&row.key) else { continue };
+                for (index, leaf) in (first..).zip(entries_in(&row.value).unwrap_or_default()) {
+                    let at = index.checked_sub(start).and_then(|n| usize::try_from(n).ok());
+                    if let Some(place) = at.and_then(|at| leaves.get_mut(at)) {
+                        place.1 = Some(leaf.to_vec());
+                    }
+                }
+            }
+        }
+    }
+}
