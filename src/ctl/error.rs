@@ -199,6 +199,12 @@ pub fn reason(status: &Status) -> Option<String> {
     status.get_error_details().error_info().map(|info| info.reason.clone())
 }
 
+/// Whether a stream that ended so may be taken up again.
+pub fn is_broken(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
+        || reason(status).as_deref() == Some("STALLED")
+}
+
 /// Whether every other call would fail the same way.
 pub fn is_general(code: Code) -> bool {
     matches!(

@@ -13,10 +13,10 @@ use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use super::cli::Cli;
-use super::error::{CtlError, reason};
+use super::error::{CtlError, is_broken};
 use super::files::{read_text, replace};
 use super::import::{Failure, Source, Tally, line_of, prepare, progress, report};
 use super::names::TenantName;
@@ -298,10 +298,4 @@ fn count(answer: &ImportRecordsResponse, chunk: &[Row], first: u64, tally: &mut 
         });
         tally.fail(reasons.collect());
     }
-}
-
-/// Whether an import that ended so may be taken up again at once.
-fn is_broken(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
-        || reason(status).as_deref() == Some("STALLED")
 }

@@ -6,10 +6,10 @@
 use std::path::Path;
 
 use serde_json::json;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::cli::{Cli, ViewArgs};
-use super::error::{CtlError, reason};
+use super::error::{CtlError, is_broken};
 use super::files::ExportFile;
 use super::names::{TenantName, TypeName};
 use super::output::{Out, note, safe, time};
@@ -90,12 +90,6 @@ async fn take(
             return Ok(Ok(()));
         }
     }
-}
-
-/// Whether a stream that ended so may be taken up again.
-fn is_broken(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
-        || reason(status).as_deref() == Some("STALLED")
 }
 
 /// Prints changes as they come, until the vault ends the stream or somebody stops the command.

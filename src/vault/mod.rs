@@ -3,6 +3,7 @@
 //! Every call takes a [`crate::authz::Permit`] and checks it where the store is touched. Nothing here knows of gRPC.
 
 mod admin;
+mod ages;
 pub mod calendar;
 #[cfg(test)]
 mod closed_tests;
@@ -39,7 +40,8 @@ pub mod value;
 mod view;
 mod watch;
 
-pub use self::admin::{BucketInfo, KeyInfo, Status};
+pub use self::admin::{BucketInfo, Status};
+pub use self::ages::KeyInfo;
 pub use self::core::Vault;
 pub use self::create::{ImportedChunk, NewRecord};
 pub use self::error::VaultError;

@@ -6,7 +6,10 @@
 //! that was written in pieces, in any order, and costs time in proportion to the bytes written.
 
 use crate::find::{Finder, Sightings};
-use crate::format::{HEAD_LEN, MetaRow, NodeRow, ROW_LEN_MAX, RecordRow, RowKind, row_at};
+use crate::format::{
+    HEAD_LEN, ImportRow, MetaRow, NodeRow, ROW_LEN_MAX, RecordRow, Remembered, RequestRow, RowKind,
+    row_at,
+};
 use memchr::memmem;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -24,6 +27,8 @@ pub struct Rows {
     pub nodes: Vec<NodeRow>,
     pub records: Vec<RecordRow>,
     pub metas: Vec<MetaRow>,
+    pub requests: Vec<RequestRow>,
+    pub imports: Vec<ImportRow>,
     pub leaves: Vec<Box<[u8]>>,
     pub frontiers: Vec<Box<[u8]>>,
     pub anchors: Vec<Box<[u8]>>,
@@ -45,6 +50,11 @@ impl Rows {
             RowKind::Node => self.nodes.extend(NodeRow::parse(raw)),
             RowKind::Record => self.records.extend(RecordRow::parse(raw)),
             RowKind::Meta => self.metas.extend(MetaRow::parse(raw)),
+            RowKind::Request => match Remembered::parse(raw) {
+                Some(Remembered::Call(row)) => self.requests.push(row),
+                Some(Remembered::Import(row)) => self.imports.push(row),
+                None => {}
+            },
             RowKind::Leaf => self.leaves.push(raw.into()),
             RowKind::Frontier => self.frontiers.push(raw.into()),
             RowKind::Anchor => {
