@@ -1,8 +1,10 @@
 //! Loads record and pointer rows into each embedded engine and prints what that costs.
 //!
-//! `cargo bench --profile release --bench store_load -- [ROWS]` (default 1,000,000 records, a row of each kind for
-//! every one). Each step runs in a process of its own, so that its memory is its own. Figures of one machine mean
-//! nothing alone: compare the engines of one run.
+//! `cargo bench --profile release --bench store_load -- [ROWS [ENGINE]]` (default 1,000,000 records, a row of each kind
+//! for every one, in both engines). `sled:KIB` is sled with segments of so many KiB instead of the vault's. Each step
+//! runs in a process of its own, so that its memory is its own; after every tenth part of a load it prints where it is,
+//! so that one that ends for want of memory says how far it came. Figures of one machine mean nothing alone: compare
+//! the engines of one run.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 use std::error::Error;
@@ -28,14 +30,15 @@ fn main() -> Outcome<()> {
     match args.as_slice() {
         ["load", engine, dir, rows] => load(engine, Path::new(dir), rows.parse()?),
         ["read", engine, dir, rows] => read(engine, Path::new(dir), rows.parse()?),
-        [] => compare("1000000"),
-        [rows] => compare(rows),
-        _ => Err("usage: store_load [ROWS]".into()),
+        [] => compare("1000000", &["sled", "redb"]),
+        [rows] => compare(rows, &["sled", "redb"]),
+        [rows, engine] => compare(rows, &[engine]),
+        _ => Err("usage: store_load [ROWS [redb | sled | sled:KIB]]".into()),
     }
 }
 
-fn compare(rows: &str) -> Outcome<()> {
-    for engine in ["sled", "redb"] {
+fn compare(rows: &str, engines: &[&str]) -> Outcome<()> {
+    for engine in engines {
         let dir = tempfile::tempdir()?;
         for step in ["load", "read"] {
             let status = Command::new(std::env::current_exe()?)
@@ -52,9 +55,13 @@ fn compare(rows: &str) -> Outcome<()> {
 }
 
 fn open(engine: &str, dir: &Path) -> Outcome<Arc<dyn Engine>> {
-    Ok(match engine {
-        "sled" => Arc::new(Sled::open(dir, CACHE_BYTES)?),
-        _ => Arc::new(Redb::open(dir, CACHE_BYTES)?),
+    Ok(match engine.split_once(':') {
+        None if engine == "sled" => Arc::new(Sled::open(dir, CACHE_BYTES)?),
+        None if engine == "redb" => Arc::new(Redb::open(dir, CACHE_BYTES)?),
+        Some(("sled", kib)) => {
+            Arc::new(Sled::open_with(dir, CACHE_BYTES, kib.parse::<usize>()? << 10)?)
+        }
+        _ => return Err(format!("{engine} is no engine").into()),
     })
 }
 
@@ -67,6 +74,9 @@ fn load(engine: &str, dir: &Path, rows: u64) -> Outcome<()> {
         batch.put(pointer_key(n), pointer(n));
         if batch.writes.len() as u64 >= GROUP_ROWS || n + 1 == rows {
             store.commit_blocking(std::mem::take(&mut batch))?;
+        }
+        if (n + 1) % (rows / 10).max(1) == 0 {
+            println!("{engine}: 2 x {} rows, resident {} MiB", n + 1, resident_mib()?);
         }
     }
     let took = start.elapsed();

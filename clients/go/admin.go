@@ -37,8 +37,12 @@ type KeyInfo struct {
 	KeyID     string
 	WrappedBy string
 	Count     uint64
-	// Since is when the oldest was taken into use; zero if not recorded.
+	// Since is a time before which none of them was made; zero if there is none.
 	Since time.Time
+	// NewestSince is a time before which the youngest was not made.
+	NewestSince time.Time
+	// OldestGeneration and NewestGeneration are those that the oldest and the youngest were made with; 0 for the KEK.
+	OldestGeneration, NewestGeneration uint64
 }
 
 // Bucket are the records of one type that expire on one day.
@@ -115,7 +119,16 @@ func (c *Client) EraseBucket(ctx context.Context, bucket Bucket, reason ErasureR
 }
 
 func keyInfoOf(wire *adminv1.KeyInfo) KeyInfo {
-	return KeyInfo{wire.GetKind(), wire.GetKeyId(), wire.GetWrappedBy(), wire.GetCount(), timeOf(wire.GetSince())}
+	return KeyInfo{
+		Kind:             wire.GetKind(),
+		KeyID:            wire.GetKeyId(),
+		WrappedBy:        wire.GetWrappedBy(),
+		Count:            wire.GetCount(),
+		Since:            timeOf(wire.GetSince()),
+		NewestSince:      timeOf(wire.GetNewestSince()),
+		OldestGeneration: wire.GetOldestGeneration(),
+		NewestGeneration: wire.GetNewestGeneration(),
+	}
 }
 
 func levelOf(wire lethev1.ErasureLevel) ErasureLevel {

@@ -103,10 +103,11 @@ pub(super) async fn keys(
             let keys = answer.await.map_err(CtlError::call("get the keys' status"))?.keys;
             out.json(&json!({ "keys": keys.iter().map(key_json).collect::<Vec<_>>() }))?;
             let rows = keys.into_iter().map(|k| {
-                let since = time(k.since.as_ref());
-                vec![k.kind, k.count.to_string(), k.wrapped_by, k.key_id, since]
+                let (oldest, newest) = (time(k.since.as_ref()), time(k.newest_since.as_ref()));
+                vec![k.kind, k.count.to_string(), k.wrapped_by, k.key_id, oldest, newest]
             });
-            out.table(&["KEY", "COUNT", "WRAPPED BY", "ID", "OLDEST SINCE"], rows.collect())?;
+            let heads = ["KEY", "COUNT", "WRAPPED BY", "ID", "NONE OLDER THAN", "NEWEST SINCE"];
+            out.table(&heads, rows.collect())?;
         }
     }
     Ok(Done::Wholly)
@@ -119,6 +120,9 @@ fn key_json(key: &KeyInfo) -> serde_json::Value {
         "wrapped_by": key.wrapped_by,
         "count": key.count,
         "since": time(key.since.as_ref()),
+        "newest_since": time(key.newest_since.as_ref()),
+        "oldest_generation": key.oldest_generation,
+        "newest_generation": key.newest_generation,
     })
 }
 

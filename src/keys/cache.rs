@@ -11,7 +11,7 @@ use super::KeyError;
 use super::node::{NodeDamaged, Opened, Plain};
 use super::path::{NodeKind, Path};
 use crate::crypto::{LockedKey, open_in_place, seal_append};
-use crate::id::{BucketOrd, TenantOrd};
+use crate::id::{BucketOrd, Gen, TenantOrd};
 
 const SHARDS: usize = 16;
 /// What a cached node costs beside its sealed body.
@@ -19,6 +19,8 @@ const OVERHEAD: usize = 160;
 
 /// A node in the cache.
 pub struct Cached {
+    /// The generation that its key was made with.
+    pub made: Gen,
     pub aux: Vec<u8>,
     sealed: Vec<u8>,
     used: AtomicBool,
@@ -71,7 +73,8 @@ impl NodeCache {
         let mut sealed = Vec::new();
         seal_append(self.key.expose(), &path.bytes(), &opened.plain, &mut sealed)
             .map_err(|_| NodeDamaged)?;
-        Ok(Arc::new(Cached { aux: opened.aux.clone(), sealed, used: AtomicBool::new(false) }))
+        let (made, aux) = (opened.made, opened.aux.clone());
+        Ok(Arc::new(Cached { made, aux, sealed, used: AtomicBool::new(false) }))
     }
 
     /// The plaintext of a cached node.
@@ -155,7 +158,7 @@ mod tests {
     }
 
     fn opened(fill: u8) -> Opened {
-        Opened { aux: vec![], plain: Plain::new(vec![fill; 4096]) }
+        Opened { made: Gen(1), aux: vec![], plain: Plain::new(vec![fill; 4096]) }
     }
 
     #[test]

@@ -244,8 +244,7 @@ pub fn seal(
     vault: VaultId,
     path: &Path,
     entry: &Entry,
-    generation: Gen,
-    Opened { aux, plain }: &Opened,
+    Opened { made, aux, plain }: &Opened,
 ) -> Result<Vec<u8>, NodeDamaged> {
     let length = HEADER + aux.len() + 12 + plain.len() + 16;
     let mut out = Vec::with_capacity(length);
@@ -253,7 +252,7 @@ pub fn seal(
     out.extend_from_slice(&u32::try_from(length).map_err(|_| NodeDamaged)?.to_be_bytes());
     out.extend_from_slice(&path.bytes());
     out.extend_from_slice(&entry.ver.to_be_bytes());
-    out.extend_from_slice(&generation.0.to_be_bytes());
+    out.extend_from_slice(&made.0.to_be_bytes());
     out.push(aux.len() as u8);
     out.extend_from_slice(aux);
     let aad = labels::node_aad(vault, &out);
@@ -263,13 +262,15 @@ pub fn seal(
 
 /// A node's row, opened: aux in clear, body as plaintext.
 pub struct Opened {
+    /// The generation that its key was made with.
+    pub made: Gen,
     pub aux: Vec<u8>,
     pub plain: Plain,
 }
 
-impl From<Body> for Opened {
-    fn from(body: Body) -> Self {
-        Self { aux: body.aux(), plain: body.into_plain() }
+impl Opened {
+    pub fn new(made: Gen, body: Body) -> Self {
+        Self { made, aux: body.aux(), plain: body.into_plain() }
     }
 }
 
@@ -298,7 +299,9 @@ pub fn open(
     }
     let mut sealed = SecretBytes::new(sealed.to_vec());
     let plain = open_in_place(entry.key.expose(), &aad, &mut sealed).map_err(|_| NodeDamaged)?;
+    let (_, _, made) = peek(value).ok_or(NodeDamaged)?;
     Ok(Opened {
+        made,
         aux: header.get(HEADER..).unwrap_or_default().to_vec(),
         plain: SecretBytes::new(plain.to_vec()),
     })
@@ -326,9 +329,11 @@ mod tests {
         let mut page = Page::fresh(8);
         let third = page.keys[64..96].to_vec();
         assert!(page.kill(5) && !page.kill(5) && !page.kill(8));
-        let value = seal(vault, &path, &entry, Gen(4), &Body::Page(page).into()).unwrap();
+        let page = Opened::new(Gen(4), Body::Page(page));
+        let value = seal(vault, &path, &entry, &page).unwrap();
         assert_eq!(peek(&value), Some((path, entry.ver, Gen(4))));
         let opened = open(vault, &path, &entry, &value).unwrap();
+        assert_eq!(opened.made, Gen(4));
         assert_eq!(dek_in(&opened.plain, 2).unwrap().expose().as_slice(), third);
         assert_eq!(dek_in(&opened.plain, 5).unwrap().expose(), &[0; 32]);
         assert!(dek_in(&opened.plain, 8).is_none());

@@ -128,8 +128,8 @@ pub fn create(parts: Parts, vault: VaultId, now: UnixMillis) -> Result<Opened, K
     fill_random(&mut head);
     let entry = Entry::fresh();
     let damaged = |_| KeyError::Damaged(Path::ROOT.kind);
-    let root =
-        seal(vault, &Path::ROOT, &entry, Gen(1), &empty_dir(&head).into()).map_err(damaged)?;
+    let body = node::Opened::new(Gen(1), empty_dir(&head));
+    let root = seal(vault, &Path::ROOT, &entry, &body).map_err(damaged)?;
     let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
     batch.put(VAULT_HEADER, header(vault, now));
     batch.put(Path::ROOT.row_key(entry.ver), root);

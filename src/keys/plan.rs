@@ -25,6 +25,8 @@ struct Touched {
     entry: Entry,
     /// Version of the row that this one replaces.
     old_ver: Option<u64>,
+    /// Where the key stays as it is: the generation that it was made with.
+    made: Option<Gen>,
 }
 
 /// The change.
@@ -84,6 +86,10 @@ impl<'a> Plan<'a> {
             let present = self.reader.entry(path)?;
             let body = self.reader.body(path)?;
             let old_ver = (self.mode == Mode::Rekey).then_some(present.ver);
+            let made = match self.mode {
+                Mode::Grow => Some(self.reader.node(path)?.made),
+                Mode::Rekey => None,
+            };
             let entry = match self.mode {
                 Mode::Grow => present,
                 Mode::Rekey if self.sabotage == Sabotage::ReuseNodeKey => {
@@ -91,7 +97,7 @@ impl<'a> Plan<'a> {
                 }
                 Mode::Rekey => Entry::fresh(),
             };
-            self.touched.insert(*path, Touched { body, entry, old_ver });
+            self.touched.insert(*path, Touched { body, entry, old_ver, made });
         }
         self.touched.get_mut(path).map(|t| &mut t.body).ok_or(KeyError::Damaged(path.kind))
     }
@@ -122,7 +128,7 @@ impl<'a> Plan<'a> {
         }
         let entry = Entry::fresh();
         self.dir(&parent)?.insert(child, &entry);
-        self.touched.insert(path, Touched { body, entry, old_ver: None });
+        self.touched.insert(path, Touched { body, entry, old_ver: None, made: None });
         Ok(())
     }
 
@@ -183,8 +189,8 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let damaged = |_| KeyError::Damaged(path.kind);
-            let opened = Opened::from(node.body);
-            let value = seal(vault, &path, &node.entry, generation, &opened).map_err(damaged)?;
+            let opened = Opened::new(node.made.unwrap_or(generation), node.body);
+            let value = seal(vault, &path, &node.entry, &opened).map_err(damaged)?;
             if let (Mode::Rekey, Some((parent, child))) = (self.mode, up) {
                 self.dir(&parent)?.insert(child, &node.entry);
             }

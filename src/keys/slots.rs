@@ -215,12 +215,14 @@ mod tests {
     use super::super::node::{Opened, Plain};
     use super::super::path::Path;
     use super::*;
+    use crate::id::Gen;
 
     const ID: BucketId = (TenantOrd::of(1), BucketOrd::of(2));
 
     fn node() -> Arc<Cached> {
         let cache = NodeCache::new(1 << 20).unwrap();
-        cache.wrap(&Path::ROOT, &Opened { aux: vec![], plain: Plain::new(vec![]) }).unwrap()
+        let opened = Opened { made: Gen(1), aux: vec![], plain: Plain::new(vec![]) };
+        cache.wrap(&Path::ROOT, &opened).unwrap()
     }
 
     fn take(slots: &Arc<Slots>) -> Option<(Kid, Ticket)> {

@@ -237,6 +237,16 @@ impl Reader<'_> {
         Ok(self.tree.cache.offer(path, wrapped))
     }
 
+    /// The generation that a node's key was made with. What is not in the cache is read and not kept: who asks for the
+    /// ages of all keys must not push out what calls need.
+    pub fn made(&self, path: &Path) -> Result<Gen, KeyError> {
+        if let Some(found) = self.tree.cache.find(path) {
+            return Ok(found.made);
+        }
+        let entry = self.entry(path)?;
+        Ok(self.tree.load(path, &entry)?.made)
+    }
+
     /// A node's body, for the one who changes it.
     pub(super) fn body(&self, path: &Path) -> Result<Body, KeyError> {
         let damaged = |_| KeyError::Damaged(path.kind);

@@ -26,6 +26,9 @@ fn key(info: vault::KeyInfo) -> KeyInfo {
         wrapped_by: info.wrapped_by.to_owned(),
         count: info.count,
         since: info.since.map(convert::timestamp),
+        newest_since: info.newest_since.map(convert::timestamp),
+        oldest_generation: info.generations.map_or(0, |(oldest, _)| oldest.0),
+        newest_generation: info.generations.map_or(0, |(_, newest)| newest.0),
     }
 }
 
@@ -80,9 +83,7 @@ impl VaultService for Rpc {
         let generation = self
             .change(Terms::Plain, "", |vault| async move { vault.rotate_key(&permit).await })
             .await?;
-        let keys = self.vault.key_status(&reading);
-        let keys = keys.map_err(|e| status::of(e, Terms::Plain, ""))?;
-        let kek = keys.into_iter().find(|k| k.kind == "kek").map(key);
+        let kek = Some(key(self.vault.kek_status(&reading)));
         Ok(Response::new(RotateKeyResponse { kek, generation: generation.0 }))
     }
 
@@ -91,9 +92,12 @@ impl VaultService for Rpc {
         request: Request<GetKeyStatusRequest>,
     ) -> Result<Response<GetKeyStatusResponse>, Status> {
         let permit = self.permit::<ReadKeyStatus>(request.extensions(), None)?;
-        let keys = self.vault.key_status(&permit);
-        let keys = keys.map_err(|e| status::of(e, Terms::Plain, ""))?;
-        Ok(Response::new(GetKeyStatusResponse { keys: keys.into_iter().map(key).collect() }))
+        let vault = self.vault.clone();
+        let found = tokio::task::spawn_blocking(move || vault.key_status(&permit)).await;
+        let found = found.map_err(|e| status::lost(&e))?;
+        let found = found.map_err(|e| status::of(e, Terms::Plain, ""))?;
+        let keys = found.into_iter().map(key).collect();
+        Ok(Response::new(GetKeyStatusResponse { keys }))
     }
 
     async fn list_buckets(

@@ -85,12 +85,14 @@ fn info(code: Code, message: impl Into<String>, reason: &str) -> Status {
     Status::with_error_details(code, message, details)
 }
 
-/// The codec calls a message that it cannot read an error of the server's; it is the caller's. The codec's text names
-/// the message and the field, never what is in it. `Err` holds the answer that takes the place of the given one.
+/// The codec calls a message that it cannot read an error of the server's; it is the caller's. The codec's text is not
+/// passed on: some of its sentences hold bytes of the message as numbers. `Err` holds the answer that takes the place
+/// of the given one.
 pub fn undecodable(status: Status) -> Result<Status, Status> {
     const START: &str = "failed to decode Protobuf message";
     if status.code() == Code::Internal && status.message().starts_with(START) {
-        return Err(info(Code::InvalidArgument, status.message(), "UNREADABLE"));
+        let message = "the request is not a protobuf message of this method";
+        return Err(info(Code::InvalidArgument, message, "UNREADABLE"));
     }
     Ok(status)
 }
@@ -280,6 +282,22 @@ mod tests {
             assert!(!format!("{status:?}").contains("secret"), "{status:?}");
             assert!(!status.message().is_empty());
         }
+    }
+
+    /// Found by reading prost: it prints a key that is too large, which is eight bytes of the caller's.
+    #[test]
+    fn of_a_message_that_cannot_be_read_nothing_is_repeated() {
+        let key = u64::from_be_bytes(*b"\0canary!");
+        let mut bytes = Vec::new();
+        prost::encoding::encode_varint(key, &mut bytes);
+        let cause = <crate::proto::v1::Record as prost::Message>::decode(bytes.as_slice());
+        let cause = cause.unwrap_err().to_string();
+        assert!(cause.contains(&key.to_string()), "prost no longer repeats it: {cause}");
+        let answer = undecodable(Status::internal(cause)).unwrap_err();
+        assert_eq!(answer.code(), Code::InvalidArgument);
+        assert!(!format!("{answer:?}").contains(&key.to_string()), "{answer:?}");
+        let other = undecodable(Status::internal("the vault failed")).unwrap();
+        assert_eq!(other.code(), Code::Internal);
     }
 
     #[test]

@@ -68,11 +68,16 @@ impl Sled {
 
     /// Opens or creates `dir`. One process may hold it.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        Self::open_with(dir, cache_bytes, SEGMENT_BYTES)
+    }
+
+    /// The same with segments of another size, a power of two: for measurements.
+    pub fn open_with(dir: &Path, cache_bytes: u64, segment: usize) -> Result<Self, StoreError> {
         durable::create_dir(dir)?;
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity(cache_bytes)
-            .segment_size(SEGMENT_BYTES)
+            .segment_size(segment)
             .flush_every_ms(None);
         let db = Handle(Some(open_free(&config)?));
         let open = db.get()?;

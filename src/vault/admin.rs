@@ -1,14 +1,13 @@
-//! What operators and auditors see: state, keys, buckets.
+//! What operators and auditors see: state and buckets.
 
 use super::core::Vault;
 use super::error::VaultError;
 use super::slug::Slug;
 use crate::audit::Act;
-use crate::authz::{Permit, ReadBuckets, ReadKeyStatus, ReadStatus};
+use crate::authz::{Permit, ReadBuckets, ReadStatus};
 use crate::class::{ErasureLevel, Medium};
 use crate::clock::UnixMillis;
 use crate::id::{Day, Gen, TypeOrd, VaultId};
-use crate::keys::rows::VAULT_HEADER;
 
 /// The vault's state.
 #[derive(Clone, Debug)]
@@ -25,16 +24,6 @@ pub struct Status {
     pub pending_erasures: u64,
     pub public_key: [u8; 32],
     pub counters: Vec<(&'static str, u64)>,
-}
-
-/// One kind of key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyInfo {
-    pub kind: &'static str,
-    pub key_id: String,
-    pub wrapped_by: &'static str,
-    pub count: u64,
-    pub since: Option<UnixMillis>,
 }
 
 /// A retention bucket.
@@ -108,36 +97,6 @@ impl Vault {
         })
     }
 
-    pub fn key_status(&self, permit: &Permit<ReadKeyStatus>) -> Result<Vec<KeyInfo>, VaultError> {
-        let core = &*self.core;
-        core.note(&core.entry(permit, Act::GetKeyStatus))?;
-        let (kek_id, since) = core.tree.kek();
-        let tenants = core.registry.all();
-        let buckets: usize = tenants.iter().map(|t| t.buckets(None).len()).sum();
-        let info = |kind, wrapped_by, count| KeyInfo {
-            kind,
-            key_id: String::new(),
-            wrapped_by,
-            count,
-            since: None,
-        };
-        Ok(vec![
-            KeyInfo {
-                key_id: crate::keys::anchor::hex(&kek_id),
-                since: Some(since),
-                ..info("kek", "", 1)
-            },
-            KeyInfo {
-                key_id: format!("generation {}", core.tree.generation().0),
-                since: core.root_since(),
-                ..info("root", "kek (in the anchor)", 1)
-            },
-            info("tenant", "root", tenants.len() as u64),
-            info("bucket", "tenant", buckets as u64),
-            info("page", "bucket", core.count_pages()),
-        ])
-    }
-
     /// Buckets of a tenant in the order of type and day, after `after`.
     pub fn list_buckets(
         &self,
@@ -161,28 +120,5 @@ impl Vault {
             expires: *expires,
         });
         Ok((infos.collect(), next))
-    }
-}
-
-impl super::core::Core {
-    /// Since when the root key is in use: the last batch made it, or the vault's creation.
-    fn root_since(&self) -> Option<UnixMillis> {
-        let last = self.tree.completed(self.tree.generation()).ok().flatten();
-        let created = || {
-            let header = self.tree.store().get(VAULT_HEADER).ok().flatten();
-            header.as_deref().and_then(crate::keys::created_in)
-        };
-        last.map(|e| e.scrubbed()).or_else(created)
-    }
-
-    /// Key pages of all buckets.
-    fn count_pages(&self) -> u64 {
-        let reader = self.tree.read();
-        let buckets = self.registry.all().into_iter().flat_map(|t| t.buckets(None));
-        let pages = |(t, b)| {
-            let path = crate::keys::path::Path::bucket(t, b);
-            reader.children(&path).map_or(0, |c| c.len() as u64)
-        };
-        buckets.map(pages).sum()
     }
 }

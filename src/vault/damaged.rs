@@ -13,6 +13,7 @@ use super::registry::Tenant;
 use super::rows::Pointer;
 use crate::id::{Kid, RecordId, TenantOrd, TypeOrd};
 use crate::keys::KeyError;
+use crate::keys::slots::BucketId;
 use crate::limits::DAMAGED_NOTED_MAX;
 
 /// Why a subject is not erased.
@@ -65,6 +66,12 @@ impl Damaged {
         self.lock().versions.iter().map(|(kid, record)| (*kid, *record)).collect()
     }
 
+    /// Those on a bucket's pages from one on; `None` if some were not noted.
+    fn on_pages(&self, bucket: BucketId, from: u32) -> Option<Vec<DamagedVersion>> {
+        let all = self.of(bucket.0)?.into_iter();
+        Some(all.filter(|(k, _)| k.bucket == bucket.1 && k.page.value() >= from).collect())
+    }
+
     fn drop_one(&self, kid: Kid) {
         self.lock().versions.remove(&kid);
     }
@@ -105,6 +112,16 @@ impl Core {
         let Some(noted) = self.damaged.of(tenant.ord) else { return true };
         let types = noted.into_iter().filter_map(|d| self.still_damaged(d));
         types.into_iter().any(|t| t.is_none_or(|t| t == rtype))
+    }
+
+    /// The first page of a bucket, of those that no run covers, with a version that does not open and that nothing
+    /// lists. No run may cover it: what runs cover no start looks at again, and the damage would be forgotten.
+    pub(super) fn first_unlisted(&self, bucket: BucketId) -> Option<u32> {
+        let from = self.index.covered(bucket);
+        let Some(noted) = self.damaged.on_pages(bucket, from) else { return Some(from) };
+        let unlisted =
+            |d: &DamagedVersion| self.still_damaged(*d).is_some() && !self.index.in_tail(d.0);
+        noted.into_iter().find(unlisted).map(|(kid, _)| kid.page.value())
     }
 
     /// Fails if a record of the tenant does not open and the index does not say whose it is: it may be this subject's,

@@ -110,7 +110,7 @@ fn corpus() -> Corpus {
     let draft = super::ledger::LeafDraft::plain(super::ledger::LeafKind::Rekey, UnixMillis(4));
     let made = append(Frontier::default(), &[draft.clone(), draft], &facts, UnixMillis(5));
     let (entry, dek) = (Entry::fresh(), Dek::generate());
-    let page = Body::Page(Page::fresh(8));
+    let page = node::Opened::new(Gen(1), Body::Page(Page::fresh(8)));
     let version = sealed::Version {
         kid: KID,
         record: RecordId([8; 16]),
@@ -138,7 +138,7 @@ fn corpus() -> Corpus {
     };
     Corpus {
         dir: [&[0, 2, 7, 7, 0, 1, 0, 0, 0, 5], [3; 40].as_slice()].concat(),
-        page: node::seal(VAULT, &Path::page_of(KID), &entry, Gen(1), &page.into()).unwrap(),
+        page: node::seal(VAULT, &Path::page_of(KID), &entry, &page).unwrap(),
         map: field_map().encode().unwrap().to_vec(),
         record: sealed::seal(VAULT, &version, &dek, &field_map()).unwrap().remove(0).1,
         small: vec![pointer.encode(), intent.encode(), tombstone.encode()],

@@ -260,11 +260,14 @@ impl Index {
         Ok(listed)
     }
 
+    /// Whether a version's listings are in no run yet.
+    pub fn in_tail(&self, kid: Kid) -> bool {
+        self.lock().get(&(kid.tenant, kid.bucket)).is_some_and(|bucket| bucket.tail.has(kid))
+    }
+
     /// Whether anything is listed of a version, so that it is known whose it is.
     pub fn lists(&self, tree: &Tree, kid: Kid) -> Result<bool, KeyError> {
-        let in_tail =
-            self.lock().get(&(kid.tenant, kid.bucket)).is_some_and(|bucket| bucket.tail.has(kid));
-        Ok(in_tail || !self.listed(tree, kid, None)?.leaves.is_empty())
+        Ok(self.in_tail(kid) || !self.listed(tree, kid, None)?.leaves.is_empty())
     }
 
     /// The batch that erased a version is complete: its listings leave the tail and the filters.
@@ -287,9 +290,10 @@ impl Index {
         known.iter().filter(|(_, b)| long(b)).map(|(id, _)| *id).collect()
     }
 
-    /// Writes the settled part of a bucket's tail as a run. Only the eraser's thread calls this.
-    pub fn flush(&self, tree: &Tree, id: BucketId) -> Result<(), VaultError> {
-        let settled = tree.slots().settled_below(id);
+    /// Writes the settled part of a bucket's tail as a run, up to a page if one is given. Only the eraser's thread does
+    /// this.
+    pub fn flush(&self, tree: &Tree, id: BucketId, bound: Option<u32>) -> Result<(), VaultError> {
+        let settled = tree.slots().settled_below(id).min(bound.unwrap_or(u32::MAX));
         let (draft, run) = {
             let mut known = self.lock();
             let Some(bucket) = known.get_mut(&id) else { return Ok(()) };

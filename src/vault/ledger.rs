@@ -84,6 +84,26 @@ impl LeafDraft {
     }
 }
 
+/// What a leaf says of its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeafFacts {
+    /// It states the level of the generation that it names, which is before the batch that it came with.
+    pub is_level: bool,
+    pub generation: Gen,
+    /// When its batch began; of a level, when that was reached.
+    pub at: UnixMillis,
+}
+
+impl LeafFacts {
+    pub fn of(leaf: &[u8]) -> Option<Self> {
+        let rest = leaf.strip_prefix(MAGIC.as_slice()).filter(|_| leaf.len() == LEAF_BYTES)?;
+        let generation = Gen(u64::from_be_bytes(*leaf.get(16..24)?.first_chunk()?));
+        let at = UnixMillis(i64::from_be_bytes(*leaf.get(126..134)?.first_chunk()?));
+        let is_level = rest.first() == Some(&(LeafKind::Level as u8));
+        Some(Self { is_level, generation, at })
+    }
+}
+
 /// Hash that stands for a record version.
 pub fn unit_of(vault: VaultId, tenant: TenantOrd, record: RecordId, rec_ver: RecVer) -> Digest32 {
     let rec_ver = rec_ver.0.to_be_bytes();
@@ -216,6 +236,9 @@ mod tests {
         let made = append(Frontier::default(), &drafts, &facts, UnixMillis(9));
         assert!(made.leaves.iter().all(|l| l.len() == LEAF_BYTES));
         assert_eq!(made.leaves[2][118..126], 2i64.to_be_bytes());
+        let told = LeafFacts { is_level: false, generation: Gen(3), at: UnixMillis(9) };
+        assert_eq!(LeafFacts::of(&made.leaves[2]), Some(told));
+        assert_eq!(LeafFacts::of(&made.leaves[2][1..]), None);
         assert_eq!(made.leaves[2][8..16], 2u64.to_be_bytes());
         let (_, row) = made.rows.last().unwrap();
         assert_eq!(Frontier::decode(row), Some(made.frontier.clone()));

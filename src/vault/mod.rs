@@ -3,6 +3,7 @@
 //! Every call takes a [`crate::authz::Permit`] and checks it where the store is touched. Nothing here knows of gRPC.
 
 mod admin;
+mod ages;
 mod audited;
 pub mod calendar;
 #[cfg(test)]
@@ -42,7 +43,8 @@ pub mod value;
 mod view;
 mod watch;
 
-pub use self::admin::{BucketInfo, KeyInfo, Status};
+pub use self::admin::{BucketInfo, Status};
+pub use self::ages::KeyInfo;
 pub use self::audited::{AuditFilter, AuditLine, AuditPage, SignedHead, Told};
 pub use self::core::Vault;
 pub use self::create::{ImportedChunk, NewRecord};

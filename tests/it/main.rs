@@ -1,6 +1,7 @@
 //! The integration binary: real servers on port 0 of the loopback interface, real certificates.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod ages;
 mod attributed;
 mod audit;
 mod batches;

@@ -127,7 +127,8 @@ impl Worker {
 
     fn flush_tails(&mut self, stopping: bool) -> Result<(), VaultError> {
         for bucket in self.core.index.flushable(stopping) {
-            self.core.index.flush(&self.core.tree, bucket)?;
+            let bound = self.core.first_unlisted(bucket);
+            self.core.index.flush(&self.core.tree, bucket, bound)?;
         }
         Ok(())
     }
@@ -142,9 +143,18 @@ impl Worker {
         self.plain(edits, LeafKind::Rekey, None)?;
         core.index.dropped(bucket);
         let mut relisted = Relisted::default();
+        let mut whole = true;
         for path in pages_of(&core.tree, bucket, 0..covered)? {
             let content = relist(&core.tree, &tenant, &path, &core.metrics)?;
-            relisted.add(content.page, &content.versions);
+            if whole && !content.damaged.is_empty() {
+                whole = false;
+                core.index.uncovered(bucket, content.page);
+            }
+            if whole {
+                relisted.add(content.page, &content.versions);
+            } else {
+                content.versions.iter().for_each(|(kid, tokens)| core.index.list(*kid, tokens));
+            }
             content.damaged.into_iter().for_each(|d| core.damaged.add(d));
             if relisted.len() >= core.index.tail_max() {
                 core.index.write_relisted(&core.tree, bucket, std::mem::take(&mut relisted))?;

@@ -1,7 +1,7 @@
 //! An index of which a node was lost, made anew from the records that it is about.
 //!
 //! Order: one batch drops all of the old index and says in the bucket's head that no page is indexed; then runs are
-//! written page by page, as they always are. After a crash in between, the tail is rebuilt from the first page not yet
+//! written page by page, as they always are, up to the first page with a version that does not open (`damaged.rs`). After a crash in between, the tail is rebuilt from the first page not yet
 //! covered. Until all is done the index answers nothing, since an answer would not be whole.
 
 use zeroize::Zeroize;
@@ -81,7 +81,14 @@ impl Index {
         Ok(())
     }
 
-    /// Everything that runs had covered is in runs again.
+    /// Pages from here on are in no run any more, but in the tail.
+    pub fn uncovered(&self, id: BucketId, from: u32) {
+        if let Some(bucket) = self.lock().get_mut(&id) {
+            bucket.indexed_below = from;
+        }
+    }
+
+    /// Everything that runs had covered is listed again.
     pub fn mended(&self, id: BucketId) {
         if let Some(bucket) = self.lock().get_mut(&id) {
             bucket.broken = false;

@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lethe::id::RecordId;
+use lethe::vault::NewRecord;
+use lethe::vault::value::Value;
 use lethe_recorder::{CrashImages, Event, History, MetadataRule, Variant};
 use serde_json::Value as Json;
 
 use super::fate::{Fate, fates};
 use super::images::Life;
+use super::worker::made_by;
 use super::{oracle, scale};
 
 /// What the attacker holds: history up to an event, and the anchor as it was at another.
@@ -35,6 +38,8 @@ pub struct Opened {
     /// Subjects that the audit log names, and members of its entries that it does not.
     pub named: BTreeSet<String>,
     pub unnamed: u64,
+    /// Records of which a request id is remembered, and whether the reader could confirm what was asked for.
+    pub asked: BTreeMap<String, bool>,
 }
 
 /// Bytes of a file of the vault's directory at a crash point.
@@ -51,16 +56,38 @@ impl Loot<'_> {
         let regions = History::new(&self.life.log.events[..self.history_to]);
         let regions = regions.map(|r| (r.file.0, r.offset, r.bytes));
         let anchor = file_at(self.life, self.anchor_at, "data/anchor").unwrap();
-        attack(home, regions, &anchor, &self.life.orders.dir, self.old_anchors)
+        let made = fates(&self.life.answers(self.history_to)).into_values().filter_map(|f| f.made);
+        let guesses: Vec<Vec<u8>> = made.map(|name| asked_of(&made_by(&name))).collect();
+        attack(home, regions, &anchor, (&self.life.orders.dir, &guesses), self.old_anchors)
     }
 }
 
-/// Gives the reader regions of bytes (file, offset, bytes), an anchor and the KEKs of a directory.
+/// A creation as FORMAT §3.7 has it.
+fn asked_of(new: &NewRecord) -> Vec<u8> {
+    let part = |bytes: &[u8]| [&(bytes.len() as u64).to_be_bytes(), bytes].concat();
+    let mut asked = vec![1];
+    for text in ["spiffe://test/someone", new.rtype.as_str(), ""] {
+        asked.extend(part(text.as_bytes()));
+    }
+    asked.extend((new.fields.len() as u64).to_be_bytes());
+    for (name, value) in &new.fields {
+        let (word, bytes) = match value {
+            Value::Text(text) => ("text", text.as_bytes()),
+            Value::Bytes(bytes) => ("bytes", bytes.as_slice()),
+            other => panic!("{}", other.type_name()),
+        };
+        asked.extend([part(name.as_bytes()), part(word.as_bytes()), part(bytes)].concat());
+    }
+    asked
+}
+
+/// Gives the reader regions of bytes (file, offset, bytes), an anchor, the KEKs of a directory, and guesses of what was
+/// asked for.
 pub fn attack<'a>(
     home: &Path,
     regions: impl Iterator<Item = (u32, u64, &'a [u8])>,
     anchor_bytes: &[u8],
-    kek_dir: &Path,
+    (kek_dir, guesses): (&Path, &[Vec<u8>]),
     old_anchors: bool,
 ) -> Opened {
     let (history, anchor) = (home.join("history"), home.join("anchor"));
@@ -77,6 +104,11 @@ pub fn attack<'a>(
     command.arg("open").arg("--history").arg(&history).arg("--anchor").arg(&anchor);
     for kek in keks(kek_dir) {
         command.arg("--kek").arg(kek);
+    }
+    for (n, guess) in guesses.iter().enumerate() {
+        let file = home.join(format!("asked-{n}"));
+        std::fs::write(&file, guess).unwrap();
+        command.arg("--asked").arg(file);
     }
     if old_anchors {
         command.arg("--anchor-from-history");
@@ -102,6 +134,7 @@ fn read(json: &Json) -> Opened {
         kids: BTreeSet::new(),
         named: named.map(|n| n["subject"].as_str().unwrap().to_owned()).collect(),
         unnamed: json["audit"]["unnamed"].as_u64().unwrap(),
+        asked: BTreeMap::new(),
     };
     for record in json["records"].as_array().unwrap() {
         let id = record["record"].as_str().unwrap().to_owned();
@@ -109,6 +142,10 @@ fn read(json: &Json) -> Opened {
         let version = record["rec_ver"].as_u64().unwrap();
         opened.records.entry(id).or_default().push((version, note.unwrap_or_default()));
         opened.kids.insert(record["kid"].as_str().unwrap().to_owned());
+    }
+    for request in json["requests"].as_array().unwrap() {
+        let id = request["record"].as_str().unwrap().to_owned();
+        *opened.asked.entry(id).or_default() |= !request["confirms"].as_array().unwrap().is_empty();
     }
     for entry in json["index_entries"].as_array().unwrap() {
         opened.listed.insert(entry["kid"].as_str().unwrap().to_owned());
@@ -143,6 +180,14 @@ pub fn judge(opened: &Opened, fates: &BTreeMap<RecordId, Fate>) -> Result<(), St
         let versions = opened.records.get(&id.to_string());
         if fate.must_be_gone && versions.is_some() {
             return Err(format!("erased {id} opens"));
+        }
+        let asked = opened.asked.get(&id.to_string()).copied();
+        if fate.must_be_gone && asked == Some(true) {
+            return Err(format!("what made erased {id} can be confirmed"));
+        }
+        let as_made = !fate.must_be_gone && !fate.may_be_gone && fate.notes.len() == 1;
+        if as_made && fate.notes.first() == fate.made.as_ref() && asked != Some(true) {
+            return Err(format!("control: what made {id} cannot be confirmed: {asked:?}"));
         }
         if !fate.must_be_gone && !fate.may_be_gone && versions.is_none() {
             return Err(format!("control: live {id} does not open"));
@@ -182,6 +227,8 @@ fn r3_what_was_erased_opens_to_nobody_and_the_controls_open() {
                 all.records.contains_key(&id.to_string()),
                 "control: unscrubbed slots open {id}"
             );
+            let asked = all.asked.get(&id.to_string());
+            assert_eq!(asked, Some(&true), "control: and confirm what made {id}");
         }
         println!(
             "R3 {engine}: {} erasures answered, {} records in all, controls open",

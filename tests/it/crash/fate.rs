@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use lethe::id::RecordId;
 use lethe::vault::{Vault, VaultError};
 
-use crate::house::{get, text};
+use super::worker::made_by;
+use crate::house::{TENANT, app, get, text};
 
 /// What must be true of a record.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Fate {
     pub may_be_gone: bool,
     pub must_be_gone: bool,
     visit: bool,
+    /// The operation that created it and was answered.
+    pub made: Option<String>,
 }
 
 /// What must be true of all records after these lines.
@@ -35,7 +38,8 @@ pub fn fates(lines: &str) -> BTreeMap<RecordId, Fate> {
             ("C" | "V", Some(id)) => {
                 let visit = kind == "V";
                 let may_be_gone = visit && kill_asked;
-                all.insert(id, Fate { notes: vec![op], visit, may_be_gone, ..Fate::default() });
+                let (made, notes) = (Some(op.clone()), vec![op]);
+                all.insert(id, Fate { notes, visit, may_be_gone, made, ..Fate::default() });
             }
             ("u", Some(id)) => all.entry(id).or_default().notes.push(op),
             ("U", Some(id)) => all.entry(id).or_default().notes.retain(|n| *n == op),
@@ -74,6 +78,22 @@ pub fn check(vault: &Vault, fates: &BTreeMap<RecordId, Fate>) -> Result<(), Stri
             Err(VaultError::Erased(_) | VaultError::NotFound(_))
                 if fate.must_be_gone || fate.may_be_gone => {}
             Err(e) => return Err(format!("{id} ({fate:?}): {e}")),
+        }
+    }
+    Ok(())
+}
+
+/// Asks again for everything that a worker created: each call has its first effect and no second one, and what was
+/// erased does not come back as another record.
+pub async fn repeat(vault: &Vault, fates: &BTreeMap<RecordId, Fate>) -> Result<(), String> {
+    for (id, fate) in fates {
+        let Some(made) = &fate.made else { continue };
+        let gone = get(vault, *id).is_err();
+        match vault.create_record(&app(), TENANT, made_by(made)).await {
+            Ok(view) if view.id == *id && !gone => {}
+            Ok(view) => return Err(format!("the request that made {id} made {}", view.id)),
+            Err(VaultError::Erased(_) | VaultError::NotFound(_)) if gone => {}
+            Err(e) => return Err(format!("the request that made {id} ({fate:?}): {e}")),
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lethe_recorder::{CrashImages, Event, FileId, Log, MetadataRule, Variant, crash_points};
 
-use super::fate::{check, fates};
+use super::fate::{check, fates, repeat};
 use super::{Orders, scale, scratch};
 use crate::house::{House, TENANT, app, fields, get, put};
 use crate::model::Dice;
@@ -68,10 +68,12 @@ pub fn verdict(dir: &Path, orders: &Orders, answers: &str) -> Result<(), String>
     let house = House::new(dir, orders.engine());
     only_mine(dir);
     let vault = house.open().map_err(|e| format!("does not open: {e}"))?;
-    check(&vault, &fates(answers))?;
-    // It is not only readable: it goes on.
+    let fates = fates(answers);
+    check(&vault, &fates)?;
+    // It is not only readable: it knows what it was asked, and goes on.
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
+        repeat(&vault, &fates).await?;
         let set = fields(&[("reference", "after"), ("note", "after")]);
         let view = put(&vault, "customer", set).await.map_err(|e| format!("no put: {e}"))?;
         let reason = lethe::class::ErasureReason::SubjectRequest;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fate::{check, fates};
+use super::fate::{check, fates, repeat};
 use super::{Orders, scale, scratch};
 use crate::house::House;
 use crate::model::Dice;
@@ -12,6 +12,7 @@ fn rounds(engine: &'static str, rounds: usize, seed: u64) {
     let dir = home.path().join("vault");
     std::fs::create_dir(&dir).unwrap();
     let mut dice = Dice::new(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for round in 0..rounds {
         let orders = Orders {
             secs: 20,
@@ -37,7 +38,8 @@ fn rounds(engine: &'static str, rounds: usize, seed: u64) {
         std::fs::write(dir.join("answers"), whole).unwrap();
         let vault = House::new(&dir, orders.engine()).open();
         let vault = vault.unwrap_or_else(|e| panic!("round {round}: does not open: {e}"));
-        let verdict = check(&vault, &fates(whole));
+        let fates = fates(whole);
+        let verdict = check(&vault, &fates).and_then(|()| runtime.block_on(repeat(&vault, &fates)));
         assert_eq!(verdict, Ok(()), "round {round}");
     }
     println!("R1 {engine}: {rounds} kills, nothing lost, nothing un-erased");

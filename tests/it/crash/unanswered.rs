@@ -68,7 +68,7 @@ fn r3_a_put_that_was_never_answered_opens_to_nobody_after_the_next_batch() {
         let seen = witness.seen.lock().unwrap();
         let regions = seen.iter().enumerate().map(|(n, v)| (1, (n as u64) << 20, v.as_slice()));
         let anchor = std::fs::read(dir.path().join("data/anchor")).unwrap();
-        attack(home, regions, &anchor, dir.path(), false)
+        attack(home, regions, &anchor, (dir.path(), &[]), false)
     };
     let notes = |opened: &Opened| -> Vec<String> {
         opened.records.values().flatten().map(|(_, note)| note.clone()).collect()

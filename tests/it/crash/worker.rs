@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lethe::class::ErasureReason;
-use lethe::id::RecordId;
+use lethe::id::{RecordId, RequestId};
 use lethe::vault::value::Value;
-use lethe::vault::{Vault, VaultError};
+use lethe::vault::{NewRecord, Vault, VaultError};
 
 use super::{Orders, WORKER_VAR};
-use crate::house::{House, TENANT, app, fields, furnish, get, operator, put, slug, update};
+use crate::house::{House, TENANT, app, fields, furnish, get, operator, slug, update};
 use crate::model::Dice;
 
 const TASKS: u64 = 6;
@@ -86,7 +86,7 @@ async fn task(shared: Arc<Shared>, number: u64) {
         tokio::time::sleep(Duration::from_millis(dice.below(25))).await;
         let name = format!("{}-{number}-{op}", shared.orders.seed);
         match dice.below(100) {
-            0..45 => create(&shared, &mut dice, &mut mine, &name).await,
+            0..45 => create(&shared, &mut mine, &name).await,
             45..68 => change(&shared, &mut dice, &mine, &name).await,
             68..94 => erase(&shared, &mut dice, &mut mine).await,
             94..96 => kill(&shared).await,
@@ -104,17 +104,29 @@ async fn task(shared: Arc<Shared>, number: u64) {
     }
 }
 
-async fn create(shared: &Shared, dice: &mut Dice, mine: &mut Vec<RecordId>, name: &str) {
+/// What an operation of this name creates, with its request id: whoever reads the answers can ask for it again.
+pub fn made_by(name: &str) -> NewRecord {
+    let digest = lethe::crypto::sha256(name.as_bytes());
+    let mut dice = Dice::new(u64::from_be_bytes(*digest.last_chunk().unwrap()));
     let visit = dice.below(6) == 0;
     let city = format!("c{}", dice.below(4));
-    let mut set = fields(&[("reference", name), ("city", &city), ("note", name)]);
+    let mut fields = fields(&[("reference", name), ("city", &city), ("note", name)]);
     if dice.below(12) == 0 {
         let photo = vec![dice.below(255) as u8; 9_000 + dice.below(30_000) as usize];
-        set.insert("photo".into(), Value::Bytes(photo));
+        fields.insert("photo".into(), Value::Bytes(photo));
     }
-    let rtype = if visit { "visit" } else { "customer" };
-    let view = put(&shared.vault, rtype, set).await.unwrap();
-    let kind = if visit { 'V' } else { 'C' };
+    let mut request = RequestId(*digest.first_chunk().unwrap());
+    request.0[6] = 0x40 | request.0[6] & 0x0f;
+    request.0[8] = 0x80 | request.0[8] & 0x3f;
+    assert!(RequestId::parse_random(&request.to_string()).is_some(), "as the API takes it");
+    let rtype = slug(if visit { "visit" } else { "customer" });
+    NewRecord { rtype, subject: None, fields, request: Some(request) }
+}
+
+async fn create(shared: &Shared, mine: &mut Vec<RecordId>, name: &str) {
+    let new = made_by(name);
+    let kind = if new.rtype.as_str() == "visit" { 'V' } else { 'C' };
+    let view = shared.vault.create_record(&app(), TENANT, new).await.unwrap();
     shared.note(format_args!("{kind} {} {name}", view.id));
     mine.push(view.id);
 }

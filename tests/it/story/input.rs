@@ -361,11 +361,13 @@ async fn bytes_that_are_no_message_are_refused_and_not_repeated() {
     let live = Live::start().await;
     let channel = live.channel("operator").await;
     for message in [
-        // `tenant_id` that is not UTF-8, a length past the end, a tag of no wire type, a varint without an end.
+        // `tenant_id` that is not UTF-8, a length past the end, a tag of no wire type, a varint without an end, a key
+        // that is too large.
         b"\x0a\x08canary\xff\xfe".to_vec(),
         b"\x0a\x7fcanary".to_vec(),
         b"\x0fcanary".to_vec(),
         vec![0xff; 20],
+        b"\xf2\xf2\xf2\xf2\xf2\x72".to_vec(),
     ] {
         let mut grpc = tonic::client::Grpc::new(channel.clone());
         grpc.ready().await.unwrap();
@@ -376,6 +378,8 @@ async fn bytes_that_are_no_message_are_refused_and_not_repeated() {
             (status.code(), reason(&status).as_str()),
             (Code::InvalidArgument, "UNREADABLE")
         );
+        let fixed = "the request is not a protobuf message of this method";
+        assert_eq!(status.message(), fixed, "{status:?}");
         assert!(!format!("{status:?}").contains(CANARY), "{status:?}");
     }
     live.furnish("shop").await;

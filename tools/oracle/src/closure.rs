@@ -4,9 +4,9 @@
 //! the parent names: a key that was carried over to a new version, or an old version that a new key still
 //! opens, is what this looks for. The work list is empty exactly when nothing new can follow.
 
-use crate::crypto::Key;
+use crate::crypto::{Key, fingerprint};
 use crate::fieldmap::{FieldMap, PART_LEN};
-use crate::format::{Anchor, Kid, RecordRow};
+use crate::format::{Anchor, Kid, RecordRow, RequestRow};
 use crate::path::{Path, kind_name};
 use crate::scan::Rows;
 use crate::tree::{self, Head};
@@ -44,6 +44,8 @@ pub struct Closure<'a> {
     records_at: HashMap<Kid, Vec<usize>>,
     versions_of: HashMap<[u8; 16], Vec<usize>>,
     metas_at: HashMap<u32, Vec<usize>>,
+    /// Keys of the slots that requests name.
+    request_deks: HashMap<Kid, BTreeSet<Key>>,
     known: HashSet<Lead>,
     queue: Vec<Lead>,
     /// Plaintext of each node row, record row, metadata row; `None` while sealed.
@@ -81,6 +83,7 @@ impl<'a> Closure<'a> {
             records_at,
             versions_of,
             metas_at,
+            request_deks: rows.requests.iter().map(|r| (r.kid, BTreeSet::new())).collect(),
             known: HashSet::new(),
             queue: Vec::new(),
             nodes: rows.nodes.iter().map(|_| None).collect(),
@@ -168,6 +171,7 @@ impl<'a> Closure<'a> {
         for (kid, dek) in opened.deks {
             if dek != [0; 32] {
                 self.deks += 1;
+                self.request_deks.entry(kid).and_modify(|all| _ = all.insert(dek));
             }
             if self.records_at.contains_key(&kid) {
                 self.learn(Lead::Dek(kid, dek));
@@ -214,6 +218,12 @@ impl<'a> Closure<'a> {
                 *slot = self.vaults.iter().find_map(|v| row.open(v, key));
             }
         }
+    }
+
+    /// Whether a guess of what a request asked for can be confirmed: its fingerprint fits under a key that is open.
+    pub fn confirms(&self, request: &RequestRow, asked: &[u8]) -> bool {
+        let deks = self.request_deks.get(&request.kid).into_iter().flatten();
+        deks.into_iter().any(|dek| fingerprint(dek, asked) == request.fingerprint)
     }
 
     /// The metadata rows that opened.

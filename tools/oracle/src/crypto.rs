@@ -54,6 +54,18 @@ pub fn pseudonym(key: &[u8; 16], input: &[&[u8]]) -> [u8; 16] {
     half.try_into().unwrap_or_default()
 }
 
+/// What a request is compared by (FORMAT section 3.7).
+pub fn fingerprint(dek: &Key, asked: &[u8]) -> [u8; 16] {
+    let key: Key = hkdf(b"", dek, b"lethe/v1/request");
+    let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(&key) else {
+        return [0; 16]; // HMAC takes keys of every length
+    };
+    mac.update(asked);
+    let full: [u8; 32] = mac.finalize().into_bytes().into();
+    let (first, _) = full.split_at(16);
+    first.try_into().unwrap_or_default()
+}
+
 /// SHA-256 over the concatenation of `parts`.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Sha256::new();

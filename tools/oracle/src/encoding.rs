@@ -75,6 +75,12 @@ pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     unhex(&plain)?.try_into().ok()
 }
 
+/// CRC-32/ISO-HDLC, bit by bit.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, b| (0..8).fold(crc ^ u32::from(*b), |crc, _| step(crc)))
+}
+
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Base64 (RFC 4648, section 4) without padding characters.
@@ -126,6 +132,12 @@ mod tests {
         assert_eq!(unbase64("Zg==").unwrap(), b"f");
         assert_eq!(unbase64("-_-_"), unbase64("+/+/"));
         assert!(unbase64("a b").is_none());
+    }
+
+    /// The check value of the catalogue of parametrised CRC algorithms.
+    #[test]
+    fn crc32_check_value() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
     }
 
     #[test]

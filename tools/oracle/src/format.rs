@@ -27,6 +27,7 @@ pub enum RowKind {
     Intent,
     Tombstone,
     Level,
+    Request,
     Sequence,
     Frontier,
     Leaf,
@@ -47,6 +48,7 @@ impl RowKind {
             RowKind::Intent => "intent",
             RowKind::Tombstone => "tombstone",
             RowKind::Level => "level",
+            RowKind::Request => "request",
             RowKind::Sequence => "sequence",
             RowKind::Frontier => "frontier",
             RowKind::Leaf => "ledger_leaf",
@@ -69,6 +71,7 @@ pub fn row_at(head: &[u8]) -> Option<(RowKind, usize)> {
         b"LTQ1" => RowKind::Intent,
         b"LTT1" => RowKind::Tombstone,
         b"LTG1" => RowKind::Level,
+        b"LTP1" => RowKind::Request,
         b"LTS1" => RowKind::Sequence,
         b"LTH1" => RowKind::Frontier,
         b"LTL1" => RowKind::Leaf,
@@ -89,6 +92,14 @@ pub fn row_at(head: &[u8]) -> Option<(RowKind, usize)> {
         RowKind::Intent => 53,
         RowKind::Tombstone => 76,
         RowKind::Level => 26,
+        RowKind::Request => match c.u8()? {
+            1..=3 => 67,
+            IMPORT => {
+                c.take(16)?;
+                27 + 16 * usize::from(c.u16()?)
+            }
+            _ => return None,
+        },
         RowKind::Sequence => 16,
         RowKind::Frontier => {
             c.take(8)?;
@@ -209,6 +220,60 @@ impl RecordRow {
     /// Tries `key` as it is, whatever the chunk number says.
     pub fn open_raw(&self, vault: &[u8; 16], key: &Key) -> Option<Vec<u8>> {
         open_after(&self.raw, 52, b"VR1", vault, key)
+    }
+}
+
+/// In the place of a request's operation: the row of an import.
+const IMPORT: u8 = 4;
+
+/// What a request id did (FORMAT section 3.7); its key, which holds the id, is not part of it.
+pub struct RequestRow {
+    pub op: u8,
+    pub written: i64,
+    pub record: [u8; 16],
+    pub rec_ver: u64,
+    pub kid: Kid,
+    pub fingerprint: [u8; 16],
+}
+
+/// How far an import was: its last chunk.
+pub struct ImportRow {
+    pub written: i64,
+    pub first: u64,
+    /// `None` for one that was refused.
+    pub records: Vec<Option<[u8; 16]>>,
+}
+
+/// A row of kind `p`.
+pub enum Remembered {
+    Call(RequestRow),
+    Import(ImportRow),
+}
+
+impl Remembered {
+    /// `None` if the sum at its end does not fit.
+    pub fn parse(raw: &[u8]) -> Option<Self> {
+        let (summed, sum) = raw.split_last_chunk::<4>()?;
+        if crate::encoding::crc32(summed) != u32::from_be_bytes(*sum) {
+            return None;
+        }
+        let mut c = Cursor(summed);
+        c.take(4)?;
+        let (op, written) = (c.u8()?, c.i64()?);
+        if op != IMPORT {
+            return Some(Self::Call(RequestRow {
+                op,
+                written,
+                record: c.array()?,
+                rec_ver: c.u64()?,
+                kid: c.array()?,
+                fingerprint: c.array()?,
+            }));
+        }
+        let (first, count) = (c.u64()?, c.u16()?);
+        let id = |id: [u8; 16]| (id != [0; 16]).then_some(id);
+        let records = (0..count).map(|_| c.array().map(id)).collect::<Option<_>>()?;
+        Some(Self::Import(ImportRow { written, first, records }))
     }
 }
 
@@ -379,6 +444,10 @@ mod tests {
         assert_eq!(row_at(b"LTL1"), Some((RowKind::Leaf, 208)));
         assert_eq!(row_at(b"LTU1"), Some((RowKind::Pointer, 28)));
         assert_eq!(row_at(b"LTX1"), None);
+        assert_eq!(row_at(b"LTP1\x03"), Some((RowKind::Request, 67)));
+        let import = [b"LTP1\x04".as_slice(), &[0; 16], &[1, 0]].concat();
+        assert_eq!(row_at(&import), Some((RowKind::Request, 27 + 16 * 256)));
+        assert_eq!(row_at(b"LTP1\x05"), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: lethe-oracle open [INPUT]... [--find TEXT]... [--no-values] [--output json]
-                    [--sweep --target UUID... [--sweep-max N]]
+                    [--asked FILE]... [--sweep --target UUID... [--sweep-max N]]
        lethe-oracle ledger [INPUT]...
        lethe-oracle receipt FILE.json --key HEX
 INPUT: --history FILE   every write: file_id u32 | offset u64 | len u32 | bytes, big-endian
@@ -72,6 +72,7 @@ struct Options {
     sweep: bool,
     sweep_max: usize,
     targets: Vec<[u8; 16]>,
+    asked: Vec<String>,
     key: Option<[u8; 32]>,
     operands: Vec<String>,
 }
@@ -84,6 +85,7 @@ fn parse(args: &[String]) -> Result<Options, Fail> {
         sweep: false,
         sweep_max: 10_000_000,
         targets: Vec::new(),
+        asked: Vec::new(),
         key: None,
         operands: Vec::new(),
     };
@@ -105,6 +107,7 @@ fn parse(args: &[String]) -> Result<Options, Fail> {
             "--sweep" => o.sweep = true,
             "--sweep-max" => o.sweep_max = value()?.parse().map_err(|_| bad("needs a number"))?,
             "--target" => o.targets.push(parse_uuid(value()?).ok_or_else(|| bad("needs a UUID"))?),
+            "--asked" => o.asked.push(value()?.clone()),
             "--key" => {
                 let key = unhex(value()?).and_then(|k| k.try_into().ok());
                 o.key = Some(key.ok_or_else(|| bad("needs 64 hexadecimal digits"))?);
@@ -125,6 +128,11 @@ fn open(args: &[String]) -> Result<(Value, u8), Fail> {
         return Err(Fail::Usage("--sweep and --target belong together".into()));
     }
     let finder = Finder::new(&o.needles).map_err(Fail::Usage)?;
+    let guess = |file: &String| match std::fs::read(file) {
+        Ok(bytes) => Ok((file.clone(), bytes)),
+        Err(e) => Err(Fail::from(format!("{file}: {e}"))),
+    };
+    let asked = o.asked.iter().map(guess).collect::<Result<Vec<_>, _>>()?;
     let mut clear = ClearText { finder: &finder, seen: Sightings::new() };
     let mut rows = Rows::default();
     let totals = o.inputs.read(Some(&mut rows), &mut clear)?;
@@ -158,6 +166,7 @@ fn open(args: &[String]) -> Result<(Value, u8), Fail> {
         clear: &clear.seen,
         sweep: sweep.as_ref(),
         with_values: o.with_values,
+        asked: &asked,
     };
     let (report, found) = outcome.json();
     let swept = sweep.as_ref().is_some_and(Sweep::has_hits);

@@ -5,7 +5,7 @@ use crate::crypto::{Key, index_token, pseudonym};
 use crate::encoding::{hex, parse_uuid, uuid};
 use crate::fieldmap::Field;
 use crate::find::{Finder, Sightings};
-use crate::format::kek_id;
+use crate::format::{ImportRow, RequestRow, kek_id};
 use crate::inputs::FoundAnchor;
 use crate::path::{kid_tenant, kind_name};
 use crate::scan::{Rows, Totals};
@@ -29,6 +29,8 @@ pub struct Outcome<'a> {
     pub clear: &'a Sightings,
     pub sweep: Option<&'a Sweep<'a>>,
     pub with_values: bool,
+    /// Guesses of what a request asked for, by the name that the report gives them.
+    pub asked: &'a [(String, Vec<u8>)],
 }
 
 /// Where one searched text stands in what was opened.
@@ -68,6 +70,8 @@ impl Outcome<'_> {
                 json!({"token": hex(token), "kid": hex(kid)})).collect::<Vec<_>>(),
             "metadata": self.metadata(),
             "audit": self.audit(),
+            "requests": self.requests(),
+            "imports": self.imports(),
             "find": finds,
             "found": found,
             "sweep": self.sweep.map(Sweep::json),
@@ -146,6 +150,24 @@ impl Outcome<'_> {
                 "json": self.with_values.then_some(text)})
         };
         self.closure.opened_metas().into_iter().map(row).collect()
+    }
+
+    fn requests(&self) -> Vec<Value> {
+        let row = |r: &RequestRow| {
+            let fits = self.asked.iter().filter(|(_, asked)| self.closure.confirms(r, asked));
+            json!({"tenant": kid_tenant(&r.kid), "op": r.op, "written": r.written, "record": uuid(&r.record),
+                "rec_ver": r.rec_ver, "kid": hex(&r.kid),
+                "confirms": fits.map(|(name, _)| name).collect::<Vec<_>>()})
+        };
+        self.rows.requests.iter().map(row).collect()
+    }
+
+    fn imports(&self) -> Vec<Value> {
+        let row = |i: &ImportRow| {
+            let records: Vec<_> = i.records.iter().map(|r| r.as_ref().map(uuid)).collect();
+            json!({"written": i.written, "first": i.first, "records": records})
+        };
+        self.rows.imports.iter().map(row).collect()
     }
 
     /// What is known of each searched text. One pass over the plaintexts serves all of them.

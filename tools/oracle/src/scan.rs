@@ -7,7 +7,8 @@
 
 use crate::find::{Finder, Sightings};
 use crate::format::{
-    EntryRow, HEAD_LEN, MetaRow, NodeRow, ROW_LEN_MAX, RecordRow, RowKind, row_at,
+    EntryRow, HEAD_LEN, ImportRow, MetaRow, NodeRow, ROW_LEN_MAX, RecordRow, Remembered, RequestRow,
+    RowKind, row_at,
 };
 use memchr::memmem;
 use sha2::{Digest, Sha256};
@@ -27,6 +28,8 @@ pub struct Rows {
     pub records: Vec<RecordRow>,
     pub metas: Vec<MetaRow>,
     pub entries: Vec<EntryRow>,
+    pub requests: Vec<RequestRow>,
+    pub imports: Vec<ImportRow>,
     pub leaves: Vec<Box<[u8]>>,
     pub frontiers: Vec<Box<[u8]>>,
     pub anchors: Vec<Box<[u8]>>,
@@ -49,6 +52,11 @@ impl Rows {
             RowKind::Record => self.records.extend(RecordRow::parse(raw)),
             RowKind::Meta => self.metas.extend(MetaRow::parse(raw)),
             RowKind::Entry => self.entries.extend(EntryRow::parse(raw)),
+            RowKind::Request => match Remembered::parse(raw) {
+                Some(Remembered::Call(row)) => self.requests.push(row),
+                Some(Remembered::Import(row)) => self.imports.push(row),
+                None => {}
+            },
             RowKind::Leaf => self.leaves.push(raw.into()),
             RowKind::Frontier => self.frontiers.push(raw.into()),
             RowKind::Anchor => {

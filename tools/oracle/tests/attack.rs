@@ -195,3 +195,56 @@ fn a_dek_shared_by_two_versions_is_found() {
     v.erase((0, 0, 0), 0, Mutant::None);
     assert!(Case::new(&v).run(PLAIN).texts().contains(&"victim-text".to_owned()));
 }
+
+/// A request id stays for a day. What was asked for can be confirmed by who guesses it while the version's key is in
+/// the tree, and never after.
+#[test]
+fn a_request_is_confirmed_as_long_as_its_version_lives() {
+    for (mutant, confirmed) in [(Mutant::None, false), (Mutant::ReusePageKey, true)] {
+        let mut v = small();
+        v.remember((0, 0, 0), 0, record(1), b"asked for the victim");
+        v.remember((0, 0, 0), 1, record(2), b"asked for the survivor");
+        v.remember_import(1, 9, &[record(3), [0; 16]]);
+        let case = Case::new(&v);
+        case.save("victim", b"asked for the victim");
+        case.save("survivor", b"asked for the survivor");
+        case.save("nobody", b"asked for nobody");
+        let line = format!("{PLAIN} --asked @victim --asked @survivor --asked @nobody");
+        let confirms = |line: &str| -> Vec<(u64, String, Vec<String>)> {
+            let a = case.run(line);
+            let rows = a.json["requests"].as_array().unwrap().clone();
+            let name = |f: &serde_json::Value| {
+                f.as_str().and_then(|f| f.rsplit_once('/')).unwrap().1.to_owned()
+            };
+            let names = |r: &serde_json::Value| {
+                r["confirms"].as_array().unwrap().iter().map(name).collect()
+            };
+            let record = |r: &serde_json::Value| r["record"].as_str().unwrap().to_owned();
+            rows.iter().map(|r| (r["op"].as_u64().unwrap(), record(r), names(r))).collect()
+        };
+        let (first, second) =
+            ("01010101-0101-0101-0101-010101010101", "02020202-0202-0202-0202-020202020202");
+        let row = |id: &str, names: &[&str]| {
+            (1, id.to_owned(), names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())
+        };
+        let both = [row(first, &["victim"]), row(second, &["survivor"])];
+        assert_eq!(confirms(&line), both);
+        v.erase((0, 0, 0), 0, mutant);
+        case.update(&v);
+        let now = if confirmed { both.clone() } else { [row(first, &[]), both[1].clone()] };
+        assert_eq!(confirms(&line), now, "after the erasure");
+        assert_eq!(confirms(&format!("{line} --anchor-from-history")), both, "control");
+        let a = case.run(PLAIN);
+        let third = "03030303-0303-0303-0303-030303030303";
+        assert_eq!(
+            a.json["imports"],
+            serde_json::json!([{"written": 7, "first": 9, "records": [third, null]}])
+        );
+        // A row whose sum does not fit is no row.
+        let mut spoilt = v.disk.files[&STORE].clone();
+        let at = spoilt.windows(5).position(|w| w == b"LTP1\x01").unwrap();
+        spoilt[at + 20] ^= 1;
+        case.save("store", &spoilt);
+        assert_eq!(case.run("open --file @store --kek @kek --anchor @anchor").count("requests"), 1);
+    }
+}

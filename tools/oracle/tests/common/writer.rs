@@ -134,6 +134,42 @@ impl Vault {
         dek
     }
 
+    /// Remembers that a request made the version in a slot (section 3.7).
+    pub fn remember(&mut self, at: (u32, u32, u32), slot: u8, record: [u8; 16], asked: &[u8]) {
+        let mut key = [0; 32];
+        hkdf(&[0; 32], &self.pages[&at].slots[slot as usize], "lethe/v1/request", &mut key);
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&key).unwrap();
+        mac.update(asked);
+        let fingerprint: [u8; 32] = mac.finalize().into_bytes().into();
+        let kid = kid(at.0, at.1, at.2, slot);
+        let mut row = [b"LTP1\x01", &7i64.to_be_bytes()[..], &record, &1u64.to_be_bytes()].concat();
+        row.extend([&kid[..], &fingerprint[..16]].concat());
+        self.remembered(at.0, row);
+    }
+
+    /// Remembers the last chunk of an import.
+    pub fn remember_import(&mut self, tenant: u32, first: u64, records: &[[u8; 16]]) {
+        let mut row = [b"LTP1\x04", &7i64.to_be_bytes()[..], &first.to_be_bytes()].concat();
+        row.extend((records.len() as u16).to_be_bytes());
+        row.extend(records.concat());
+        self.remembered(tenant, row);
+    }
+
+    /// With the sum at its end, four bits at a time.
+    fn remembered(&mut self, tenant: u32, mut row: Vec<u8>) {
+        let table: Vec<u32> = (0..16)
+            .map(|n| (0..4).fold(n, |c: u32, _| (c >> 1) ^ (0xedb8_8320 & (c & 1).wrapping_neg())))
+            .collect();
+        let sum = row.iter().fold(!0u32, |crc, byte| {
+            let crc = crc ^ u32::from(*byte);
+            let crc = table[(crc & 15) as usize] ^ (crc >> 4);
+            table[(crc & 15) as usize] ^ (crc >> 4)
+        });
+        row.extend((!sum).to_be_bytes());
+        let id = self.random();
+        self.row(&[b"p", &be24(tenant)[..], &id[..16]].concat(), &row);
+    }
+
     pub fn put_meta(&mut self, tenant: u32, json: &str) {
         let key = self.head(tenant)[0];
         let len = (32 + json.len() + 16) as u32;
