@@ -67,9 +67,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let (began, method) = (Instant::now(), method(request.uri().path()));
         let (guest, time) = match self.gate.examine(&request) {
             Ok(passed) => passed,
-            Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
+            Err(status) => {
+                note(&self.gate.metrics, method, status.code(), began);
+                return Box::pin(std::future::ready(Ok(status.into_http())));
+            }
         };
         request.extensions_mut().insert(guest.principal().clone());
         let standing =
@@ -82,6 +86,11 @@ where
                 Ok(Status::deadline_exceeded("the call took too long").into_http())
             })?;
             let status = Status::from_header_map(reply.headers()).map(undecodable);
+            let code = match &status {
+                None => Code::Ok,
+                Some(Ok(status) | Err(status)) => status.code(),
+            };
+            note(&metrics, method, code, began);
             if let Some(Err(status)) = status {
                 return Ok(status.into_http());
             }
@@ -146,6 +155,42 @@ impl GateLayer {
                 ErrorDetails::with_retry_info(Some(wait)),
             ),
         }
+    }
+}
+
+/// The path of a call as the table has it; all that it lacks share a name.
+fn method(path: &str) -> &'static str {
+    let at = authz::RPCS.binary_search_by(|(rpc, _)| (*rpc).cmp(path)).ok();
+    at.and_then(|at| authz::RPCS.get(at)).map_or("unlisted", |(rpc, _)| *rpc)
+}
+
+/// A stream is noted when it begins.
+fn note(metrics: &Metrics, method: &'static str, code: Code, began: Instant) {
+    let (code, took) = (name_of(code), began.elapsed());
+    metrics.calls.add((method, code), took);
+    tracing::debug!(method, code, micros = took.as_micros(), "call");
+}
+
+/// As gRPC writes it.
+fn name_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
@@ -318,6 +363,24 @@ mod tests {
         bench.clock.set(EXPIRES);
         assert_eq!(bench.call(CHECK, &[], true).await.code(), Code::Unauthenticated);
         assert_eq!(bench.metrics.calls_unauthenticated.value(), 1);
+    }
+
+    #[tokio::test]
+    async fn calls_are_timed_by_method_and_code_and_what_is_not_listed_shares_a_name() {
+        let bench = Bench::new();
+        for path in [CHECK, CHECK, "/nothing", "/else", "/lethe.v1.TenantService/GetTenant"] {
+            bench.call(path, &[], true).await;
+        }
+        let of = |(labels, times): (crate::metrics::Labels, crate::metrics::Histogram)| {
+            (labels, times.buckets.iter().sum::<u64>() + times.above)
+        };
+        let timed: Vec<_> = bench.metrics.calls.snapshot().into_iter().map(of).collect();
+        let expected = [
+            ((CHECK, "OK"), 2),
+            (("/lethe.v1.TenantService/GetTenant", "INTERNAL"), 1),
+            (("unlisted", "UNIMPLEMENTED"), 2),
+        ];
+        assert_eq!(timed, expected);
     }
 
     #[tokio::test]

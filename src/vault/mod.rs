@@ -39,7 +39,7 @@ pub mod value;
 mod view;
 mod watch;
 
-pub use self::admin::{BucketInfo, KeyInfo, Status};
+pub use self::admin::{BucketInfo, Gauges, KeyInfo, Status};
 pub use self::core::Vault;
 pub use self::create::{ImportedChunk, NewRecord};
 pub use self::error::VaultError;
