@@ -11,7 +11,7 @@
 //! | 0 | [`toml_fault`]: what is wrong with a TOML text, without what it says |
 //! | 0 | [`os`]: locked memory and extent flags, the only unsafe code |
 //! | 1 | [`crypto`] (the only user of ring), [`store`] (rows, engines, the barrier, the node journal) |
-//! | 2 | [`keys`] (anchor, key tree, erasure batches), [`authz`] (identity → permit) |
+//! | 2 | [`keys`] (anchor, key tree, erasure batches), [`authz`] (identity → permit), [`audit`] (the log's entries) |
 //! | 3 | [`vault`]: schemas, records, subjects, blind index, erasure, receipts |
 //! | 4 | [`proto`]: the generated messages and services |
 //! | 5 | [`rpc`] (one file per service), [`client`], [`pki`] |

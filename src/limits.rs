@@ -151,3 +151,11 @@ pub const PKI_ISSUED_MAX: usize = 10_000;
 pub const PKI_INDEX_BYTES_MAX: u64 = 32 << 20;
 /// A file of the configuration (TOML, PEM).
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// A path of a Unix socket, in bytes: those of unix(7), less the ending under which it is made.
+pub const SOCKET_PATH_BYTES_MAX: usize = 103;
+/// Connections to the socket of metrics and probes at once; further ones wait in the kernel's queue.
+pub const PROBES_MAX: usize = 16;
+/// How long such a connection, or `lethed probe`, may take.
+pub const PROBE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Longest answer that `lethed probe` reads.
+pub const PROBE_BYTES_MAX: u64 = 4 << 20;

@@ -1,15 +1,21 @@
-//! Counters since the start, and notices to the operator. Names are fixed here; nothing personal can get into one.
+//! Counters since the start, how long calls took, and notices to the operator. Names are fixed in the code; nothing
+//! personal can get into one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
         /// Every counter of a vault.
         #[derive(Debug, Default)]
         pub struct Metrics {
-            $($(#[$doc])* pub $name: Counter,)*
+            $($(#[doc = $doc])* pub $name: Counter,)*
+            /// Connections that are open.
+            pub connections_open: Level,
+            /// By method and code.
+            pub calls: CallTimes,
             /// What needs an operator's attention now.
             pub notices: Notices,
         }
@@ -18,6 +24,11 @@ macro_rules! counters {
             /// Name and value of each, in the order of their declaration.
             pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.value()),)*]
+            }
+
+            /// Name, what it counts, and value of each.
+            pub fn described(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($name), concat!($($doc),*).trim(), self.$name.value()),)*]
             }
         }
     };
@@ -38,6 +49,85 @@ impl Counter {
 
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number of things that are there now.
+#[derive(Debug, Default)]
+pub struct Level(Arc<AtomicU64>);
+
+/// One of them; it is not there any more when it is dropped.
+#[derive(Debug)]
+pub struct Present(Arc<AtomicU64>);
+
+impl Level {
+    pub fn enter(&self) -> Present {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Present(Arc::clone(&self.0))
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Upper bounds of the buckets of [`CallTimes`].
+pub const CALL_BOUNDS_MICROS: [u64; 11] =
+    [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000];
+
+/// How long calls took until their first answer. As many histograms as there are methods and codes at most, since both
+/// are names of the code.
+#[derive(Debug, Default)]
+pub struct CallTimes(RwLock<BTreeMap<Labels, Arc<Times>>>);
+
+/// Method and code.
+pub type Labels = (&'static str, &'static str);
+
+#[derive(Debug, Default)]
+struct Times {
+    buckets: [AtomicU64; CALL_BOUNDS_MICROS.len()],
+    above: AtomicU64,
+    micros: AtomicU64,
+}
+
+/// The times of one method and code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    /// Of each bound, those that were above the one before.
+    pub buckets: [u64; CALL_BOUNDS_MICROS.len()],
+    pub above: u64,
+    /// All together.
+    pub micros: u64,
+}
+
+impl CallTimes {
+    pub fn add(&self, labels: Labels, took: Duration) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&labels).cloned();
+        let times = known.unwrap_or_else(|| {
+            let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(labels).or_default())
+        });
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let fits = CALL_BOUNDS_MICROS.iter().zip(&times.buckets).find(|(max, _)| micros <= **max);
+        fits.map_or(&times.above, |(_, bucket)| bucket).fetch_add(1, Ordering::Relaxed);
+        times.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    pub fn snapshot(&self) -> Vec<(Labels, Histogram)> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let value = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let histogram = |times: &Times| Histogram {
+            buckets: std::array::from_fn(|at| times.buckets.get(at).map_or(0, value)),
+            above: value(&times.above),
+            micros: value(&times.micros),
+        };
+        all.iter().map(|(labels, times)| (*labels, histogram(times))).collect()
     }
 }
 
@@ -109,3 +199,32 @@ counters!(
     /// Calls that ended in an error of the vault's own.
     calls_failed,
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_in_the_bucket_of_the_first_bound_that_is_not_below_it() {
+        let times = CallTimes::default();
+        for micros in [0, 500, 501, 5_000_000, 5_000_001] {
+            times.add(("m", "OK"), Duration::from_micros(micros));
+        }
+        times.add(("m", "INTERNAL"), Duration::from_millis(1));
+        let [(internal, one), (ok, five)] = times.snapshot().try_into().unwrap();
+        assert_eq!((internal, one.buckets[1], one.micros), (("m", "INTERNAL"), 1, 1_000));
+        assert_eq!((ok, five.above, five.micros), (("m", "OK"), 1, 10_001_002));
+        assert_eq!(five.buckets, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_level_falls_when_what_was_there_is_dropped() {
+        let level = Level::default();
+        let (one, two) = (level.enter(), level.enter());
+        assert_eq!(level.value(), 2);
+        drop(one);
+        assert_eq!(level.value(), 1);
+        drop(two);
+        assert_eq!(level.value(), 0);
+    }
+}

@@ -32,7 +32,7 @@ use super::trust::Trust;
 use crate::authz::TrustDomain;
 use crate::clock::Clock;
 use crate::limits;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Present};
 
 /// The door's bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub struct Connection {
     age: Duration,
     metrics: Arc<Metrics>,
     /// Given back when the connection ends.
-    _places: (OwnedSemaphorePermit, Seat),
+    _places: (OwnedSemaphorePermit, Seat, Present),
 }
 
 impl Drop for Connection {
@@ -278,7 +278,7 @@ impl Reception {
             since: now,
             age: self.limits.age,
             metrics: Arc::clone(&self.metrics),
-            _places: (place, seat),
+            _places: (place, seat, self.metrics.connections_open.enter()),
         })
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{Config, ServerError};
+use super::{Config, ServerError, Sources};
 use crate::authz::TrustDomain;
 use crate::class::Role;
 use crate::clock::UnixMillis;
@@ -95,7 +95,7 @@ impl DevDir {
         } else if let Some(missing) = FILES.into_iter().find(|file| !path.join(file).is_file()) {
             return Err(refuse(DevProblem::HalfMade { missing }));
         }
-        let config = Config::load(&path.join(CONFIG))?;
+        let config = Config::load(&path.join(CONFIG), &Sources::default())?;
         if !config.listen.ip().is_loopback() {
             return Err(refuse(DevProblem::NotLoopback));
         }
@@ -210,7 +210,7 @@ fn make(path: &Path, listen: SocketAddr, now: UnixMillis) -> Result<(), ServerEr
 }
 
 fn config_problem(path: &Path, problem: super::ConfigProblem) -> ServerError {
-    ServerError::Config { path: path.join(CONFIG).display().to_string(), problem }
+    ServerError::Config { path: path.join(CONFIG).display().to_string(), problems: problem.into() }
 }
 
 /// The address with a free port in the place of port 0, so that the files name the one that callers use. A port that is

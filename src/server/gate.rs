@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 use super::deadline;
 use super::guest::{Guest, Unwelcome};
 use super::trust::Trust;
-use crate::authz;
+use crate::authz::{self, Principal};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::rpc::permit::Standing;
@@ -69,31 +69,28 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let (guest, time) = match self.gate.examine(&request) {
+        let (began, gate) = (Instant::now(), self.gate.clone());
+        let called = Called(request.uri().path().into());
+        let (guest, time) = match gate.examine(&request) {
             Ok(passed) => passed,
             Err(status) => {
-                if let Some(guest) = request.extensions().get::<Guest>() {
-                    let path = request.uri().path();
-                    self.gate.witness.refused(guest.principal(), path, status.code());
-                }
+                let guest = request.extensions().get::<Guest>();
+                gate.ended(guest.map(Guest::principal), &called, status.code(), began);
                 return Box::pin(std::future::ready(Ok(status.into_http())));
             }
         };
-        let (principal, path) = (guest.principal().clone(), Called(request.uri().path().into()));
-        request.extensions_mut().insert(path.clone());
-        let witness = Arc::clone(&self.gate.witness);
-        request.extensions_mut().insert(guest.principal().clone());
-        let standing =
-            Stay { guest, trust: self.gate.trust.clone(), clock: self.gate.clock.clone() };
+        let principal = guest.principal().clone();
+        request.extensions_mut().insert(principal.clone());
+        request.extensions_mut().insert(called.clone());
+        let standing = Stay { guest, trust: gate.trust.clone(), clock: gate.clock.clone() };
         request.extensions_mut().insert(Arc::new(standing) as Arc<dyn Standing>);
         let call = self.inner.call(request);
-        let metrics = Arc::clone(&self.gate.metrics);
         Box::pin(async move {
             let served = async {
                 let reply: Response<Body> = call.await?;
-                if witness.holds_up()
+                if gate.witness.holds_up()
                     && !is_failure(&reply)
-                    && let Err(status) = witness.settled().await
+                    && let Err(status) = gate.witness.settled().await
                 {
                     return Ok(status.into_http());
                 }
@@ -103,23 +100,14 @@ where
                 Ok(Status::deadline_exceeded("the call took too long").into_http())
             })?;
             let status = Status::from_header_map(reply.headers()).map(undecodable);
-            let status = match status {
-                Some(Err(status)) => {
-                    reply = status.clone().into_http();
-                    Some(status)
-                }
-                other => other.and_then(Result::ok),
-            };
-            if let Some(status) = status.filter(|s| s.code() != Code::Ok) {
-                match status.code() {
-                    Code::PermissionDenied => metrics.calls_denied.one(),
-                    Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable => {
-                        metrics.calls_failed.one();
-                    }
-                    _ => {}
-                }
-                witness.refused(&principal, &path.0, status.code());
+            if let Some(Err(status)) = &status {
+                reply = status.clone().into_http();
             }
+            let code = match &status {
+                None => Code::Ok,
+                Some(Ok(status) | Err(status)) => status.code(),
+            };
+            gate.ended(Some(&principal), &called, code, began);
             Ok(reply)
         })
     }
@@ -157,6 +145,23 @@ impl GateLayer {
         Ok((guest.clone(), time))
     }
 
+    /// How a call ended. A stream is told of when it begins.
+    fn ended(&self, principal: Option<&Principal>, called: &Called, code: Code, began: Instant) {
+        let (method, name, took) = (method(&called.0), name_of(code), began.elapsed());
+        self.metrics.calls.add((method, name), took);
+        tracing::debug!(method, code = name, micros = took.as_micros(), "call");
+        match code {
+            Code::PermissionDenied => self.metrics.calls_denied.one(),
+            Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable => {
+                self.metrics.calls_failed.one();
+            }
+            _ => {}
+        }
+        if let Some(principal) = principal.filter(|_| code != Code::Ok) {
+            self.witness.refused(principal, &called.0, code);
+        }
+    }
+
     fn refusal(&self, unwelcome: Unwelcome) -> Status {
         let counter = match unwelcome {
             Unwelcome::Expired | Unwelcome::Distrusted => &self.metrics.calls_unauthenticated,
@@ -182,6 +187,35 @@ fn is_failure(reply: &Response<Body>) -> bool {
     reply.headers().get("grpc-status").is_some_and(|status| status != "0")
 }
 
+/// The path of a call as the table has it; all that it lacks share a name.
+fn method(path: &str) -> &'static str {
+    let at = authz::RPCS.binary_search_by(|(rpc, _)| (*rpc).cmp(path)).ok();
+    at.and_then(|at| authz::RPCS.get(at)).map_or("unlisted", |(rpc, _)| *rpc)
+}
+
+/// As gRPC writes it.
+fn name_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
 /// Compressed secrets beside chosen text leak through their length (CRIME).
 fn is_compressed(headers: &HeaderMap) -> bool {
     headers.get_all("grpc-encoding").iter().any(|encoding| encoding != "identity")
@@ -195,7 +229,6 @@ mod tests {
     use super::super::quota::Quotas;
     use super::super::{DoorLimits, TlsFiles};
     use super::*;
-    use crate::authz::Principal;
     use crate::authz::TrustDomain;
     use crate::clock::{ManualClock, UnixMillis};
     use crate::pki::{Ca, LEAF_LIFE, Purpose};
@@ -372,6 +405,24 @@ mod tests {
         bench.clock.set(EXPIRES);
         assert_eq!(bench.call(CHECK, &[], true).await.code(), Code::Unauthenticated);
         assert_eq!(bench.metrics.calls_unauthenticated.value(), 1);
+    }
+
+    #[tokio::test]
+    async fn calls_are_timed_by_method_and_code_and_what_is_not_listed_shares_a_name() {
+        let bench = Bench::new();
+        for path in [CHECK, CHECK, "/nothing", "/else", "/lethe.v1.TenantService/GetTenant"] {
+            bench.call(path, &[], true).await;
+        }
+        let of = |(labels, times): (crate::metrics::Labels, crate::metrics::Histogram)| {
+            (labels, times.buckets.iter().sum::<u64>() + times.above)
+        };
+        let timed: Vec<_> = bench.metrics.calls.snapshot().into_iter().map(of).collect();
+        let expected = [
+            ((CHECK, "OK"), 2),
+            (("/lethe.v1.TenantService/GetTenant", "INTERNAL"), 1),
+            (("unlisted", "UNIMPLEMENTED"), 2),
+        ];
+        assert_eq!(timed, expected);
     }
 
     #[tokio::test]

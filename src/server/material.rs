@@ -20,7 +20,15 @@ pub struct Material {
     pub key: Zeroizing<Vec<u8>>,
     pub client_ca: Zeroizing<Vec<u8>>,
     /// With the path of each.
-    pub crls: Vec<(PathBuf, Zeroizing<Vec<u8>>)>,
+    pub crls: CrlFiles,
+}
+
+/// The same, or of each file what keeps it from being read.
+pub struct Parts {
+    pub cert: Result<Zeroizing<Vec<u8>>, ServerError>,
+    pub key: Result<Zeroizing<Vec<u8>>, ServerError>,
+    pub client_ca: Result<Zeroizing<Vec<u8>>, ServerError>,
+    pub crls: Result<CrlFiles, ServerError>,
 }
 
 /// What tells one state of the files from another.
@@ -55,30 +63,37 @@ impl Look {
     }
 }
 
-impl Material {
-    pub fn read(files: &TlsFiles) -> Result<Self, ServerError> {
+impl Parts {
+    pub fn read(files: &TlsFiles) -> Self {
         let at = |key: &'static str, path: &Path| {
             let path = path.display().to_string();
             move |problem| ServerError::Tls { key, path, problem }
         };
-        let crls = match &files.crl {
-            Some(crl) => lists(crl).map_err(|(path, problem)| at("tls.crl", &path)(problem))?,
-            None => Vec::new(),
-        };
         let max = limits::CONFIG_BYTES_MAX;
-        Ok(Self {
-            cert: read(&files.cert, max, None).map_err(at("tls.cert", &files.cert))?,
-            key: read(&files.key, max, Some(0o007)).map_err(at("tls.key", &files.key))?,
+        Self {
+            cert: read(&files.cert, max, None).map_err(at("tls.cert", &files.cert)),
+            key: read(&files.key, max, Some(0o007)).map_err(at("tls.key", &files.key)),
             client_ca: read(&files.client_ca, max, None)
-                .map_err(at("tls.client_ca", &files.client_ca))?,
-            crls,
-        })
+                .map_err(at("tls.client_ca", &files.client_ca)),
+            crls: match &files.crl {
+                Some(crl) => lists(crl).map_err(|(path, problem)| at("tls.crl", &path)(problem)),
+                None => Ok(Vec::new()),
+            },
+        }
     }
 }
 
-type Lists = Vec<(PathBuf, Zeroizing<Vec<u8>>)>;
+impl Material {
+    pub fn read(files: &TlsFiles) -> Result<Self, ServerError> {
+        let Parts { cert, key, client_ca, crls } = Parts::read(files);
+        Ok(Self { crls: crls?, cert: cert?, key: key?, client_ca: client_ca? })
+    }
+}
 
-fn lists(crl: &Path) -> Result<Lists, (PathBuf, TlsProblem)> {
+/// Path and contents of each file of lists.
+pub type CrlFiles = Vec<(PathBuf, Zeroizing<Vec<u8>>)>;
+
+fn lists(crl: &Path) -> Result<CrlFiles, (PathBuf, TlsProblem)> {
     let mut left = limits::CRL_BYTES_MAX;
     let mut lists = Vec::new();
     for path in lists_in(crl).map_err(|problem| (crl.to_path_buf(), problem))? {

@@ -10,27 +10,36 @@ mod config;
 mod crl;
 mod deadline;
 mod dev;
+mod exposition;
 mod gate;
 mod guest;
+mod host;
 mod identity;
 mod lines;
 mod material;
 mod opening;
+mod probe;
 mod process;
 mod quota;
 mod run;
+mod socket;
 mod tls;
 mod trust;
 
 pub use accept::DoorLimits;
 pub use cli::{Args, Command, start};
-pub use config::{AnchorRequire, Config, ConfigProblem, EngineKind, KekSource, TlsFiles};
+pub use config::{
+    AnchorRequire, Config, ConfigProblem, ConfigProblems, EngineKind, KekSource, Sources, TlsFiles,
+};
 pub use crl::CrlProblem;
 pub use dev::{DEV_LISTEN, DevDir, DevProblem};
 pub use identity::IdentityProblem;
 pub use opening::{OpenProblem, Opening};
-pub use process::{LogFormat, OnHangup, exit_code, harden, log_to_stderr, say, stop_signal};
+pub use process::{
+    LogFormat, LogLevel, LogSettings, OnHangup, exit_code, harden, log_to_stderr, say, stop_signal,
+};
 pub use run::{Door, Up, Wiring, block_on, run};
+pub use socket::SocketProblem;
 pub use tls::TlsProblem;
 pub use trust::Trust;
 
@@ -42,8 +51,10 @@ use crate::pki::PkiError;
 pub enum ServerError {
     #[error("{path}: {source}")]
     Io { path: String, source: std::io::Error },
-    #[error("{path}: {problem}")]
-    Config { path: String, problem: ConfigProblem },
+    #[error("{path}: {problems}")]
+    Config { path: String, problems: ConfigProblems },
+    #[error("--set: expected KEY=VALUE; --log-format: expected text or json")]
+    Flag,
     #[error("{key}, {path}: {problem}")]
     Tls { key: &'static str, path: String, problem: TlsProblem },
     #[error("{dir}: {problem}")]
@@ -56,6 +67,10 @@ pub enum ServerError {
         "cannot listen on {addr}: {source}; stop what listens there, or choose another address"
     )]
     Listen { addr: std::net::SocketAddr, source: std::io::Error },
+    #[error("metrics.socket, {path}: {problem}")]
+    Socket { path: String, problem: SocketProblem },
+    #[error("{path}: no daemon answers: {source}")]
+    Probe { path: String, source: std::io::Error },
     #[error("{0}")]
     Vault(#[source] OpenProblem),
     #[error("the vault cannot be repaired from what is left")]

@@ -1,8 +1,8 @@
 //! The process around the vault: what it keeps out of core files, where its log goes, how it is asked to stop.
 //!
 //! Guarantees: after [`harden`] the process writes no core file, no other process of its user may read its memory, and
-//! files that it makes are its user's alone. Log lines go to standard error, from the vault's own code at INFO and
-//! from libraries at WARN, which say nothing about contents.
+//! files that it makes are its user's alone. Log lines go to standard error, from the vault's own code at `log.level` and
+//! from libraries at WARN at most, which say nothing about contents.
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -20,11 +21,41 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::ServerError;
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     #[default]
     Text,
     Json,
+}
+
+/// The least that is told of the vault's own doings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+}
+
+impl LogLevel {
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+        }
+    }
+}
+
+/// What is told, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LogSettings {
+    pub format: LogFormat,
+    pub level: LogLevel,
 }
 
 /// Call first, before there are threads, files or secrets.
@@ -37,13 +68,14 @@ pub fn harden() -> Result<(), ServerError> {
 }
 
 /// Sends the log to standard error. A second call changes nothing.
-pub fn log_to_stderr(format: LogFormat) {
-    let levels =
-        Targets::new().with_default(LevelFilter::WARN).with_target("lethe", LevelFilter::INFO);
+pub fn log_to_stderr(log: LogSettings) {
+    let own = log.level.filter();
+    // What libraries say below WARN may be of contents.
+    let levels = Targets::new().with_default(own.min(LevelFilter::WARN)).with_target("lethe", own);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
     let registry = tracing_subscriber::registry().with(levels);
     // The only error is that a subscriber is set already.
-    let _ = match format {
+    let _ = match log.format {
         LogFormat::Text => registry.with(lines).try_init(),
         LogFormat::Json => registry.with(lines.json()).try_init(),
     };
@@ -55,12 +87,11 @@ pub fn say(text: &str) {
 }
 
 /// Says on standard error what went wrong, if anything did.
-pub fn exit_code(outcome: Result<(), ServerError>) -> ExitCode {
-    let Err(error) = outcome else {
-        return ExitCode::SUCCESS;
-    };
-    let _ = writeln!(io::stderr(), "lethed: {error}");
-    ExitCode::FAILURE
+pub fn exit_code(outcome: Result<ExitCode, ServerError>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "lethed: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Resolves at the first SIGTERM or SIGINT. They are caught from the call on, not from the first poll.

@@ -10,15 +10,18 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
 use super::accept::{DoorLimits, Reception};
+use super::exposition::View;
 use super::gate::GateLayer;
 use super::opening::{self, Opening};
 use super::process::{OnHangup, hangup_signal, stop_signal};
+use super::socket::Socket;
 use super::trust::Trust;
 use super::{Config, ServerError};
 use crate::authz::{Authority, TrustDomain};
@@ -159,10 +162,19 @@ pub async fn run(
     // The door opens before the vault: a wrong file is found before anything of the vault is touched. Nobody is
     // accepted until it is served.
     let door = Door::open(&config, &wiring).await?;
+    let trust = Arc::clone(&door.trust);
+    let (metrics, clock) = (Arc::clone(&wiring.metrics), Arc::clone(&wiring.clock));
+    let view = Arc::new(View::new(metrics, trust, clock, config.data.clone()));
+    // Before the vault opens, which may take a while: a probe sees that the daemon lives. Ends with this function.
+    let mut probes = JoinSet::new();
+    if let Some(path) = &config.metrics_socket {
+        probes.spawn(Socket::open(path)?.serve(Arc::clone(&view)));
+    }
     let vault = opening::open(&config, &wiring, opening).await?;
     let (stops, stopping) = watch::channel(false);
     let routes = rpc::routes(Arc::clone(&vault), Arc::clone(&wiring.authority), stopping);
     let addr = door.local_addr().unwrap_or(config.listen);
+    view.opened(&vault);
     tracing::info!(%addr, "listening");
     listening(&Up {
         addr,
@@ -171,12 +183,15 @@ pub async fn run(
     });
     let stop = async move {
         stop.await;
+        view.stopping();
         // Streams have no end of their own.
         stops.send_replace(true);
     };
     let served = door.serve(routes, Arc::clone(&vault) as Arc<dyn Witness>, stop).await;
     // Also after an error: what is closed opens quickly again.
     let closed = opening::close(&config, vault).await;
+    // The socket goes before the process says that it is over.
+    probes.shutdown().await;
     served.and(closed)?;
     tracing::info!("stopped");
     Ok(())

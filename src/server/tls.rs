@@ -6,6 +6,7 @@
 //! checked on each connection. [`Credentials`] are checked whole before they exist. The provider of cryptography is
 //! chosen here.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::crl::{CrlProblem, Lists};
 use super::identity::{expiry, identity};
 use super::lines::Lines;
-use super::material::Material;
+use super::material::{CrlFiles, Material, Parts};
 use super::{ServerError, TlsFiles};
 use crate::authz::TrustDomain;
 use crate::clock::{Clock, UnixMillis};
@@ -161,47 +162,14 @@ impl Credentials {
         clock: Arc<dyn Clock>,
         before: &Lists,
     ) -> Result<Self, ServerError> {
-        let at = |key: &'static str, path: &std::path::Path, problem| {
-            let path = path.display().to_string();
-            ServerError::Tls { key, path, problem }
-        };
         let cert = |problem| at("tls.cert", &files.cert, problem);
         let client_ca = |problem| at("tls.client_ca", &files.client_ca, problem);
         let now = clock.now();
 
-        let chain = certificates(&material.cert).map_err(cert)?;
-        let (begins, ends) = server_leaf(&chain, now).map_err(cert)?;
-        let key = PrivateKeyDer::from_pem_slice(&material.key)
-            .map_err(|_| at("tls.key", &files.key, TlsProblem::Key))?;
-
-        let authorities = certificates(&material.client_ca).map_err(client_ca)?;
-        if authorities.len() > limits::AUTHORITIES_MAX {
-            return Err(client_ca(TlsProblem::Authorities));
-        }
-        let mut roots = RootCertStore::empty();
-        for root in &authorities {
-            roots.add(root.clone()).map_err(|e| client_ca(TlsProblem::Tls(e)))?;
-        }
-        let lists = match &files.crl {
-            None => Lists::default(),
-            Some(path) => {
-                let mut found = Vec::new();
-                for (path, pem) in &material.crls {
-                    let unreadable =
-                        || at("tls.crl", path, TlsProblem::Crl(CrlProblem::Unreadable));
-                    let before = found.len();
-                    for list in CertificateRevocationListDer::pem_slice_iter(pem) {
-                        found.push(list.map_err(|_| unreadable())?);
-                    }
-                    // A file without a list was meant to hold one: it could be the newest.
-                    if found.len() == before {
-                        return Err(unreadable());
-                    }
-                }
-                Lists::check(&found, &authorities, now, before)
-                    .map_err(|problem| at("tls.crl", path, TlsProblem::Crl(problem)))?
-            }
-        };
+        let (chain, begins, ends) = server(files, &material.cert, now)?;
+        let key = private_key(files, &material.key)?;
+        let (authorities, roots) = callers(files, &material.client_ca)?;
+        let lists = revoked(files, &material.crls, &authorities, now, before)?;
         let chain_verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
             .with_crls(lists.ders())
             .enforce_revocation_expiration()
@@ -233,6 +201,11 @@ impl Credentials {
         self.verifier.verify_client_cert(leaf, intermediates, now).is_ok()
     }
 
+    /// When the server's certificate expires.
+    pub fn ends(&self) -> UnixMillis {
+        self.ends
+    }
+
     /// What will soon end, or has: topic and sentence of each. Soon is the last fifth of a life.
     pub fn ending(&self, now: UnixMillis) -> [(&'static str, Option<String>); 2] {
         let cert = remaining(self.begins, self.ends, now).map(|left| match left {
@@ -248,6 +221,108 @@ impl Credentials {
         });
         [("tls.cert", cert), ("tls.crl", list)]
     }
+}
+
+fn at(key: &'static str, path: &Path, problem: TlsProblem) -> ServerError {
+    ServerError::Tls { key, path: path.display().to_string(), problem }
+}
+
+type Chain = Vec<CertificateDer<'static>>;
+
+/// The server's chain, and the begin and end of its validity.
+fn server(
+    files: &TlsFiles,
+    pem: &[u8],
+    now: UnixMillis,
+) -> Result<(Chain, UnixMillis, UnixMillis), ServerError> {
+    let cert = |problem| at("tls.cert", &files.cert, problem);
+    let chain = certificates(pem).map_err(cert)?;
+    let (begins, ends) = server_leaf(&chain, now).map_err(cert)?;
+    Ok((chain, begins, ends))
+}
+
+fn private_key(files: &TlsFiles, pem: &[u8]) -> Result<PrivateKeyDer<'static>, ServerError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| at("tls.key", &files.key, TlsProblem::Key))
+}
+
+/// The callers' authorities.
+fn callers(files: &TlsFiles, pem: &[u8]) -> Result<(Chain, RootCertStore), ServerError> {
+    let client_ca = |problem| at("tls.client_ca", &files.client_ca, problem);
+    let authorities = certificates(pem).map_err(client_ca)?;
+    if authorities.len() > limits::AUTHORITIES_MAX {
+        return Err(client_ca(TlsProblem::Authorities));
+    }
+    let mut roots = RootCertStore::empty();
+    for root in &authorities {
+        roots.add(root.clone()).map_err(|e| client_ca(TlsProblem::Tls(e)))?;
+    }
+    Ok((authorities, roots))
+}
+
+/// Their revocation lists.
+fn revoked(
+    files: &TlsFiles,
+    crls: &CrlFiles,
+    authorities: &Chain,
+    now: UnixMillis,
+    before: &Lists,
+) -> Result<Lists, ServerError> {
+    let Some(path) = &files.crl else {
+        return Ok(Lists::default());
+    };
+    let mut found = Vec::new();
+    for (path, pem) in crls {
+        let unreadable = || at("tls.crl", path, TlsProblem::Crl(CrlProblem::Unreadable));
+        let before = found.len();
+        for list in CertificateRevocationListDer::pem_slice_iter(pem) {
+            found.push(list.map_err(|_| unreadable())?);
+        }
+        // A file without a list was meant to hold one: it could be the newest.
+        if found.len() == before {
+            return Err(unreadable());
+        }
+    }
+    Lists::check(&found, authorities, now, before)
+        .map_err(|problem| at("tls.crl", path, TlsProblem::Crl(problem)))
+}
+
+/// All that is wrong with the files of the door, where [`Credentials::check`] ends at the first.
+pub fn problems(files: &TlsFiles, clock: Arc<dyn Clock>) -> Vec<ServerError> {
+    let now = clock.now();
+    let Parts { cert, key, client_ca, crls } = Parts::read(files);
+    let mut problems = Vec::new();
+    let mut note = |problem: Option<ServerError>| problems.extend(problem);
+    if let Ok(pem) = &cert {
+        note(server(files, pem, now).err());
+    }
+    if let Ok(pem) = &key {
+        note(private_key(files, pem).err());
+    }
+    if let Ok(pem) = &client_ca {
+        match callers(files, pem) {
+            Ok((authorities, _)) => {
+                if let Ok(crls) = &crls {
+                    note(revoked(files, crls, &authorities, now, &Lists::default()).err());
+                }
+            }
+            Err(problem) => note(Some(problem)),
+        }
+    }
+    match (cert, key, client_ca, crls) {
+        (Ok(cert), Ok(key), Ok(client_ca), Ok(crls)) => {
+            // What each file says by itself is in order: do they fit together?
+            if problems.is_empty() {
+                let material = Material { cert, key, client_ca, crls };
+                let whole = Credentials::check(files, &material, clock, &Lists::default());
+                problems.extend(whole.err());
+            }
+        }
+        (cert, key, client_ca, crls) => {
+            let unread = [cert.err(), key.err(), client_ca.err(), crls.err()];
+            problems.extend(unread.into_iter().flatten());
+        }
+    }
+    problems
 }
 
 /// Hours that remain, begun ones counted, in the last fifth of a life.

@@ -245,6 +245,11 @@ impl Store {
         self.0.core.lock().stopped
     }
 
+    /// Batches that wait.
+    pub fn queued(&self) -> usize {
+        self.0.core.lock().jobs.len()
+    }
+
     /// Whether puts are refused since the disk is almost full.
     pub fn is_full(&self) -> bool {
         let guard = self.0.core.guard.as_ref();

@@ -37,7 +37,30 @@ pub struct BucketInfo {
 /// Buckets, and where the next page starts.
 pub type BucketPage = (Vec<BucketInfo>, Option<(TypeOrd, Day)>);
 
+/// Numbers without names, for whoever watches the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gauges {
+    pub tenants: usize,
+    pub pending_erasures: usize,
+    /// Batches that wait for the disk.
+    pub queued: usize,
+    pub disk_full: bool,
+    pub damaged: usize,
+}
+
 impl Vault {
+    /// Cheap: nothing is read from the store.
+    pub fn gauges(&self) -> Gauges {
+        let core = &*self.core;
+        Gauges {
+            tenants: core.registry.all().len(),
+            pending_erasures: core.superseded.len(),
+            queued: core.tree.store().queued(),
+            disk_full: core.tree.store().is_full(),
+            damaged: core.count_damaged(),
+        }
+    }
+
     /// Whether calls are served: no write has failed.
     pub fn is_running(&self) -> bool {
         self.core.tree.check_running().is_ok() && !self.core.tree.store().stopped()

@@ -43,7 +43,7 @@ pub mod value;
 mod view;
 mod watch;
 
-pub use self::admin::{BucketInfo, Status};
+pub use self::admin::{BucketInfo, Gauges, Status};
 pub use self::ages::KeyInfo;
 pub use self::audited::{AuditFilter, AuditLine, AuditPage, SignedHead, Told};
 pub use self::core::Vault;

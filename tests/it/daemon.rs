@@ -111,7 +111,7 @@ fn what_cannot_be_served_ends_with_a_precise_message() {
             &["dev", "--listen", "0.0.0.0:0", "--dir", absent.to_str().unwrap()],
             "loopback address only",
         ),
-        (&["serve", "--config", config.to_str().unwrap()], "line 2, `nonsense`: unknown field"),
+        (&["serve", "--config", config.to_str().unwrap()], "line 2, `nonsense`: unknown key"),
         (&["serve", "--config", "no-such-file"], "no-such-file: No such file"),
     ];
     for (args, expected) in cases {

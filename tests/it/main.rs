@@ -18,6 +18,7 @@ mod model;
 mod peer;
 mod pki;
 mod reload;
+mod serving;
 mod share;
 mod stage;
 mod store;

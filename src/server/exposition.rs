@@ -1,0 +1,179 @@
+//! The counters and the state of the daemon as text in the format of Prometheus (version 0.0.4).
+//!
+//! Guarantees: names and labels are fixed in the code, so that their number is bounded and nothing personal gets in;
+//! what cannot be read at the moment is left out instead of being told wrongly.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
+
+use super::trust::Trust;
+use crate::clock::{Clock, UnixMillis};
+use crate::metrics::{CALL_BOUNDS_MICROS, Metrics};
+use crate::vault::Vault;
+
+/// What the daemon knows of itself.
+pub struct View {
+    metrics: Arc<Metrics>,
+    trust: Arc<Trust>,
+    clock: Arc<dyn Clock>,
+    data: PathBuf,
+    since: Instant,
+    /// Not before it is open, and never what keeps it open.
+    vault: OnceLock<Weak<Vault>>,
+    stopping: AtomicBool,
+}
+
+/// One number that goes up and down.
+struct Gauge(&'static str, &'static str, f64);
+
+impl View {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        trust: Arc<Trust>,
+        clock: Arc<dyn Clock>,
+        data: PathBuf,
+    ) -> Self {
+        Self {
+            metrics,
+            trust,
+            clock,
+            data,
+            since: Instant::now(),
+            vault: OnceLock::new(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// The vault is open and served. Only the first counts.
+    pub fn opened(&self, vault: &Arc<Vault>) {
+        let _ = self.vault.set(Arc::downgrade(vault));
+    }
+
+    /// Calls are being ended.
+    pub fn stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    fn vault(&self) -> Option<Arc<Vault>> {
+        self.vault.get().and_then(Weak::upgrade)
+    }
+
+    /// Why no call should be sent here, if that is so.
+    pub fn unready(&self) -> Option<&'static str> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Some("the daemon is stopping");
+        }
+        match self.vault() {
+            None => Some("the vault is not open yet"),
+            Some(vault) if !vault.is_running() => {
+                Some("the vault stopped after a failed write; restart it")
+            }
+            Some(_) => None,
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = String::with_capacity(16 << 10);
+        let version = env!("CARGO_PKG_VERSION");
+        head(&mut text, "lethe_build_info", "gauge", "Constant 1, with the daemon's version");
+        line(&mut text, &format!("lethe_build_info{{version=\"{version}\"}} 1"));
+        for Gauge(name, help, value) in self.gauges() {
+            head(&mut text, name, "gauge", help);
+            line(&mut text, &format!("{name} {value}"));
+        }
+        for (name, help, value) in self.metrics.described() {
+            let name = format!("lethe_{name}_total");
+            head(&mut text, &name, "counter", help);
+            line(&mut text, &format!("{name} {value}"));
+        }
+        self.calls(&mut text);
+        text
+    }
+
+    fn calls(&self, text: &mut String) {
+        const NAME: &str = "lethe_call_seconds";
+        head(text, NAME, "histogram", "Time to the first answer of calls, by method and gRPC code");
+        for ((method, code), time) in self.metrics.calls.snapshot() {
+            let labels = format!("method=\"{method}\",code=\"{code}\"");
+            let mut sum = 0_u64;
+            for (bound, n) in CALL_BOUNDS_MICROS.iter().zip(&time.buckets) {
+                sum = sum.saturating_add(*n);
+                let bound = seconds(*bound);
+                line(text, &format!("{NAME}_bucket{{{labels},le=\"{bound}\"}} {sum}"));
+            }
+            sum = sum.saturating_add(time.above);
+            line(text, &format!("{NAME}_bucket{{{labels},le=\"+Inf\"}} {sum}"));
+            line(text, &format!("{NAME}_sum{{{labels}}} {}", seconds(time.micros)));
+            line(text, &format!("{NAME}_count{{{labels}}} {sum}"));
+        }
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        let flag = |on: bool| f64::from(u8::from(on));
+        let now = self.clock.now();
+        let left = |until: UnixMillis| until.0.saturating_sub(now.0) as f64 / 1000.0;
+        let (_, credentials) = self.trust.in_force();
+        let mut all = vec![
+            Gauge("lethe_ready", "1 while calls are served", flag(self.unready().is_none())),
+            Gauge("lethe_uptime_seconds", "Since the start", self.since.elapsed().as_secs_f64()),
+            Gauge(
+                "lethe_connections_open",
+                "Connections that are open",
+                self.metrics.connections_open.value() as f64,
+            ),
+            Gauge(
+                "lethe_warnings",
+                "Things that need attention now; `lethectl status` names them",
+                self.metrics.notices.list().len() as f64,
+            ),
+            Gauge(
+                "lethe_certificate_left_seconds",
+                "Until the server's certificate expires",
+                left(credentials.ends()),
+            ),
+        ];
+        all.extend(credentials.lists.shortest().map(|(_, lapses)| {
+            let help = "Until the first revocation list lapses";
+            Gauge("lethe_revocation_list_left_seconds", help, left(lapses))
+        }));
+        all.extend(super::host::resident_bytes().map(|bytes| {
+            Gauge("lethe_resident_bytes", "Memory of the process that is in RAM", bytes as f64)
+        }));
+        all.extend(super::host::free_bytes(&self.data).map(|bytes| {
+            let help = "Free space of the data directory's file system";
+            Gauge("lethe_disk_free_bytes", help, bytes as f64)
+        }));
+        if let Some(vault) = self.vault() {
+            let state = vault.gauges();
+            all.extend([
+                Gauge("lethe_tenants", "Tenants", state.tenants as f64),
+                Gauge(
+                    "lethe_pending_erasures",
+                    "Superseded versions that wait for the next batch",
+                    state.pending_erasures as f64,
+                ),
+                Gauge("lethe_commit_queue", "Batches that wait for the disk", state.queued as f64),
+                Gauge("lethe_disk_full", "1 while puts are refused", flag(state.disk_full)),
+                Gauge("lethe_damaged_records", "Records that do not open", state.damaged as f64),
+            ]);
+        }
+        all
+    }
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    line(text, &format!("# HELP {name} {}", help.replace('\\', r"\\").replace('\n', r"\n")));
+    line(text, &format!("# TYPE {name} {kind}"));
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1_000_000.0
+}
