@@ -8,6 +8,7 @@ Stubs are generated from proto/ into a temporary folder. The tenant is new at ea
 the exit code is 0 only if none failed.
 """
 
+import hashlib
 import importlib
 import pathlib
 import secrets
@@ -38,7 +39,7 @@ def stubs():
     sys.path.insert(0, folder.name)
     names = ["erasure", "tenant", "schema", "subject", "record"]
     api = {}
-    for module in [f"lethe.v1.{n}_pb2" for n in names] + ["lethe.admin.v1.vault_pb2"]:
+    for module in [f"lethe.v1.{n}_pb2" for n in names] + ["lethe.admin.v1.vault_pb2", "lethe.admin.v1.audit_pb2"]:
         for part in (module, f"{module}_grpc"):
             api.update(vars(importlib.import_module(part)))
     return folder, type("Api", (), {k: v for k, v in api.items() if not k.startswith("__")})
@@ -206,6 +207,50 @@ def tell(story, api, folder):
     story.check("the erased record is not found", find("Paris") == [])
     again = create(email="ada@example.org", city="Oslo")
     story.check("its unique value is free again, under a new name", again.name != ada.name)
+    audit_holds(story, api, folder, parent, ada.name)
+
+
+def tree_hash(hashes):
+    """RFC 9162 §2.1.1, from its recursive definition."""
+    if len(hashes) < 2:
+        return hashes[0] if hashes else hashlib.sha256(b"").digest()
+    half = 1 << (len(hashes) - 1).bit_length() - 1
+    return hashlib.sha256(b"\x01" + tree_hash(hashes[:half]) + tree_hash(hashes[half:])).digest()
+
+
+def audit_holds(story, api, folder, tenant, record):
+    """The log tells the story, its head is signed over exactly its entries (docs/FORMAT.md §9), and it names nobody."""
+    auditor, application = channel(folder, "auditor"), channel(folder, "application")
+    audit, code = api.AuditServiceStub(auditor), grpc.StatusCode
+    story.refused("the application may not read the log", code.PERMISSION_DENIED,
+                  api.AuditServiceStub(application).ListAuditEntries, api.ListAuditEntriesRequest(parent=tenant))
+    story.refused("a forged page token", code.INVALID_ARGUMENT, audit.ListAuditEntries,
+                  api.ListAuditEntriesRequest(parent=tenant, page_token="forged"))
+    page = audit.ListAuditEntries(
+        api.ListAuditEntriesRequest(parent=tenant, page_size=200), timeout=DEADLINE).entries
+    methods = {e.method for e in page}
+    story.check("the log tells of what was done", {"CreateTenant", "CreateRecord", "GetRecord", "UpdateRecord",
+                "FindRecords", "ListRecords", "EraseRecord"} <= methods)
+    story.check("and of whom by pseudonyms", all(len(m.subject) == 16 for e in page for m in e.members))
+    story.check("the newest comes first", [e.index for e in page] == sorted((e.index for e in page), reverse=True))
+    uuid = bytes.fromhex(record.rsplit("/", 1)[1].replace("-", ""))
+    story.check("no entry holds a record's id or a value",
+                not any(uuid in e.leaf or b"example.org" in e.leaf or b"Paris" in e.leaf for e in page))
+    head = audit.GetAuditHead(api.GetAuditHeadRequest(), timeout=DEADLINE)
+    leaves = {}
+    for part in audit.ExportAuditEntries(api.ExportAuditEntriesRequest(), timeout=DEADLINE):
+        leaves.update((e.index, e.leaf) for e in part.entries)
+    story.check("an export has every entry", sorted(leaves)[:head.size] == list(range(head.size)))
+    hashes = [hashlib.sha256(b"\x00" + leaves[n]).digest() for n in range(head.size)]
+    story.check("their tree has the root of the head", tree_hash(hashes) == head.root)
+    story.check("control: with one changed entry it has another",
+                tree_hash(hashes[:-1] + [hashlib.sha256(b"x").digest()]) != head.root)
+    try:
+        Ed25519PublicKey.from_public_bytes(head.public_key).verify(head.signature, head.signed_bytes)
+        signed = struct.unpack(">3s16sQ32sQq", head.signed_bytes)
+        story.check("the head is signed", (signed[0], signed[2], signed[3]) == (b"VD1", head.size, head.root))
+    except InvalidSignature:
+        story.check("the head is signed", False)
 
 
 def main():
