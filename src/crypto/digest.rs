@@ -1,6 +1,6 @@
 //! Hashes and derivations: SHA-256, HMAC-SHA256 (RFC 2104), HKDF-SHA256 (RFC 5869).
 
-use ring::{digest, hkdf, hmac};
+use ring::{digest, hmac};
 
 use super::labels;
 use super::secret::Kek;
@@ -30,32 +30,34 @@ pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Digest32 {
     out
 }
 
-/// Fills `out` (at most 255 × 32 bytes) with HKDF(salt, ikm, info).
-fn hkdf_into(salt: &[u8], ikm: &[u8; 32], info: &[u8], out: &mut [u8]) {
+/// Fills `out` with HKDF(salt, ikm, info).
+///
+/// # Panics
+/// If `out` has more than 255 × 32 bytes. Nothing in the vault asks for more than 32.
+pub fn hkdf(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) {
     struct Len(usize);
-    impl hkdf::KeyType for Len {
+    impl ring::hkdf::KeyType for Len {
         fn len(&self) -> usize {
             self.0
         }
     }
     let info = [info];
-    let filled = hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
+    let filled = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, salt)
         .extract(ikm)
         .expand(&info, Len(out.len()))
         .and_then(|okm| okm.fill(out));
-    // Both callers below ask for at most 32 bytes; ring refuses only more than 8,160.
     assert!(filled.is_ok(), "HKDF length");
 }
 
 /// 32 bytes by HKDF, written in place.
 pub fn hkdf32(salt: &[u8], ikm: &[u8; 32], info: &[u8], out: &mut [u8; 32]) {
-    hkdf_into(salt, ikm, info, out);
+    hkdf(salt, ikm, info, out);
 }
 
 /// The id of a KEK, which says nothing of it.
 pub fn kek_id(kek: &Kek) -> [u8; 16] {
     let mut out = [0; 16];
-    hkdf_into(&[], kek.expose(), labels::KEK_ID, &mut out);
+    hkdf(&[], kek.expose(), labels::KEK_ID, &mut out);
     out
 }
 

@@ -114,8 +114,9 @@ impl AuditService for Rpc {
         ]);
         let cursor = self.cursor(&permit, &query, &message.page_token)?;
         let before = cursor.and_then(|c| c.try_into().ok()).map(u64::from_be_bytes);
-        let listed = self.vault.audit_entries(&permit, &filter, before, size);
         let terms = Terms::Plain;
+        self.vault.settle_log().await.map_err(|e| status::of(e, terms, ""))?;
+        let listed = self.vault.audit_entries(&permit, &filter, before, size);
         let (lines, next) =
             listed.map_err(|e| status::of(e, terms, of.as_deref().unwrap_or_default()))?;
         let next = next.map(u64::to_be_bytes);
@@ -134,6 +135,7 @@ impl AuditService for Rpc {
         let (_, extensions, message) = request.into_parts();
         let permit = self.permit::<ExportAudit>(&extensions, None)?;
         let failed = |e| status::of(e, Terms::Plain, "");
+        self.vault.settle_log().await.map_err(failed)?;
         let end = self.vault.audit_size(&permit).map_err(failed)?;
         let (rpc, of) = (self.clone(), extensions.clone());
         self.stream(&of, |out| async move {

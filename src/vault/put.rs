@@ -1,7 +1,7 @@
 //! How a version is stored: its bucket, its slot, its rows, its listings.
 //!
-//! Invariants: what is put is answered after its rows are durable; a newer version goes beside the one that it replaces;
-//! a put that fails takes its listings back.
+//! Invariants: what is put is answered after its rows are durable; a newer version goes beside the one that it
+//! replaces; a put that fails takes its listings back.
 
 use std::sync::Arc;
 

@@ -248,11 +248,14 @@ impl Vault {
     pub async fn settle_reads(&self) -> Result<(), VaultError> {
         match self.core.trail.mode {
             AuditReads::Group => Ok(()),
-            AuditReads::Sync => {
-                self.core.tree.store().barrier().map_err(KeyError::from)?.await?;
-                Ok(())
-            }
+            AuditReads::Sync => self.settle_log().await,
         }
+    }
+
+    /// Returns when what the log was told so far is durable, and so is found when it is read.
+    pub async fn settle_log(&self) -> Result<(), VaultError> {
+        self.core.tree.store().barrier().map_err(KeyError::from)?.await?;
+        Ok(())
     }
 }
 

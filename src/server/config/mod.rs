@@ -351,8 +351,10 @@ tenants = ["*"]
             let keys::Kind::Choice(all) = key.kind else { continue };
             for word in all {
                 let config = with(&[], &[(key.name, word)]).unwrap();
-                let made =
-                    format!("{:?} {:?} {:?} {:?}", config.engine, config.anchor_require, config.log, config.audit_reads);
+                let made = format!(
+                    "{:?} {:?} {:?} {:?}",
+                    config.engine, config.anchor_require, config.log, config.audit_reads
+                );
                 assert!(seen.insert((key.name, made)), "{} {word}", key.name);
             }
         }

@@ -1,7 +1,7 @@
 //! What a repair keeps of the audit log: every entry that is whole, and an end that the log can go on from.
 //!
-//! Guarantees: entries keep their numbers; where the log cannot be continued from what the anchor has seen, that is said
-//! in a row that only this anchor's log is excused by, and the log tells of it at the next start.
+//! Guarantees: entries keep their numbers; where the log cannot be continued from what the anchor has seen, that is
+//! said in a row that only this anchor's log is excused by, and the log tells of it at the next start.
 
 use super::rows::{Pass, count};
 use crate::audit::{self, entries_in, first_in};

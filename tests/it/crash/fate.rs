@@ -6,11 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use lethe::audit::Act;
+use lethe::class::Role;
+use lethe::crypto::merkle::{Frontier, leaf_hash};
 use lethe::id::RecordId;
 use lethe::vault::{Vault, VaultError};
 
 use super::worker::made_by;
-use crate::house::{TENANT, app, get, text};
+use crate::house::{TENANT, app, get, permit, text};
 
 /// What must be true of a record.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +98,31 @@ pub async fn repeat(vault: &Vault, fates: &BTreeMap<RecordId, Fate>) -> Result<(
             Err(VaultError::Erased(_) | VaultError::NotFound(_)) if gone => {}
             Err(e) => return Err(format!("the request that made {id} ({fate:?}): {e}")),
         }
+    }
+    Ok(())
+}
+
+/// The audit log is whole, its head is over exactly its entries, and it tells of everything that was created and
+/// answered.
+pub async fn log_holds(vault: &Vault, fates: &BTreeMap<RecordId, Fate>) -> Result<(), String> {
+    let failed = |e: VaultError| format!("the audit log: {e}");
+    let signed = vault.audit_head(&permit(Role::Auditor, None)).await.map_err(failed)?;
+    let (mut tree, mut told) = (Frontier::default(), 0);
+    while tree.size() < signed.head.size {
+        let of = permit(Role::Auditor, None);
+        let part = vault.audit_part(&of, tree.size(), signed.head.size).map_err(failed)?;
+        for line in part {
+            let told_of = line.told.ok_or(format!("entry {} is lost", line.index))?;
+            tree.push(leaf_hash(&told_of.leaf));
+            told += usize::from(told_of.entry.act == Act::CreateRecord);
+        }
+    }
+    if tree.root() != signed.head.root {
+        return Err("the audit log's entries are not those of its head".to_owned());
+    }
+    let made = fates.values().filter(|f| f.made.is_some()).count();
+    if told < made {
+        return Err(format!("{made} records were created, the log tells of {told}"));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fate::{check, fates, repeat};
+use super::fate::{check, fates, log_holds, repeat};
 use super::{Orders, scale, scratch};
 use crate::house::House;
 use crate::model::Dice;
@@ -39,7 +39,9 @@ fn rounds(engine: &'static str, rounds: usize, seed: u64) {
         let vault = House::new(&dir, orders.engine()).open();
         let vault = vault.unwrap_or_else(|e| panic!("round {round}: does not open: {e}"));
         let fates = fates(whole);
-        let verdict = check(&vault, &fates).and_then(|()| runtime.block_on(repeat(&vault, &fates)));
+        let verdict = check(&vault, &fates)
+            .and_then(|()| runtime.block_on(log_holds(&vault, &fates)))
+            .and_then(|()| runtime.block_on(repeat(&vault, &fates)));
         assert_eq!(verdict, Ok(()), "round {round}");
     }
     println!("R1 {engine}: {rounds} kills, nothing lost, nothing un-erased");

@@ -52,7 +52,7 @@ fn r3_the_audit_log_names_nobody_once_they_are_erased() {
     let look = |anchor: &[u8]| {
         let home = scratch();
         let regions = history.iter().enumerate().map(|(n, b)| (n as u32, 0, b.as_slice()));
-        attack(home.path(), regions, anchor, dir.path(), false)
+        attack(home.path(), regions, anchor, (dir.path(), &[]), false)
     };
     let today = look(&anchors[1]);
     assert!(today.named.contains(&stays), "control: the living are named");

@@ -7,8 +7,8 @@
 
 use crate::find::{Finder, Sightings};
 use crate::format::{
-    EntryRow, HEAD_LEN, ImportRow, MetaRow, NodeRow, ROW_LEN_MAX, RecordRow, Remembered, RequestRow,
-    RowKind, row_at,
+    EntryRow, HEAD_LEN, ImportRow, MetaRow, NodeRow, ROW_LEN_MAX, RecordRow, Remembered,
+    RequestRow, RowKind, row_at,
 };
 use memchr::memmem;
 use sha2::{Digest, Sha256};
