@@ -1,8 +1,7 @@
 //! Who may do what. A call carries a [`Principal`]; [`Authority::decide`] turns it into a [`Permit`] for one action and
 //! one tenant, or into a [`Denial`].
 //!
-//! Guarantees: nothing is allowed that no binding and no cell of the role matrix allows; a [`Permit`] is made here and
-//! nowhere else, so that a vault call which takes one cannot be reached without a decision; a denial depends on the
+//! Guarantees: nothing is allowed that no binding and no [`Policy`] allows; a [`Permit`] is made here and nowhere else, so that a vault call which takes one cannot be reached without a decision; a denial depends on the
 //! bindings only, never on what the vault holds, so that it cannot tell whether something exists.
 //!
 //! A permit cannot be made by hand:
@@ -21,7 +20,13 @@
 mod action;
 mod authority;
 mod permit;
+mod policy;
 mod principal;
+mod review;
+#[cfg(test)]
+mod review_tests;
+#[cfg(test)]
+mod rights_tests;
 mod rpcs;
 
 pub use action::{
@@ -29,7 +34,9 @@ pub use action::{
     EraseSubject, ExportRecords, ListsRecords, ReadBuckets, ReadKeyStatus, ReadRecord, ReadSchema,
     ReadStatus, ReadSubject, ReadTenants, RotateKey, UpdateRecord, WatchRecords, WriteSchema,
 };
-pub use authority::{Authority, Binding, BindingError, TenantScope};
+pub use authority::{Authority, Binding, BindingError, InForce, TenantScope};
 pub use permit::{ClassSet, Denial, Missing, Permit};
+pub use policy::{BUILT_IN_POLICY, Fault, POLICY_SCHEMA, Policy, PolicyFaults};
 pub use principal::{Principal, PrincipalError, TrustDomain};
+pub use review::{Entry, Shown, review};
 pub use rpcs::{RPCS, action_of};

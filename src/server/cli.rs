@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand};
 
 use super::opening::repair;
 use super::{
-    Config, DevDir, LogFormat, OnHangup, Opening, ServerError, block_on, log_to_stderr, say,
+    Config, DevDir, LogFormat, OnHangup, Opening, PolicyCommand, ServerError, block_on,
+    log_to_stderr, review, say,
 };
 use crate::clock::{Clock, SystemClock};
 
@@ -41,6 +42,11 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Look at policies: whether one is sound, and who may do what by it.
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Make a vault for development, or reuse it, and serve it. Not for production.
     Dev {
         #[arg(long, default_value = "lethe-dev")]
@@ -64,6 +70,7 @@ pub fn start(args: Args) -> Result<(), ServerError> {
             say(report.to_string().trim_end());
             return if report.opens() { Ok(()) } else { Err(ServerError::BeyondRepair) };
         }
+        Command::Policy { command } => return review::run(command),
         Command::Dev { dir, listen } => {
             let dev = DevDir::prepare(&dir, listen, SystemClock.now())?;
             (dev.config.clone(), Opening::Either, OnHangup::End, Some(dev.banner()))

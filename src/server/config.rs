@@ -82,8 +82,12 @@ pub struct Config {
     pub anchor: PathBuf,
     pub anchor_require: AnchorRequire,
     pub tls: TlsFiles,
+    /// The file of the policy. Without it the roles are in force that come with the vault.
+    pub policy: Option<PathBuf>,
     pub bindings: Vec<Binding>,
     pub limits: DoorLimits,
+    /// The file that it was loaded from.
+    pub source: Option<PathBuf>,
 }
 
 /// What is wrong with a configuration.
@@ -127,7 +131,15 @@ struct Text {
     #[serde(default)]
     limits: LimitsText,
     #[serde(default)]
+    policy: PolicyText,
+    #[serde(default)]
     identity: Vec<IdentityText>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct PolicyText {
+    file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -193,13 +205,14 @@ impl Config {
         if size as u64 > limits::CONFIG_BYTES_MAX {
             return Err(at(ConfigProblem::Text));
         }
-        Self::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(at)
+        let config = Self::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(at)?;
+        Ok(Self { source: Some(path.to_path_buf()), ..config })
     }
 
     /// `base` is what relative paths start from.
     pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigProblem> {
         let parsed: Text = toml::from_str(text).map_err(|e| TomlFault::new(text, &e))?;
-        let Text { listen, data, store, kek, anchor, tls, limits, identity } = parsed;
+        let Text { listen, data, store, kek, anchor, tls, limits, policy, identity } = parsed;
         let data = base.join(data);
         let tls = TlsFiles {
             cert: base.join(tls.cert),
@@ -223,8 +236,10 @@ impl Config {
             anchor_require: anchor.require,
             data,
             tls,
+            policy: policy.file.map(|path| base.join(path)),
             bindings,
             limits: limits.check()?,
+            source: None,
         })
     }
 }

@@ -18,6 +18,8 @@ mod material;
 mod opening;
 mod process;
 mod quota;
+mod review;
+mod rights;
 mod run;
 mod tls;
 mod trust;
@@ -30,11 +32,12 @@ pub use dev::{DEV_LISTEN, DevDir, DevProblem};
 pub use identity::IdentityProblem;
 pub use opening::{OpenProblem, Opening};
 pub use process::{LogFormat, OnHangup, exit_code, harden, log_to_stderr, say, stop_signal};
+pub use review::PolicyCommand;
 pub use run::{Door, Up, Wiring, block_on, run};
 pub use tls::TlsProblem;
 pub use trust::Trust;
 
-use crate::authz::BindingError;
+use crate::authz::{BindingError, PolicyFaults};
 use crate::pki::PkiError;
 
 /// Why the daemon does not run.
@@ -48,6 +51,8 @@ pub enum ServerError {
     Tls { key: &'static str, path: String, problem: TlsProblem },
     #[error("{dir}: {problem}")]
     Dev { dir: String, problem: DevProblem },
+    #[error("{path}: {faults}")]
+    Policy { path: String, faults: PolicyFaults },
     #[error("identities: {0}")]
     Bindings(#[from] BindingError),
     #[error(transparent)]

@@ -61,6 +61,9 @@ impl Doomed {
     }
 }
 
+/// Fails for a type whose records the caller may not erase.
+type Allowed<'a> = dyn Fn(TypeOrd) -> Result<(), VaultError> + Sync + 'a;
+
 type Answer<T> = oneshot::Sender<Result<T, VaultError>>;
 
 /// What the eraser's thread is asked to do.
@@ -146,7 +149,8 @@ impl Vault {
             return Err(VaultError::Argument { field: "names", reason: "a name is given twice" });
         }
         let records: Vec<_> = records.iter().map(|r| (Sort::Record, *r)).collect();
-        let erased = self.erase_all(&tenant, &records, reason, etag).await;
+        let reach = |rtype| self.core.check_reach(permit, &tenant, rtype);
+        let erased = self.erase_all(&tenant, &records, (reason, etag), &reach).await;
         if records.len() == 1 { erased.map_err(VaultError::alone) } else { erased }
     }
 
@@ -175,7 +179,8 @@ impl Vault {
         if records.len() > limits::SUBJECT_RECORDS_MAX {
             return Err(VaultError::TooLarge("the subject has too many records for one call"));
         }
-        let receipts = self.erase_all(&tenant, &records, reason, None).await;
+        // Who may erase a subject may erase what is about it, of whatever type.
+        let receipts = self.erase_all(&tenant, &records, (reason, None), &|_| Ok(())).await;
         let receipts = receipts.map_err(VaultError::alone)?;
         Ok(records.into_iter().map(|(_, r)| r).zip(receipts).collect())
     }
@@ -184,8 +189,8 @@ impl Vault {
         &self,
         tenant: &Arc<Tenant>,
         records: &[(Sort, RecordId)],
-        reason: ErasureReason,
-        etag: Option<RecVer>,
+        (reason, etag): (ErasureReason, Option<RecVer>),
+        allowed: &Allowed<'_>,
     ) -> Result<Vec<Receipt>, VaultError> {
         let core = &*self.core;
         let ids: Vec<RecordId> = records.iter().map(|(_, r)| *r).collect();
@@ -194,11 +199,11 @@ impl Vault {
         let mut doomed = Vec::new();
         let mut done = Vec::with_capacity(records.len());
         for (at, record) in records.iter().enumerate() {
-            match core.find_erased(tenant, *record).map_err(|e| e.at(at))? {
+            match core.find_erased(tenant, *record, allowed).map_err(|e| e.at(at))? {
                 Some(receipt) => done.push(Some(receipt)),
                 None => {
-                    let condemned =
-                        core.condemn(tenant, *record, reason, requested, etag, &mut doomed);
+                    let why = (reason, requested, etag);
+                    let condemned = core.condemn(tenant, *record, why, allowed, &mut doomed);
                     condemned.map_err(|e| e.at(at))?;
                     done.push(None);
                 }
@@ -271,6 +276,9 @@ impl Vault {
         reason: ErasureReason,
     ) -> Result<Receipt, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
+        if !permit.reaches(rtype.as_str()) {
+            return Err(VaultError::Forbidden);
+        }
         let key = (tenant.schema(rtype)?.ord(), expires);
         let (done, answered) = oneshot::channel();
         self.eraser.send(Job::Bucket { tenant: Arc::clone(&tenant), key, reason, done })?;
@@ -302,8 +310,10 @@ impl Core {
         &self,
         tenant: &Tenant,
         (sort, record): (Sort, RecordId),
+        allowed: &Allowed<'_>,
     ) -> Result<Option<Receipt>, VaultError> {
-        self.receipt_at(&Tombstone::key(tenant.ord, record), |t| sort.check(t.rtype))
+        let check = |t: &Tombstone| sort.check(t.rtype).and_then(|()| allowed(t.rtype));
+        self.receipt_at(&Tombstone::key(tenant.ord, record), check)
     }
 
     /// The receipt of the last kill of a type's and day's buckets.
@@ -342,9 +352,8 @@ impl Core {
         &self,
         tenant: &Arc<Tenant>,
         (sort, record): (Sort, RecordId),
-        reason: ErasureReason,
-        requested: UnixMillis,
-        etag: Option<RecVer>,
+        (reason, requested, etag): (ErasureReason, UnixMillis, Option<RecVer>),
+        allowed: &Allowed<'_>,
         doomed: &mut Vec<Doomed>,
     ) -> Result<(), VaultError> {
         let what = sort.word();
@@ -352,6 +361,7 @@ impl Core {
         let row = row.ok_or(VaultError::NotFound(what))?;
         let pointer = Pointer::decode(&row).ok_or(VaultError::Damaged(what))?;
         sort.check(pointer.rtype)?;
+        allowed(pointer.rtype)?;
         if etag.is_some_and(|e| e != pointer.rec_ver) {
             return Err(VaultError::Stale);
         }

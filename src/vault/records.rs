@@ -20,7 +20,7 @@ use super::slug::Slug;
 use super::value::Value;
 use super::view::{ReadSpec, RecordView, view};
 use super::watch::{Change, ChangeKind};
-use crate::authz::{ClassSet, ListsRecords, Permit, Principal, ReadRecord, UpdateRecord};
+use crate::authz::{ListsRecords, Permit, Principal, ReadRecord, UpdateRecord};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::crypto::random;
@@ -105,13 +105,13 @@ impl Vault {
         spec: &ReadSpec,
     ) -> Result<RecordView, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
-        let found = self.core.find_current(&tenant, record, Sort::Record)?;
+        let found = self.core.find_reached(permit, &tenant, record)?;
         if spec.fields.is_some() {
             let schema = tenant.schema_of(found.pointer.rtype);
             spec.check(&[&*schema.ok_or(VaultError::NotFound("schema"))?])?;
         }
         self.core.metrics.reads.one();
-        self.core.view_of(&tenant, record, found, permit.clear(), spec)
+        self.core.view_of(&tenant, record, found, permit, spec)
     }
 
     /// All of the records or none, in the order of `records`. An error of one says of which.
@@ -154,10 +154,10 @@ impl Vault {
             && let Some(record) =
                 core.find_done(&tenant, *request, Operation::UpdateRecord, asked)?
         {
-            let found = core.find_current(&tenant, record, Sort::Record)?;
-            return core.view_of(&tenant, record, found, permit.clear(), &ReadSpec::default());
+            let found = core.find_reached(permit, &tenant, record)?;
+            return core.view_of(&tenant, record, found, permit, &ReadSpec::default());
         }
-        let Found { pointer, open } = core.find_current(&tenant, change.record, Sort::Record)?;
+        let Found { pointer, open } = core.find_reached(permit, &tenant, change.record)?;
         if change.etag.is_some_and(|etag| etag != pointer.rec_ver) {
             return Err(VaultError::Stale);
         }
@@ -208,8 +208,8 @@ impl Vault {
         if schema.erases_old_versions_synchronously() {
             self.erase_superseded(&tenant, pointer.kid).await?;
         }
-        let spec = ReadSpec::default();
-        Ok(view(&schema, change.record, rec_ver, expires, map, permit.clear(), &spec))
+        let (spec, clear) = (ReadSpec::default(), permit.clear(schema.type_name().as_str(), None));
+        Ok(view(&schema, change.record, rec_ver, expires, map, clear, &spec))
     }
 
     /// Records of a tenant in the order of their ids, after `after`.
@@ -225,6 +225,7 @@ impl Vault {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
         let wanted = match rtype {
+            Some(rtype) if !permit.reaches(rtype.as_str()) => return Err(VaultError::Forbidden),
             Some(rtype) => {
                 let schema = tenant.schema(rtype)?;
                 spec.check(&[&schema])?;
@@ -251,14 +252,15 @@ impl Vault {
                 last = Some(id);
                 let pointer = Pointer::decode(&row.value);
                 let rtype = pointer.map_or(SUBJECT, |p| p.rtype);
-                if rtype == SUBJECT || wanted.is_some_and(|w| w != rtype) {
+                let other = rtype == SUBJECT || wanted.is_some_and(|w| w != rtype);
+                if other || core.check_reach(permit, &tenant, rtype).is_err() {
                     continue;
                 }
                 match core.find_current(&tenant, id, Sort::Record) {
                     Ok(found) => {
                         let fields = &found.open.fields.fields;
                         bytes += fields.values().map(Value::encoded_len).sum::<usize>() + 200;
-                        page.views.push(core.view_of(&tenant, id, found, permit.clear(), spec)?);
+                        page.views.push(core.view_of(&tenant, id, found, permit, spec)?);
                     }
                     // Erased meanwhile, or damaged: the others are served.
                     Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
@@ -295,11 +297,14 @@ impl Vault {
     ) -> Result<(Vec<RecordView>, bool), VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
+        if !permit.reaches(rtype.as_str()) {
+            return Err(VaultError::Forbidden);
+        }
         let schema = tenant.schema(rtype)?;
         spec.check(&[&schema])?;
         let (def, value) = schema.check_query(field, value)?;
-        let may_compare = permit.clear().contains(def.class);
-        if !may_compare {
+        let clear = permit.clear(rtype.as_str(), spec.purpose.as_deref());
+        if !clear.contains(def.class) {
             // Finding by a value would tell whom it belongs to.
             return Err(VaultError::Forbidden);
         }
@@ -314,7 +319,7 @@ impl Vault {
         let views: Result<Vec<RecordView>, VaultError> = found
             .into_iter()
             .take(limits::PAGE_SIZE_MAX)
-            .map(|f| core.view_of(&tenant, f.open.version.record, f, permit.clear(), spec))
+            .map(|f| core.view_of(&tenant, f.open.version.record, f, permit, spec))
             .collect();
         Ok((views?, core.has_damaged(&tenant, schema.ord())))
     }
@@ -346,6 +351,17 @@ impl Core {
         record: RecordId,
         sort: Sort,
     ) -> Result<Found, VaultError> {
+        self.find_allowed(tenant, record, sort, &|_| Ok(()))
+    }
+
+    /// The same, for a caller who may have it if it is of an `allowed` type.
+    pub(super) fn find_allowed(
+        &self,
+        tenant: &Tenant,
+        record: RecordId,
+        sort: Sort,
+        allowed: &dyn Fn(TypeOrd) -> Result<(), VaultError>,
+    ) -> Result<Found, VaultError> {
         let store = self.tree.store();
         let what = sort.word();
         let mut seen = None;
@@ -354,11 +370,13 @@ impl Core {
                 let tombstone = store.get(&Tombstone::key(tenant.ord, record))?;
                 let Some(row) = tombstone else { return Err(VaultError::NotFound(what)) };
                 // Of a damaged one nobody knows what it was: refused all the same.
-                Tombstone::decode(&row).map_or(Ok(()), |t| sort.check(t.rtype))?;
+                let check = |t: Tombstone| sort.check(t.rtype).and_then(|()| allowed(t.rtype));
+                Tombstone::decode(&row).map_or(Ok(()), check)?;
                 return Err(VaultError::Erased(what));
             };
             let pointer = Pointer::decode(&row).ok_or(VaultError::Damaged(what))?;
             sort.check(pointer.rtype)?;
+            allowed(pointer.rtype)?;
             if self.is_erasing(record, pointer.kid) {
                 return Err(VaultError::Erased(what));
             }
@@ -477,20 +495,5 @@ impl Core {
     /// Takes back the listings of versions that were not stored.
     pub(super) fn unlist(&self, slots: &[Slot]) {
         slots.iter().for_each(|s| self.index.unlist_tail(s.kid));
-    }
-
-    pub(super) fn view_of(
-        &self,
-        tenant: &Tenant,
-        record: RecordId,
-        found: Found,
-        clear: ClassSet,
-        spec: &ReadSpec,
-    ) -> Result<RecordView, VaultError> {
-        let rtype = found.pointer.rtype;
-        let schema = tenant.schema_of(rtype).ok_or(VaultError::NotFound("schema"))?;
-        let expires = schema.retention().expiry_day(found.open.fields.created);
-        let map = found.open.fields;
-        Ok(view(&schema, record, found.pointer.rec_ver, expires, map, clear, spec))
     }
 }

@@ -15,6 +15,7 @@ mod mending;
 mod model;
 mod peer;
 mod pki;
+mod policy;
 mod reload;
 mod share;
 mod stage;

@@ -35,6 +35,8 @@ pub const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["src/client/", "src/pki/", "src/server/"]),
     ("rcgen", &["src/pki/", "src/client/"]),
     ("x509_parser", &["src/pki/", "src/server/"]),
+    ("cedar_policy", &["src/authz/policy/"]),
+    ("miette", &["src/authz/policy/"]),
     ("clap", &["src/server/", "src/ctl/", "src/bin/"]),
     ("jiff", &["src/vault/calendar.rs", "src/ctl/receipt.rs"]),
     (
@@ -67,6 +69,7 @@ pub const FILE_USERS: &[&str] = &[
     "src/server/config.rs",
     "src/server/dev.rs",
     "src/server/material.rs",
+    "src/server/rights.rs",
     "src/store/durable.rs",
     "src/store/guard.rs",
     "src/store/journal.rs",
