@@ -1,8 +1,9 @@
 //! Who may do what. A call carries a [`Principal`]; [`Authority::decide`] turns it into a [`Permit`] for one action and
 //! one tenant, or into a [`Denial`].
 //!
-//! Guarantees: nothing is allowed that no binding and no [`Policy`] allows; a [`Permit`] is made here and nowhere else, so that a vault call which takes one cannot be reached without a decision; a denial depends on the
-//! bindings only, never on what the vault holds, so that it cannot tell whether something exists.
+//! Guarantees: nothing is allowed that no binding and no [`Policy`] allows; a [`Permit`] is made here and nowhere else,
+//! so that a vault call which takes one cannot be reached without a decision; a denial depends on the bindings and the
+//! policy only, never on what the vault holds, so that it cannot tell whether something exists.
 //!
 //! A permit cannot be made by hand:
 //! ```compile_fail,E0451

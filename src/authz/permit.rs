@@ -92,7 +92,8 @@ impl<A: ActionKind> Permit<A> {
     ) -> Self {
         let table = &policy.table;
         let place = tenant.map_or(0, |tenant| table.mentioned.tenants.place(tenant));
-        let every_type = tenant.is_some() && table.reaches_every_type(rights.row, A::ACTION, place);
+        // What is about no tenant reaches no type: the table has no such cell.
+        let every_type = table.reaches_every_type(rights.row, A::ACTION, place);
         Self {
             principal: principal.clone(),
             tenant: tenant.map(Box::from),
@@ -121,8 +122,8 @@ impl<A: ActionKind> Permit<A> {
         self.tenant.as_deref()
     }
 
-    /// Whether this permit is good for `tenant`: the one it is for or, if it is for none, one that its identity is bound
-    /// to and that the policy lets it look at. Lists of tenants show only those.
+    /// Whether this permit is good for `tenant`: the one it is for or, if it is for none, one that its identity is
+    /// bound to and that the policy lets it look at. Lists of tenants show only those.
     pub fn covers(&self, tenant: &str) -> bool {
         match self.tenant() {
             Some(own) => own == tenant,
@@ -139,8 +140,7 @@ impl<A: ActionKind> Permit<A> {
     pub fn reaches(&self, rtype: &str) -> bool {
         let table = &self.policy.table;
         let target = Target::Records(self.place, table.mentioned.types.place(rtype));
-        self.every_type
-            || (self.tenant.is_some() && table.allows(self.rights.row, A::ACTION, target))
+        self.every_type || table.allows(self.rights.row, A::ACTION, target)
     }
 
     /// Whether it reaches the tenant's records of every type.
@@ -150,9 +150,6 @@ impl<A: ActionKind> Permit<A> {
 
     /// What may be shown unmasked of the tenant's records of a type to who reads them for `purpose`.
     pub fn clear(&self, rtype: &str, purpose: Option<&str>) -> ClassSet {
-        if self.tenant.is_none() {
-            return ClassSet::NONE;
-        }
         let table = &self.policy.table;
         let records = (self.place, table.mentioned.types.place(rtype));
         let clear = table.clear(self.rights.row, A::ACTION, records, table.purpose(purpose));

@@ -232,11 +232,31 @@ fn a_permit_covers_its_tenant_or_its_scope() {
     let list = authority.decide::<ReadTenants>(&app, None).unwrap();
     assert!(list.covers("a") && !list.covers("b"));
     assert_eq!(list.clear("customer", None), ClassSet::NONE, "it is not about records");
+    assert!(!list.reaches("customer") && !list.reaches_every_type());
     let all = principal("operator/all");
     let list = authority.decide::<ReadTenants>(&all, None).unwrap();
     assert!(list.covers("a") && list.covers("b"));
     let one = authority.decide::<ReadTenants>(&all, Some("a")).unwrap();
     assert!(one.covers("a") && !one.covers("b"));
+}
+
+#[test]
+fn a_list_of_tenants_leaves_out_those_that_the_policy_hides() {
+    let hidden =
+        "forbid (principal, action == Action::\"ReadTenants\", resource in Tenant::\"b\");";
+    let policy = Policy::parse(&format!("{BUILT_IN_POLICY}{hidden}")).unwrap();
+    let authority = authority();
+    let all = principal("auditor/all");
+    let binding = Binding {
+        principal: all.clone(),
+        role: Role::Auditor,
+        tenants: TenantScope::All,
+        clear: ClassSet::ALL,
+    };
+    authority.replace(std::sync::Arc::new(policy), vec![binding]).unwrap();
+    let list = authority.decide::<ReadTenants>(&all, None).unwrap();
+    assert!(list.covers("a") && !list.covers("b"));
+    assert!(authority.decide::<ReadTenants>(&all, Some("b")).is_err());
 }
 
 #[test]

@@ -152,6 +152,14 @@ impl Keeper {
         }
     }
 
+    fn take(&mut self, asked: bool) {
+        // The configuration says which policy is looked at, and is read again once that is known.
+        if let Ok(next) = Config::load(&self.files.config) {
+            self.wanted.policy = next.policy;
+        }
+        self.take_as(self.wanted.look(), asked);
+    }
+
     fn is_due(&mut self, look: &Look, settled: bool) -> bool {
         if self.files.look() == self.taken {
             // The files in force are back.
@@ -167,12 +175,8 @@ impl Keeper {
         settled && !tried
     }
 
-    fn take(&mut self, asked: bool) {
-        // The configuration says which policy is looked at, and is read again once that is known.
-        if let Ok(next) = Config::load(&self.files.config) {
-            self.wanted.policy = next.policy;
-        }
-        let look = self.wanted.look();
+    /// `look` is how the files looked before.
+    fn take_as(&mut self, look: Look, asked: bool) {
         let read = read(&self.wanted);
         // What changed while it was read may be half of one set and half of another: the next look decides.
         if self.wanted.look() != look {
@@ -289,20 +293,36 @@ identity = [{ uri = "spiffe://test/application", role = "application", tenants =
     #[test]
     fn what_was_refused_is_told_once_and_forgotten_when_the_old_files_are_back() {
         let mut bench = Bench::new();
-        let (policy, away) = (bench.dir.path().join("policy.cedar"), bench.dir.path().join("away"));
-        std::fs::hard_link(&policy, &away).unwrap();
+        let dir = bench.dir.path().to_owned();
+        std::fs::write(dir.join("good"), BUILT_IN_POLICY).unwrap();
+        std::fs::write(dir.join("bad"), "permit (principal, action, resource);").unwrap();
+        let point_to = |name: &str| {
+            std::os::unix::fs::symlink(name, dir.join("link")).unwrap();
+            std::fs::rename(dir.join("link"), dir.join("policy.cedar")).unwrap();
+        };
+        point_to("good");
         assert_eq!(bench.step(true), 1);
-        bench.put("policy.cedar", "permit (principal, action, resource);");
+        point_to("bad");
         for _ in 0..4 {
             assert_eq!(bench.step(false), 1);
         }
         assert_eq!((bench.refused(), bench.keeper.metrics.notices.list().len()), (1, 1));
         let told = &bench.keeper.metrics.notices.list()[0];
-        assert!(!told.contains(bench.dir.path().to_str().unwrap()), "{told}");
+        assert!(!told.contains(dir.to_str().unwrap()), "{told}");
         assert_eq!((bench.step(true), bench.refused()), (1, 2), "who asks is told again");
-        std::fs::rename(&away, &policy).unwrap();
-        assert_eq!((bench.step(false), bench.step(false)), (1, 1));
+        point_to("good");
+        assert_eq!((bench.step(false), bench.step(false)), (1, 1), "they are in force already");
         assert_eq!(bench.keeper.metrics.notices.list(), [] as [String; 0]);
+    }
+
+    #[test]
+    fn what_changes_while_it_is_read_is_not_taken() {
+        let mut bench = Bench::new();
+        let look = bench.keeper.wanted.look();
+        bench.put("policy.cedar", BUILT_IN_POLICY);
+        bench.keeper.take_as(look, true);
+        assert_eq!(bench.step(false), 0);
+        assert_eq!(bench.step(false), 1);
     }
 
     #[test]

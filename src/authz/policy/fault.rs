@@ -12,7 +12,7 @@ use miette::Diagnostic;
 const TOLD_MAX: usize = 20;
 
 /// One fault.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Counted from 1; `None` for the file as a whole.
     pub line: Option<usize>,
@@ -47,7 +47,7 @@ pub struct PolicyFaults(Vec<Fault>);
 impl PolicyFaults {
     /// `None` if there are none.
     pub(super) fn of(mut faults: Vec<Fault>) -> Option<Self> {
-        faults.sort();
+        faults.sort_by_key(|fault| fault.line);
         faults.dedup();
         faults.truncate(TOLD_MAX);
         (!faults.is_empty()).then_some(Self(faults))
@@ -83,24 +83,21 @@ fn label(found: &dyn Diagnostic) -> (Option<usize>, Option<String>) {
     (label.map(|l| l.offset()), says)
 }
 
-/// The text without what it quotes, which may hold quotes itself.
-fn unquoted(text: &str) -> String {
-    let quote = |c: char| matches!(c, '`' | '"' | '\'');
-    let Some((before, rest)) = text.split_once(quote) else { return text.to_owned() };
-    let after = rest.rsplit_once(quote).map_or("", |(_, after)| after);
-    format!("{} {}", before.trim_end(), after.trim_start()).trim().to_owned()
+/// The parser's own words, which stand before what it quotes or names.
+fn own_words(text: &str) -> &str {
+    text.split(['`', '"', '\'', ':']).next().unwrap_or_default().trim_end()
 }
 
 /// Of a text that is no Cedar: what was expected is told, what was found is not.
 pub fn of_syntax(text: &str, errors: &ParseErrors) -> Vec<Fault> {
     let fault = |found: &dyn Diagnostic| {
         let (offset, says) = label(found);
-        let mut reason = format!("no policy can be read here: {}", unquoted(&found.to_string()));
+        let mut reason = format!("no policy can be read here: {}", own_words(&found.to_string()));
         // The grammar's own words.
         if let Some(expected) = says.filter(|s| s.starts_with("expected ")) {
             reason = format!("{reason}; {expected}");
         } else if let Some(help) = found.help() {
-            reason = format!("{reason}; {}", unquoted(&help.to_string()));
+            reason = format!("{reason}; {}", own_words(&help.to_string()));
         }
         match offset {
             Some(offset) => Fault::at(text, offset, reason),

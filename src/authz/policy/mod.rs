@@ -1,5 +1,5 @@
-//! Policies in Cedar, compiled into a table before they are in force. Cedar decides principal × action × tenant × type ×
-//! class × purpose; it never sees a record or a subject, and no call waits for it.
+//! Policies in Cedar, compiled into a table before they are in force. Cedar decides principal × action × tenant ×
+//! type × class × purpose; it never sees a record or a subject, and no call waits for it.
 //!
 //! Guarantees: a policy is taken whole or not at all: it parses, fits `lethe.cedarschema` strictly, says only what a
 //! table can hold, and names whom it permits what.

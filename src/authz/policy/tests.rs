@@ -53,7 +53,8 @@ fn every_fault_is_told_with_its_line_and_reason() {
         (
             "\npermit (principal in Role::\"suport\", action == Action::\"ReadRecord\", resource);"
                 .into(),
-            "line 2: entity `Role::\"suport\"` is of an enumerated entity type, but `\"suport\"` is not declared as a valid eid; \
+            "line 2: entity `Role::\"suport\"` is of an enumerated entity type, \
+             but `\"suport\"` is not declared as a valid eid; \
              valid entity eids: \"application\", \"support\", \"operator\", \"privacy-officer\", \"auditor\"",
         ),
         (
@@ -204,6 +205,29 @@ fn what_is_too_much_is_refused_with_the_numbers() {
 
 fn who(path: &str) -> Principal {
     Principal::parse(&format!("spiffe://test/{path}")).unwrap()
+}
+
+/// Cedar would pass over the policy that forbids, and allow it.
+#[test]
+fn a_policy_that_fails_while_it_is_evaluated_gives_no_table() {
+    let text = format!(
+        "{}forbid (principal, action, resource) when {{ 9223372036854775807 + 1 == 0 }};",
+        when("true")
+    );
+    let (schema, _) = Schema::from_cedarschema_str(POLICY_SCHEMA).unwrap();
+    let set = text.parse().unwrap();
+    let fault = compile::compile(&set, &schema, table::Mentioned::default()).err().unwrap();
+    assert!(fault.reason.starts_with("fails while it is evaluated: "), "{fault}");
+}
+
+#[test]
+fn the_examples_are_what_comes_with_the_vault() {
+    let example = |name: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("keys-example").join(name);
+        std::fs::read_to_string(path).unwrap()
+    };
+    assert_eq!(example("policy.cedar"), BUILT_IN_POLICY);
+    assert_eq!(example("lethe.cedarschema"), POLICY_SCHEMA);
 }
 
 #[test]
