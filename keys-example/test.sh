@@ -86,7 +86,7 @@ for _ in $(seq 50); do
     port=$((20000 + RANDOM % 20000))
     (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
 done
-for file in *.toml make-pki.sh README.md; do
+for file in *.toml *.cedar make-pki.sh README.md; do
     sed "s/127\.0\.0\.1:7443/127.0.0.1:$port/" "$file" >"$work/example/$file"
 done
 case $(stat -f -c %T "$work") in
@@ -112,6 +112,8 @@ good "lethed.toml has every key that docs/OPERATING.md lists"
 
 expect "step 1 makes identities and the KEK" 0 "made vault" bash -euc "$(steps sh 1)"
 expect "step 2 lays the configuration beside them" 0 "" bash -euc "$(steps sh 2)"
+expect "the policy and the identities are sound" 0 "8 policies" lethed policy check --config vault/lethed.toml
+expect "who may do what is told" 0 "RotateKey" lethed policy table --config vault/lethed.toml
 serve first bash -c "exec $(steps 'sh server' 1)"
 good "step 3 serves a new vault"
 expect "step 4 makes a tenant, a type and the first record" 0 "tenants/shop/records/" bash -euc "$(steps sh 3)"
@@ -198,6 +200,21 @@ expect "TLS 1.2 is refused" 1 "alert protocol version" openssl s_client -tls1_2 
 client billing
 expect "a good certificate that no [[identity]] lists may do nothing" 1 "permission|PERMISSION|denied" \
     lethectl --config vault/client-billing.toml record list --tenant shop
+cat >>vault/lethed.toml <<'TOML'
+
+[[identity]]
+uri = "spiffe://example.internal/billing"
+role = "support"
+tenants = ["shop"]
+TOML
+for _ in $(seq 100); do
+    lethectl --config vault/client-billing.toml record list --tenant shop >"$work/out" 2>&1 && break
+    sleep 0.1
+done
+expect "once it is listed it may read, without a restart" 0 "tenants/shop/records/" \
+    lethectl --config vault/client-billing.toml record list --tenant shop
+! grep -q 'ada@' "$work/out" || fail "support sees what is SENSITIVE"
+good "and sees what is SENSITIVE masked"
 expect "the operator reads no record" 1 "permission|PERMISSION|denied" \
     lethectl --config vault/client-operator.toml record list --tenant shop
 expect "the probe sees the vault's state" 0 "E[012]" lethectl --config vault/client-probe.toml --timeout 5 status

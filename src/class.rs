@@ -12,6 +12,19 @@ pub enum Classification {
     Sensitive,
 }
 
+impl Classification {
+    pub const ALL: [Self; 3] = [Self::Public, Self::General, Self::Sensitive];
+
+    /// As configurations, schemas and policies write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Public => "PUBLIC",
+            Self::General => "GENERAL",
+            Self::Sensitive => "SENSITIVE",
+        }
+    }
+}
+
 /// What a field holds and how it is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -108,10 +121,29 @@ pub enum AuditReads {
 }
 
 /// What an identity may do at all.
+/// What an identity is for; the policy says what that lets it do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     Application,
+    Support,
     Operator,
+    PrivacyOfficer,
     Auditor,
+}
+
+impl Role {
+    pub const ALL: [Self; 5] =
+        [Self::Application, Self::Support, Self::Operator, Self::PrivacyOfficer, Self::Auditor];
+
+    /// As configurations and policies write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Application => "application",
+            Self::Support => "support",
+            Self::Operator => "operator",
+            Self::PrivacyOfficer => "privacy-officer",
+            Self::Auditor => "auditor",
+        }
+    }
 }

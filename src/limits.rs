@@ -122,6 +122,18 @@ pub const STREAMS_MAX: u32 = 256;
 pub const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Identities that the configuration binds.
 pub const IDENTITIES_MAX: usize = 10_000;
+/// A policy file.
+pub const POLICY_FILE_BYTES_MAX: usize = 256 << 10;
+/// Policies in it.
+pub const POLICIES_MAX: usize = 256;
+/// One policy.
+pub const POLICY_BYTES_MAX: usize = 8 << 10;
+/// Brackets in brackets of a policy.
+pub const POLICY_DEPTH_MAX: usize = 32;
+/// Stack of the thread that reads policies: what is as long and as deep as it may be takes a quarter of it.
+pub const POLICY_STACK_BYTES: usize = 64 << 20;
+/// Decisions that a policy is compiled into.
+pub const POLICY_CELLS_MAX: usize = 50_000;
 /// TLS handshakes at once; further peers wait in the kernel's queue.
 pub const HANDSHAKES_MAX: usize = 128;
 /// How long calls may go on after the vault was asked to stop.
@@ -139,9 +151,9 @@ pub const AUTHORITIES_MAX: usize = 64;
 pub const CRL_FILES_MAX: usize = 64;
 /// All revocation lists together.
 pub const CRL_BYTES_MAX: u64 = 16 << 20;
-/// The files of the door are looked at this often; a change counts once two looks in a row agree.
+/// The files of the door and of rights are looked at this often; a change counts once two looks in a row agree.
 pub const TLS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A set of the door's files that was refused and did not change is tried again after this time.
+/// Files of the door or of rights that were refused and did not change are tried again after this time.
 pub const TLS_RETRY: Duration = Duration::from_secs(30);
 /// Between the last answer on a connection whose certificate no longer counts and its end.
 pub const DISMISSAL_GRACE: Duration = Duration::from_millis(250);

@@ -194,6 +194,10 @@ counters!(
     audit_entries,
     /// Calls refused because the audit log had no room.
     audit_refused,
+    /// Times that the policy and the identities were taken anew.
+    policy_reloads,
+    /// Times that they were refused, the old ones staying in force.
+    policy_reloads_refused,
     /// Calls refused for lack of a right.
     calls_denied,
     /// Calls that ended in an error of the vault's own.

@@ -349,7 +349,13 @@ pub(super) fn set_seq(bytes: &mut [u8], seq: u64) {
     }
 }
 
-const ROLES: [(Role, u8); 3] = [(Role::Application, 1), (Role::Operator, 2), (Role::Auditor, 3)];
+const ROLES: [(Role, u8); 5] = [
+    (Role::Application, 1),
+    (Role::Operator, 2),
+    (Role::Auditor, 3),
+    (Role::Support, 4),
+    (Role::PrivacyOfficer, 5),
+];
 
 fn role_number(role: Role) -> u8 {
     ROLES.iter().find(|(r, _)| *r == role).map_or(0, |(_, n)| *n)

@@ -1,13 +1,16 @@
 //! Every action there is, each as a value and, where a permit can be had for it, as a type.
 //!
-//! Guarantees: an action is either about one tenant, about the vault, or (reading the list of tenants) about either;
-//! [`Action::reach`] says which, and a decision that is asked for the other is a denial.
+//! Guarantees: an action is either about one tenant or its records, about the vault, or (reading the list of tenants)
+//! about either; [`Action::reach`] says which, and a decision that is asked for the other is a denial. The schema of
+//! policies names each (policy/lethe.cedarschema; a test compares).
 
 /// What an action is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     /// One tenant, which the call names.
     Tenant,
+    /// Records of one tenant, which the call names; of the types that the policy lets the identity reach.
+    Records,
     /// The vault as a whole, whichever tenants the identity is bound to.
     Vault,
     /// The vault as a whole: only for an identity bound to all tenants.
@@ -79,17 +82,17 @@ actions!(
     /// Erase a subject and all of its records.
     EraseSubject: Tenant,
     /// Create a record.
-    CreateRecord: Tenant,
+    CreateRecord: Records,
     /// Get, list or find records.
-    ReadRecord: Tenant,
+    ReadRecord: Records,
     /// Read many records as a stream.
-    ExportRecords: Tenant,
+    ExportRecords: Records,
     /// Hear of what changes in a tenant: names and kinds of change.
-    WatchRecords: Tenant,
+    WatchRecords: Records,
     /// Update a record.
-    UpdateRecord: Tenant,
+    UpdateRecord: Records,
     /// Erase records.
-    EraseRecord: Tenant,
+    EraseRecord: Records,
     /// Read the audit log: of one tenant, or of those that the identity is bound to.
     ReadAudit: Either,
     /// Take out the whole audit log and its signed head, to be checked elsewhere.
@@ -103,5 +106,5 @@ actions!(
     /// List retention buckets.
     ReadBuckets: Tenant,
     /// Erase a retention bucket.
-    EraseBucket: Tenant,
+    EraseBucket: Records,
 );

@@ -1,12 +1,15 @@
-//! The bindings of identities to roles, and the role matrix.
+//! The bindings of identities to roles, and decisions by them and the policy.
 //!
-//! Guarantees: deny by default. A decision reads the bindings and the matrix and nothing else.
+//! Guarantees: deny by default. A decision reads the bindings and the policy's table and nothing else; both are of one
+//! set, which is swapped whole. A binding narrows what the policy gives and never widens it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::action::Reach;
-use super::{Action, ActionKind, ClassSet, Denial, Missing, Permit, Principal};
+use super::permit::Rights;
+use super::policy::{Policy, PolicyFaults, Target};
+use super::{ActionKind, ClassSet, Denial, Missing, Permit, Principal};
 use crate::class::Role;
 use crate::limits;
 
@@ -41,7 +44,7 @@ impl TenantScope {
 }
 
 /// `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`, as proto/lethe/v1/tenant.proto says.
-fn is_tenant_id(id: &str) -> bool {
+pub(super) fn is_tenant_id(id: &str) -> bool {
     let b = id.as_bytes();
     let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
     b.len() <= 63
@@ -56,22 +59,22 @@ pub struct Binding {
     pub principal: Principal,
     pub role: Role,
     pub tenants: TenantScope,
-    /// What it may see unmasked.
+    /// What it may see unmasked, where the policy lets it.
     pub clear: ClassSet,
 }
 
 impl Binding {
-    /// Applications see everything in clear unless their binding says less; others see nothing.
+    /// Where the binding does not say it: as far as the policy goes, for the roles that are about records.
     pub fn default_clear(role: Role) -> ClassSet {
         match role {
-            Role::Application => ClassSet::ALL,
+            Role::Application | Role::Support | Role::PrivacyOfficer => ClassSet::ALL,
             Role::Operator | Role::Auditor => ClassSet::NONE,
         }
     }
 }
 
 /// Why bindings are refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BindingError {
     #[error("identity {0} names a uri that an earlier one has")]
     Duplicate(usize),
@@ -81,33 +84,83 @@ pub enum BindingError {
     NoTenants,
     #[error("tenants[{0}] is not a tenant id")]
     TenantId(usize),
+    #[error("the policy that comes with the vault: {0}")]
+    BuiltIn(#[from] PolicyFaults),
 }
 
-/// Decides. Built once from the configuration.
+/// Decides, by the policy and the bindings in force.
 #[derive(Debug)]
 pub struct Authority {
-    bindings: HashMap<Principal, Rights>,
+    in_force: RwLock<Arc<InForce>>,
 }
 
+/// A policy and bindings that are in force together.
 #[derive(Debug)]
-struct Rights {
-    role: Role,
-    tenants: TenantScope,
-    clear: ClassSet,
+pub struct InForce {
+    pub(super) policy: Arc<Policy>,
+    pub(super) bindings: HashMap<Principal, Rights>,
+    epoch: u64,
 }
 
-impl Authority {
-    pub fn new(bindings: Vec<Binding>) -> Result<Self, BindingError> {
+impl InForce {
+    fn new(policy: Arc<Policy>, bindings: Vec<Binding>, epoch: u64) -> Result<Self, BindingError> {
         if bindings.len() > limits::IDENTITIES_MAX {
             return Err(BindingError::TooMany);
         }
         let mut map = HashMap::with_capacity(bindings.len());
         for (at, Binding { principal, role, tenants, clear }) in bindings.into_iter().enumerate() {
-            if map.insert(principal, Rights { role, tenants, clear }).is_some() {
+            let row = policy.table.row(&principal, role);
+            if map.insert(principal, Rights { role, tenants, clear, row }).is_some() {
                 return Err(BindingError::Duplicate(at));
             }
         }
-        Ok(Self { bindings: map })
+        Ok(Self { policy, bindings: map, epoch })
+    }
+
+    /// The number of this set: 0 for that of the start, one more for each that took the place of another.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Identities that the policy names and nobody is bound to.
+    pub fn unbound(&self) -> Vec<&str> {
+        let named = self.policy.table.mentioned.identities.iter().flatten();
+        let bound = |name: &str| self.bindings.keys().any(|principal| principal.as_str() == name);
+        named.filter(|name| !bound(name)).collect()
+    }
+}
+
+impl Authority {
+    /// By the roles as they come with the vault.
+    pub fn new(bindings: Vec<Binding>) -> Result<Self, BindingError> {
+        Self::with(Policy::built_in()?, bindings)
+    }
+
+    pub fn with(policy: Arc<Policy>, bindings: Vec<Binding>) -> Result<Self, BindingError> {
+        let first = InForce::new(policy, bindings, 0)?;
+        Ok(Self { in_force: RwLock::new(Arc::new(first)) })
+    }
+
+    /// Puts another policy and other bindings in the place of those in force, or fails and changes nothing. Every
+    /// decision that begins afterwards is by the new ones.
+    pub fn replace(
+        &self,
+        policy: Arc<Policy>,
+        bindings: Vec<Binding>,
+    ) -> Result<Arc<InForce>, BindingError> {
+        let mut next = InForce::new(policy, bindings, 0)?;
+        let mut in_force = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
+        next.epoch = in_force.epoch.saturating_add(1);
+        *in_force = Arc::new(next);
+        Ok(Arc::clone(&in_force))
+    }
+
+    pub fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether `principal` may do `A` to `tenant`, or to the vault if that is `None`.
@@ -118,254 +171,36 @@ impl Authority {
     ) -> Result<Permit<A>, Denial> {
         let action = A::ACTION;
         let deny = |missing| Denial { action, missing };
-        let rights = self.bindings.get(principal).ok_or(deny(Missing::Binding))?;
-        if !allows(rights.role, action) {
-            return Err(deny(Missing::Role(rights.role)));
-        }
-        match (action.reach(), tenant) {
-            (Some(Reach::Tenant | Reach::Either), Some(tenant)) => {
-                if !rights.tenants.contains(tenant) {
-                    return Err(deny(Missing::Tenant));
-                }
+        let in_force = self.in_force();
+        let rights = in_force.bindings.get(principal).ok_or(deny(Missing::Binding))?;
+        let reach = action.reach().ok_or(deny(Missing::Target))?;
+        let table = &in_force.policy.table;
+        let place = |tenant: &str| table.mentioned.tenants.place(tenant);
+        let permitted = match (reach, tenant) {
+            (Reach::Tenant | Reach::Either, Some(tenant)) => {
+                table.allows(rights.row, action, Target::Tenant(place(tenant)))
             }
-            (Some(Reach::WholeVault), None) => {
-                if rights.tenants != TenantScope::All {
-                    return Err(deny(Missing::Tenant));
-                }
+            (Reach::Records, Some(tenant)) => {
+                table.reaches_any_type(rights.row, action, place(tenant))
             }
-            (Some(Reach::Vault | Reach::Either), None) => {}
-            (Some(Reach::Tenant), None) | (Some(Reach::Vault | Reach::WholeVault), Some(_)) => {
+            (Reach::Vault | Reach::WholeVault | Reach::Either, None) => {
+                table.allows(rights.row, action, Target::Vault)
+            }
+            (Reach::Tenant | Reach::Records, None)
+            | (Reach::Vault | Reach::WholeVault, Some(_)) => {
                 return Err(deny(Missing::Target));
             }
-            (None, _) => return Err(deny(Missing::Target)),
-        }
-        Ok(Permit::new(principal, rights.role, tenant, &rights.tenants, rights.clear))
-    }
-}
-
-/// The role matrix.
-fn allows(role: Role, action: Action) -> bool {
-    use Action as A;
-    match role {
-        Role::Application => matches!(
-            action,
-            A::ReadTenants
-                | A::ReadSchema
-                | A::CreateSubject
-                | A::ReadSubject
-                | A::EraseSubject
-                | A::CreateRecord
-                | A::ReadRecord
-                | A::ExportRecords
-                | A::WatchRecords
-                | A::UpdateRecord
-                | A::EraseRecord
-        ),
-        Role::Operator => matches!(
-            action,
-            A::CreateTenant
-                | A::ReadTenants
-                | A::WriteSchema
-                | A::ReadSchema
-                | A::ReadStatus
-                | A::RotateKey
-                | A::ReadKeyStatus
-                | A::ReadBuckets
-                | A::EraseBucket
-        ),
-        Role::Auditor => matches!(
-            action,
-            A::ReadTenants
-                | A::ReadSchema
-                | A::ReadAudit
-                | A::ExportAudit
-                | A::ReadStatus
-                | A::ReadKeyStatus
-                | A::ReadBuckets
-        ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::authz::*;
-
-    const ROLES: [(Role, &str); 3] = [
-        (Role::Application, "application"),
-        (Role::Operator, "operator"),
-        (Role::Auditor, "auditor"),
-    ];
-
-    /// Written out by hand from the requirement, not derived from `allows` or `reach`. Columns are application,
-    /// operator, auditor. In a cell, the first three letters are an identity bound to all tenants that asks for the
-    /// vault, tenant a, tenant b; the next three the same for an identity bound to tenant a only.
-    const TABLE: [(Action, [&str; 3]); 20] = [
-        (Action::CreateTenant, ["nnn nnn", "ynn nnn", "nnn nnn"]),
-        (Action::ReadTenants, ["yyy yyn", "yyy yyn", "yyy yyn"]),
-        (Action::WriteSchema, ["nnn nnn", "nyy nyn", "nnn nnn"]),
-        (Action::ReadSchema, ["nyy nyn", "nyy nyn", "nyy nyn"]),
-        (Action::CreateSubject, ["nyy nyn", "nnn nnn", "nnn nnn"]),
-        (Action::ReadSubject, ["nyy nyn", "nnn nnn", "nnn nnn"]),
-        (Action::EraseSubject, ["nyy nyn", "nnn nnn", "nnn nnn"]),
-        (Action::CreateRecord, ["nyy nyn", "nnn nnn", "nnn nnn"]),
-        (Action::ReadRecord, ["nyy nyn", "nnn nnn", "nnn nnn"]),
-        (Action::ExportRecords, ["nyy nyn", "nnn nnn", "nnn nnn"]),
-        (Action::WatchRecords, ["nyy nyn", "nnn nnn", "nnn nnn"]),
-        (Action::UpdateRecord, ["nyy nyn", "nnn nnn", "nnn nnn"]),
-        (Action::EraseRecord, ["nyy nyn", "nnn nnn", "nnn nnn"]),
-        (Action::ReadAudit, ["nnn nnn", "nnn nnn", "yyy yyn"]),
-        (Action::ExportAudit, ["nnn nnn", "nnn nnn", "ynn nnn"]),
-        (Action::ReadStatus, ["nnn nnn", "ynn ynn", "ynn ynn"]),
-        (Action::RotateKey, ["nnn nnn", "ynn nnn", "nnn nnn"]),
-        (Action::ReadKeyStatus, ["nnn nnn", "ynn ynn", "ynn ynn"]),
-        (Action::ReadBuckets, ["nnn nnn", "nyy nyn", "nyy nyn"]),
-        (Action::EraseBucket, ["nnn nnn", "nyy nyn", "nnn nnn"]),
-    ];
-
-    fn principal(path: &str) -> Principal {
-        TrustDomain::parse("test").unwrap().principal(path).unwrap()
-    }
-
-    fn authority() -> Authority {
-        let only_a = TenantScope::parse(&["a".into()]).unwrap();
-        let both = [("all", TenantScope::All), ("a", only_a)];
-        let bindings = ROLES.iter().flat_map(|(role, name)| {
-            both.iter().map(move |(scope, tenants)| Binding {
-                principal: principal(&format!("{name}/{scope}")),
-                role: *role,
-                tenants: tenants.clone(),
-                clear: Binding::default_clear(*role),
-            })
-        });
-        Authority::new(bindings.collect()).unwrap()
-    }
-
-    /// `decide` with the action as a value.
-    fn allowed(authority: &Authority, action: Action, who: &Principal, on: Option<&str>) -> bool {
-        macro_rules! by_value {
-            ($($name:ident),*) => {
-                match action {
-                    $(Action::$name => authority.decide::<$name>(who, on).is_ok_and(|permit| {
-                        assert_eq!((permit.action(), permit.principal()), (action, who));
-                        assert_eq!(permit.tenant(), on);
-                        true
-                    }),)*
-                    Action::Health => false,
-                }
-            };
-        }
-        by_value!(
-            CreateTenant,
-            ReadTenants,
-            WriteSchema,
-            ReadSchema,
-            CreateSubject,
-            ReadSubject,
-            EraseSubject,
-            CreateRecord,
-            ReadRecord,
-            ExportRecords,
-            WatchRecords,
-            UpdateRecord,
-            EraseRecord,
-            ReadAudit,
-            ExportAudit,
-            ReadStatus,
-            RotateKey,
-            ReadKeyStatus,
-            ReadBuckets,
-            EraseBucket
-        )
-    }
-
-    #[test]
-    fn every_cell_of_role_action_scope_and_target() {
-        let authority = authority();
-        assert_eq!(TABLE.map(|(action, _)| action), Action::PERMITTED);
-        for (action, cells) in TABLE {
-            for ((_, role), cell) in ROLES.iter().zip(cells) {
-                for (scope, expected) in ["all", "a"].into_iter().zip(cell.split(' ')) {
-                    let who = principal(&format!("{role}/{scope}"));
-                    for (target, want) in
-                        [None, Some("a"), Some("b")].into_iter().zip(expected.chars())
-                    {
-                        let got = allowed(&authority, action, &who, target);
-                        assert_eq!(got, want == 'y', "{action:?} {role} {scope} {target:?}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn an_identity_without_a_binding_may_do_nothing() {
-        let authority = authority();
-        for who in ["stranger", "application", "application/all/more"].map(principal) {
-            for action in Action::PERMITTED {
-                for target in [None, Some("a")] {
-                    assert!(!allowed(&authority, *action, &who, target), "{action:?} {who}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_denial_names_the_right_and_not_what_was_asked_for() {
-        let authority = authority();
-        let app = principal("application/a");
-        let cases = [
-            (authority.decide::<ReadRecord>(&principal("x"), Some("b")).err(), Missing::Binding),
-            (authority.decide::<ReadRecord>(&app, Some("b")).err(), Missing::Tenant),
-            (authority.decide::<ReadRecord>(&app, None).err(), Missing::Target),
-        ];
-        for (denial, missing) in cases {
-            assert_eq!(denial, Some(Denial { action: Action::ReadRecord, missing }));
-        }
-        let denial = authority.decide::<RotateKey>(&app, None).unwrap_err();
-        assert_eq!(denial.missing, Missing::Role(Role::Application));
-        assert_eq!(denial.to_string(), "RotateKey: not a right of the role Application");
-    }
-
-    #[test]
-    fn a_permit_covers_its_tenant_or_its_scope() {
-        let authority = authority();
-        let app = principal("application/a");
-        let list = authority.decide::<ReadTenants>(&app, None).unwrap();
-        assert!(list.covers("a") && !list.covers("b"));
-        let all = principal("operator/all");
-        let list = authority.decide::<ReadTenants>(&all, None).unwrap();
-        assert!(list.covers("a") && list.covers("b"));
-        let one = authority.decide::<ReadTenants>(&all, Some("a")).unwrap();
-        assert!(one.covers("a") && !one.covers("b"));
-        assert_eq!(list.clear(), ClassSet::NONE);
-        assert_eq!(authority.decide::<ReadTenants>(&app, None).unwrap().clear(), ClassSet::ALL);
-    }
-
-    #[test]
-    fn bindings_are_checked() {
-        let twice = |n| {
-            let b = Binding {
-                principal: principal("x"),
-                role: Role::Auditor,
-                tenants: TenantScope::All,
-                clear: ClassSet::NONE,
-            };
-            Authority::new(vec![b; n]).err()
         };
-        assert_eq!(twice(1), None);
-        assert_eq!(twice(2), Some(BindingError::Duplicate(1)));
-        assert_eq!(twice(limits::IDENTITIES_MAX + 1), Some(BindingError::TooMany));
-        let scope = |ids: &[&str]| {
-            TenantScope::parse(&ids.iter().map(|s| s.to_string()).collect::<Vec<_>>())
-        };
-        assert_eq!(scope(&["*"]), Ok(TenantScope::All));
-        assert_eq!(scope(&[]), Err(BindingError::NoTenants));
-        let longest = "a".repeat(63);
-        assert!(scope(&["a", "a-1", &longest]).is_ok());
-        let too_long = "a".repeat(64);
-        for bad in ["*", "", "A", "1a", "-a", "a-", "a_b", "a*", &too_long] {
-            assert_eq!(scope(&["a", bad]), Err(BindingError::TenantId(1)), "{bad}");
+        if !permitted {
+            return Err(deny(Missing::Role(rights.role)));
         }
+        let within = match tenant {
+            Some(tenant) => rights.tenants.contains(tenant),
+            None => reach != Reach::WholeVault || rights.tenants == TenantScope::All,
+        };
+        if !within {
+            return Err(deny(Missing::Tenant));
+        }
+        Ok(Permit::new(principal, tenant, rights, &in_force.policy))
     }
 }

@@ -1,9 +1,9 @@
 //! Who may do what. A call carries a [`Principal`]; [`Authority::decide`] turns it into a [`Permit`] for one action and
 //! one tenant, or into a [`Denial`].
 //!
-//! Guarantees: nothing is allowed that no binding and no cell of the role matrix allows; a [`Permit`] is made here and
-//! nowhere else, so that a vault call which takes one cannot be reached without a decision; a denial depends on the
-//! bindings only, never on what the vault holds, so that it cannot tell whether something exists.
+//! Guarantees: nothing is allowed that no binding and no [`Policy`] allows; a [`Permit`] is made here and nowhere else,
+//! so that a vault call which takes one cannot be reached without a decision; a denial depends on the bindings and the
+//! policy only, never on what the vault holds, so that it cannot tell whether something exists.
 //!
 //! A permit cannot be made by hand:
 //! ```compile_fail,E0451
@@ -21,7 +21,13 @@
 mod action;
 mod authority;
 mod permit;
+mod policy;
 mod principal;
+mod review;
+#[cfg(test)]
+mod review_tests;
+#[cfg(test)]
+mod rights_tests;
 mod rpcs;
 
 pub use action::{
@@ -30,7 +36,9 @@ pub use action::{
     ReadSchema, ReadStatus, ReadSubject, ReadTenants, RotateKey, UpdateRecord, WatchRecords,
     WriteSchema,
 };
-pub use authority::{Authority, Binding, BindingError, TenantScope};
+pub use authority::{Authority, Binding, BindingError, InForce, TenantScope};
 pub use permit::{ClassSet, Denial, Missing, Permit};
+pub use policy::{BUILT_IN_POLICY, Fault, POLICY_SCHEMA, Policy, PolicyFaults};
 pub use principal::{Principal, PrincipalError, TrustDomain};
+pub use review::{Entry, Shown, review};
 pub use rpcs::{RPCS, action_of};

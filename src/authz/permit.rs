@@ -1,11 +1,14 @@
 //! The outcome of a decision: a [`Permit`], which is proof of it, or a [`Denial`].
 //!
 //! Guarantees: a permit is for one action of one principal on one tenant (or, for acts on the vault, on none), and says
-//! what the principal may see in clear. It has no public constructor and is not `Clone`.
+//! which record types it reaches there and what of them the principal may see in clear, as the policy said when it was
+//! made. It has no public constructor and is not `Clone`.
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
+use super::policy::{Policy, Row, Target};
 use super::{Action, ActionKind, Principal, TenantScope};
 use crate::class::{Classification, Role};
 
@@ -28,6 +31,16 @@ impl ClassSet {
     pub const fn contains(self, class: Classification) -> bool {
         self.0 & 1 << class as u8 != 0
     }
+
+    /// What both hold.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Classification> {
+        Classification::ALL.into_iter().filter(move |class| self.contains(*class))
+    }
 }
 
 impl FromIterator<Classification> for ClassSet {
@@ -38,36 +51,56 @@ impl FromIterator<Classification> for ClassSet {
 
 impl fmt::Debug for ClassSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = [Classification::Public, Classification::General, Classification::Sensitive];
-        f.debug_set().entries(all.into_iter().filter(|c| self.contains(*c))).finish()
+        f.debug_set().entries(self.iter()).finish()
     }
 }
 
 /// Proof that `A` was allowed. Vault calls take one.
-#[derive(Debug)]
 pub struct Permit<A: ActionKind> {
     principal: Principal,
-    role: Role,
     tenant: Option<Box<str>>,
-    scope: TenantScope,
-    clear: ClassSet,
+    rights: Rights,
+    policy: Arc<Policy>,
+    /// Place of the tenant in the policy's table.
+    place: usize,
+    /// Whether it reaches every record type.
+    every_type: bool,
     kind: PhantomData<A>,
+}
+
+/// What an identity is bound to, and its row in the policy's table.
+#[derive(Clone, Debug)]
+pub(super) struct Rights {
+    pub role: Role,
+    pub tenants: TenantScope,
+    pub clear: ClassSet,
+    pub row: Row,
+}
+
+impl<A: ActionKind> fmt::Debug for Permit<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Permit({} of {})", A::ACTION.name(), self.principal)
+    }
 }
 
 impl<A: ActionKind> Permit<A> {
     pub(super) fn new(
         principal: &Principal,
-        role: Role,
         tenant: Option<&str>,
-        scope: &TenantScope,
-        clear: ClassSet,
+        rights: &Rights,
+        policy: &Arc<Policy>,
     ) -> Self {
+        let table = &policy.table;
+        let place = tenant.map_or(0, |tenant| table.mentioned.tenants.place(tenant));
+        // What is about no tenant reaches no type: the table has no such cell.
+        let every_type = table.reaches_every_type(rights.row, A::ACTION, place);
         Self {
             principal: principal.clone(),
-            role,
             tenant: tenant.map(Box::from),
-            scope: scope.clone(),
-            clear,
+            rights: rights.clone(),
+            policy: Arc::clone(policy),
+            place,
+            every_type,
             kind: PhantomData,
         }
     }
@@ -77,7 +110,7 @@ impl<A: ActionKind> Permit<A> {
     }
 
     pub fn role(&self) -> Role {
-        self.role
+        self.rights.role
     }
 
     pub fn action(&self) -> Action {
@@ -89,23 +122,43 @@ impl<A: ActionKind> Permit<A> {
         self.tenant.as_deref()
     }
 
-    /// Whether this permit reaches `tenant`: the one it is for or, if it is for none, one that its identity is bound
-    /// to. Lists of tenants show only those.
+    /// Whether this permit is good for `tenant`: the one it is for or, if it is for none, one that its identity is
+    /// bound to and that the policy lets it look at. Lists of tenants show only those.
     pub fn covers(&self, tenant: &str) -> bool {
         match self.tenant() {
             Some(own) => own == tenant,
-            None => self.scope.contains(tenant),
+            None => {
+                let table = &self.policy.table;
+                let target = Target::Tenant(table.mentioned.tenants.place(tenant));
+                self.rights.tenants.contains(tenant)
+                    && table.allows(self.rights.row, A::ACTION, target)
+            }
         }
     }
 
     /// Whether this permit is for the whole vault of an identity that is bound to all tenants.
     pub fn covers_all(&self) -> bool {
-        self.tenant().is_none() && self.scope == TenantScope::All
+        self.tenant().is_none() && self.rights.tenants == TenantScope::All
     }
 
-    /// What may be returned unmasked.
-    pub fn clear(&self) -> ClassSet {
-        self.clear
+    /// Whether it reaches the tenant's records of this type. The vault asks where it knows the type: at the store.
+    pub fn reaches(&self, rtype: &str) -> bool {
+        let table = &self.policy.table;
+        let target = Target::Records(self.place, table.mentioned.types.place(rtype));
+        self.every_type || table.allows(self.rights.row, A::ACTION, target)
+    }
+
+    /// Whether it reaches the tenant's records of every type.
+    pub fn reaches_every_type(&self) -> bool {
+        self.every_type
+    }
+
+    /// What may be shown unmasked of the tenant's records of a type to who reads them for `purpose`.
+    pub fn clear(&self, rtype: &str, purpose: Option<&str>) -> ClassSet {
+        let table = &self.policy.table;
+        let records = (self.place, table.mentioned.types.place(rtype));
+        let clear = table.clear(self.rights.row, A::ACTION, records, table.purpose(purpose));
+        clear.and(self.rights.clear)
     }
 }
 
@@ -114,7 +167,7 @@ impl<A: ActionKind> Permit<A> {
 pub enum Missing {
     /// No binding names the identity.
     Binding,
-    /// The identity's role lacks the action.
+    /// No policy gives the action to the identity, which has this role.
     Role(Role),
     /// The identity is not bound to the tenant, or to all of them where the act is on the whole vault.
     Tenant,
@@ -134,7 +187,9 @@ impl fmt::Display for Denial {
         let action = self.action.name();
         match self.missing {
             Missing::Binding => write!(f, "{action}: the identity is bound to no role"),
-            Missing::Role(role) => write!(f, "{action}: not a right of the role {role:?}"),
+            Missing::Role(role) => {
+                write!(f, "{action}: no policy gives it to an identity of the role {}", role.name())
+            }
             Missing::Tenant => write!(f, "{action}: outside the tenants of the identity"),
             Missing::Target => write!(f, "{action}: not about the tenant or vault it names"),
         }
@@ -153,5 +208,7 @@ mod tests {
         assert_eq!(set.with(General), ClassSet::ALL);
         assert!([Public, General, Sensitive].into_iter().all(|c| !ClassSet::NONE.contains(c)));
         assert_eq!(format!("{set:?}"), "{Public, Sensitive}");
+        let both: ClassSet = [Sensitive, General].into_iter().collect();
+        assert_eq!(set.and(both), ClassSet::NONE.with(Sensitive));
     }
 }

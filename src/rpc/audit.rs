@@ -20,14 +20,6 @@ use crate::vault::{AuditFilter, AuditLine};
 
 const PAGE: usize = 50;
 
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Application => "application",
-        Role::Operator => "operator",
-        Role::Auditor => "auditor",
-    }
-}
-
 fn classes(shows: impl Fn(Classification) -> bool) -> Vec<i32> {
     let all = [Classification::Public, Classification::General, Classification::Sensitive];
     let shown = all.into_iter().filter(|c| shows(*c));
@@ -62,7 +54,7 @@ fn line(line: AuditLine) -> AuditEntry {
         create_time: Some(convert::timestamp(entry.at)),
         start_time: (entry.since != UnixMillis(i64::MIN)).then(|| convert::timestamp(entry.since)),
         principal: told.principal.unwrap_or_default(),
-        role: entry.role.map(role_name).unwrap_or_default().to_owned(),
+        role: entry.role.map(Role::name).unwrap_or_default().to_owned(),
         schema: schema.map(|(t, r)| names::schema(t.as_str(), r)).unwrap_or_default(),
         tenant: tenant.unwrap_or_default(),
         clear: classes(|c| seen.shows_clear(c)),

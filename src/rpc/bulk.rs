@@ -258,8 +258,10 @@ impl Rpc {
                     Ok(Err(e)) => return Err(status::of(e, Terms::Plain, tenant.as_str())),
                     Err(_) => return Ok(()),
                 };
-                rpc.permit::<WatchRecords>(&extensions, Some(tenant.as_str()))?;
-                out.send(convert::change(tenant.as_str(), change)).await?;
+                let permit = rpc.permit::<WatchRecords>(&extensions, Some(tenant.as_str()))?;
+                if change.is_for(&permit) {
+                    out.send(convert::change(tenant.as_str(), change)).await?;
+                }
             }
         })
     }

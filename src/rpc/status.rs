@@ -169,6 +169,10 @@ pub fn of(error: VaultError, terms: Terms, tenant: &str) -> Status {
         )]),
         VaultError::OtherRequest => info(Code::Aborted, error.to_string(), "REQUEST_ID_REUSED"),
         VaultError::Behind => info(Code::Aborted, error.to_string(), "CHANGES_MISSED"),
+        // Which part it was would tell of what type a record is.
+        VaultError::At { error, .. } if matches!(*error, VaultError::Forbidden) => {
+            Status::permission_denied(DENIED)
+        }
         VaultError::At { at, error } => {
             let part = if terms == Terms::Names { "names" } else { "requests" };
             of_part(of(*error, Terms::Record, tenant), &format!("{part}[{at}]"))

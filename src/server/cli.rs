@@ -11,8 +11,8 @@ use super::config::{Draft, schema, validate};
 use super::opening::repair;
 use super::probe::ask;
 use super::{
-    Config, DevDir, LogFormat, OnHangup, Opening, ServerError, Sources, block_on, log_to_stderr,
-    say,
+    Config, DevDir, LogFormat, OnHangup, Opening, PolicyCommand, ServerError, Sources, block_on,
+    log_to_stderr, review, say,
 };
 use crate::clock::{Clock, SystemClock};
 
@@ -78,6 +78,11 @@ pub enum Command {
         socket: PathBuf,
         #[arg(value_enum, default_value = "readyz")]
         what: Asked,
+    },
+    /// Look at policies: whether one is sound, and who may do what by it.
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
     /// Make a vault for development, or reuse it, and serve it. Not for production.
     Dev {
@@ -163,6 +168,9 @@ pub fn start(args: Args) -> Result<ExitCode, ServerError> {
         }
         Command::Config { command } => return configuration(command, format),
         Command::Probe { socket, what } => return probe(&socket, what),
+        Command::Policy { command } => {
+            return review::run(command).map(|()| ExitCode::SUCCESS);
+        }
         Command::Dev { dir, listen } => {
             let dev = DevDir::prepare(&dir, listen, SystemClock.now())?;
             let mut config = dev.config.clone();

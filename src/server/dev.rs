@@ -261,7 +261,7 @@ trust_domain = "{TRUST_DOMAIN}"
 fn identity_config(uri: &str, role: Role, name: &str) -> String {
     let clear = match role {
         Role::Application => "\nclear = [\"PUBLIC\", \"GENERAL\", \"SENSITIVE\"]",
-        Role::Operator | Role::Auditor => "",
+        _ => "",
     };
     format!("\n[[identity]]\nuri = \"{uri}\"\nrole = \"{name}\"\ntenants = [\"*\"]{clear}\n")
 }

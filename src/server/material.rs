@@ -32,7 +32,7 @@ pub struct Parts {
 }
 
 /// What tells one state of the files from another.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Look(Vec<(PathBuf, Option<Stamp>)>);
 
 /// Device, inode and size; times of the contents and of the inode in seconds and nanoseconds.
@@ -55,6 +55,10 @@ impl Look {
             paths.extend(lists_in(crl).unwrap_or_default());
             paths.push(crl.clone());
         }
+        Self::of(paths)
+    }
+
+    pub fn of(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let look = |path: PathBuf| {
             let stamp = std::fs::metadata(&path).ok().map(|meta| Stamp::of(&meta));
             (path, stamp)

@@ -21,6 +21,8 @@ mod opening;
 mod probe;
 mod process;
 mod quota;
+mod review;
+mod rights;
 mod run;
 mod socket;
 mod tls;
@@ -38,12 +40,13 @@ pub use opening::{OpenProblem, Opening};
 pub use process::{
     LogFormat, LogLevel, LogSettings, OnHangup, exit_code, harden, log_to_stderr, say, stop_signal,
 };
+pub use review::PolicyCommand;
 pub use run::{Door, Up, Wiring, block_on, run};
 pub use socket::SocketProblem;
 pub use tls::TlsProblem;
 pub use trust::Trust;
 
-use crate::authz::BindingError;
+use crate::authz::{BindingError, PolicyFaults};
 use crate::pki::PkiError;
 
 /// Why the daemon does not run.
@@ -59,6 +62,8 @@ pub enum ServerError {
     Tls { key: &'static str, path: String, problem: TlsProblem },
     #[error("{dir}: {problem}")]
     Dev { dir: String, problem: DevProblem },
+    #[error("{path}: {faults}")]
+    Policy { path: String, faults: PolicyFaults },
     #[error("identities: {0}")]
     Bindings(#[from] BindingError),
     #[error(transparent)]

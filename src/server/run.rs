@@ -2,7 +2,7 @@
 //!
 //! Guarantees: the caller owns the socket and the signal to stop; when asked to stop, the daemon takes no new
 //! connection, lets calls end for at most `DoorLimits::shutdown`, and then closes the vault. While it serves, changed
-//! files of the door are taken without a restart.
+//! files of the door, of the policy and of the identities are taken without a restart.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ use super::exposition::View;
 use super::gate::GateLayer;
 use super::opening::{self, Opening};
 use super::process::{OnHangup, hangup_signal, stop_signal};
+use super::rights::Rights;
 use super::socket::Socket;
 use super::trust::Trust;
 use super::{Config, ServerError};
@@ -157,8 +158,11 @@ pub async fn run(
     stop: impl Future<Output = ()>,
     reload: Arc<Notify>,
 ) -> Result<(), ServerError> {
-    let authority = Arc::new(Authority::new(config.bindings.clone())?);
-    let wiring = Wiring { authority, metrics: Arc::default(), clock, reload };
+    let rights = Rights::open(&config)?;
+    let authority = Arc::clone(&rights.authority);
+    let reloads = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+    let [of_door, of_rights] = reloads.clone();
+    let wiring = Wiring { authority, metrics: Arc::default(), clock, reload: of_door };
     // The door opens before the vault: a wrong file is found before anything of the vault is touched. Nobody is
     // accepted until it is served.
     let door = Door::open(&config, &wiring).await?;
@@ -187,7 +191,11 @@ pub async fn run(
         // Streams have no end of their own.
         stops.send_replace(true);
     };
+    let relaying = tokio::spawn(relay(reload, reloads));
+    let keeping = tokio::spawn(rights.keep(Arc::clone(&wiring.metrics), of_rights));
     let served = door.serve(routes, Arc::clone(&vault) as Arc<dyn Witness>, stop).await;
+    relaying.abort();
+    keeping.abort();
     // Also after an error: what is closed opens quickly again.
     let closed = opening::close(&config, vault).await;
     // The socket goes before the process says that it is over.
@@ -195,6 +203,14 @@ pub async fn run(
     served.and(closed)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Passes each notice on to all.
+async fn relay(from: Arc<Notify>, to: [Arc<Notify>; 2]) {
+    loop {
+        from.notified().await;
+        to.iter().for_each(|each| each.notify_one());
+    }
 }
 
 /// [`run`] on a runtime of its own, until SIGTERM or SIGINT.

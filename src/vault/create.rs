@@ -11,7 +11,7 @@ use super::error::VaultError;
 use super::fieldmap::FieldMap;
 use super::index::Token;
 use super::put::Home;
-use super::records::{SUBJECT, Sort, new_id, subject_map};
+use super::records::{SUBJECT, new_id, subject_map};
 use super::registry::Tenant;
 use super::requests::{Asked, Operation, Progress};
 use super::schema::Schema;
@@ -20,7 +20,7 @@ use super::value::Value;
 use super::view::{ReadSpec, RecordView, view};
 use super::watch::{Change, ChangeKind};
 use crate::audit::{Act, Entry};
-use crate::authz::{ClassSet, CreateRecord, Permit, Principal};
+use crate::authz::{CreateRecord, Permit, Principal};
 use crate::clock::UnixMillis;
 use crate::crypto::PseudonymKey;
 use crate::id::{Day, FieldOrd, RecVer, RecordId, RequestId};
@@ -64,12 +64,15 @@ struct Draft {
 impl Draft {
     fn new(
         tenant: &Tenant,
-        caller: &Principal,
+        permit: &Permit<CreateRecord>,
         at: usize,
         new: NewRecord,
     ) -> Result<Self, VaultError> {
+        if !permit.reaches(new.rtype.as_str()) {
+            return Err(VaultError::Forbidden);
+        }
         let schema = tenant.schema(&new.rtype)?;
-        let repeat = new.request.map(|request| (request, new.asked(caller)));
+        let repeat = new.request.map(|request| (request, new.asked(permit.principal())));
         let fields = schema.check(new.fields)?;
         let subject = new.subject;
         Ok(Self { at, id: new_id(), schema, subject, pseudonyms: None, fields, repeat })
@@ -124,14 +127,14 @@ impl Vault {
         check_count("requests", new.len())?;
         let mut drafts = Vec::with_capacity(new.len());
         for (at, new) in new.into_iter().enumerate() {
-            drafts.push(Draft::new(&tenant, permit.principal(), at, new).map_err(|e| e.at(at))?);
+            drafts.push(Draft::new(&tenant, permit, at, new).map_err(|e| e.at(at))?);
         }
         let _once = core.lock_drafts(&drafts).await?;
         let mut views: Vec<Option<RecordView>> = Vec::new();
         views.resize_with(drafts.len(), || None);
         let mut fresh = Vec::with_capacity(drafts.len());
         for draft in drafts {
-            match core.repeated(&tenant, &draft, permit.clear()).map_err(|e| e.at(draft.at))? {
+            match core.repeated(&tenant, &draft, permit).map_err(|e| e.at(draft.at))? {
                 Some(view) => place(&mut views, draft.at, view),
                 None => fresh.push(draft),
             }
@@ -146,7 +149,7 @@ impl Vault {
                 return Err(error.at(at));
             }
             let told = (repeated, Batch::default());
-            let stored = core.store_drafts(&tenant, sound, permit.clear(), told).await?;
+            let stored = core.store_drafts(&tenant, sound, permit, told).await?;
             stored.into_iter().for_each(|(at, view)| place(&mut views, at, view));
         }
         views.into_iter().map(|v| v.ok_or(VaultError::Stopping)).collect()
@@ -195,7 +198,7 @@ impl Vault {
         let mut drafts = Vec::new();
         for (at, new) in new.into_iter().enumerate() {
             let (Some(None), Some(new)) = (outcome.get(at), new) else { continue };
-            match Draft::new(&tenant, permit.principal(), at, new) {
+            match Draft::new(&tenant, permit, at, new) {
                 Ok(draft) => drafts.push(draft),
                 Err(e) => place(&mut outcome, at, Err(e)),
             }
@@ -217,7 +220,7 @@ impl Vault {
         let (key, row) = core.progress_row(tenant.ord, import, &progress);
         batch.put(key, row);
         let told = (core.entry(permit, Act::ImportRecords).of(tenant.ord), batch);
-        core.store_drafts(&tenant, sound, permit.clear(), told).await?;
+        core.store_drafts(&tenant, sound, permit, told).await?;
         Ok(ImportedChunk { next: progress.next(), records: outcome })
     }
 }
@@ -256,15 +259,15 @@ impl Core {
         &self,
         tenant: &Tenant,
         draft: &Draft,
-        clear: ClassSet,
+        permit: &Permit<CreateRecord>,
     ) -> Result<Option<RecordView>, VaultError> {
         let Some((request, asked)) = &draft.repeat else { return Ok(None) };
         let operation = Operation::CreateRecord;
         let Some(record) = self.find_done(tenant, *request, operation, asked)? else {
             return Ok(None);
         };
-        let found = self.find_current(tenant, record, Sort::Record)?;
-        self.view_of(tenant, record, found, clear, &ReadSpec::default()).map(Some)
+        let found = self.find_reached(permit, tenant, record)?;
+        self.view_of(tenant, record, found, permit, &ReadSpec::default()).map(Some)
     }
 
     /// Divides drafts into those that can be stored and those that cannot, each with its position. What was checked
@@ -328,14 +331,14 @@ impl Core {
         &self,
         tenant: &Arc<Tenant>,
         drafts: Vec<Draft>,
-        clear: ClassSet,
+        permit: &Permit<CreateRecord>,
         (entry, mut batch): (Entry, Batch),
     ) -> Result<Vec<(usize, RecordView)>, VaultError> {
         let now = self.clock.now();
         let mut slots = Vec::with_capacity(drafts.len());
         let mut views = Vec::with_capacity(drafts.len());
         for draft in drafts {
-            let stored = self.add_draft(tenant, draft, (now, clear), &mut slots, &mut batch).await;
+            let stored = self.add_draft(tenant, draft, (now, permit), &mut slots, &mut batch).await;
             match stored {
                 Ok(view) => views.push(view),
                 Err(e) => {
@@ -360,7 +363,7 @@ impl Core {
         &self,
         tenant: &Arc<Tenant>,
         draft: Draft,
-        (now, clear): (UnixMillis, ClassSet),
+        (now, permit): (UnixMillis, &Permit<CreateRecord>),
         slots: &mut Vec<Slot>,
         batch: &mut Batch,
     ) -> Result<(usize, RecordView), VaultError> {
@@ -384,7 +387,7 @@ impl Core {
             batch.put(key, row);
         }
         slots.push(slot);
-        let spec = ReadSpec::default();
+        let (spec, clear) = (ReadSpec::default(), permit.clear(schema.type_name().as_str(), None));
         Ok((at, view(&schema, id, RecVer(1), expires, map, clear, &spec)))
     }
 }

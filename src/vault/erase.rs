@@ -64,6 +64,9 @@ impl Doomed {
     }
 }
 
+/// Fails for a type whose records the caller may not erase.
+type Allowed<'a> = dyn Fn(TypeOrd) -> Result<(), VaultError> + Sync + 'a;
+
 type Answer<T> = oneshot::Sender<Result<T, VaultError>>;
 
 /// What the eraser's thread is asked to do.
@@ -152,7 +155,8 @@ impl Vault {
         let records: Vec<_> = records.iter().map(|r| (Sort::Record, *r)).collect();
         let act = if records.len() == 1 { Act::EraseRecord } else { Act::BatchEraseRecords };
         let entry = self.core.entry(permit, act).of(tenant.ord);
-        let erased = self.erase_all(&tenant, &records, (reason, etag), entry).await;
+        let reach = |rtype| self.core.check_reach(permit, &tenant, rtype);
+        let erased = self.erase_all(&tenant, &records, (reason, etag), (entry, &reach)).await;
         if records.len() == 1 { erased.map_err(VaultError::alone) } else { erased }
     }
 
@@ -182,7 +186,10 @@ impl Vault {
             return Err(VaultError::TooLarge("the subject has too many records for one call"));
         }
         let entry = core.entry(permit, Act::EraseSubject).of(tenant.ord);
-        let receipts = self.erase_all(&tenant, &records, (reason, None), entry).await;
+        // Who may erase a subject may erase what is about it, of whatever type.
+        let all: &Allowed<'_> = &|_| Ok(());
+        let told = (entry, all);
+        let receipts = self.erase_all(&tenant, &records, (reason, None), told).await;
         let receipts = receipts.map_err(VaultError::alone)?;
         Ok(records.into_iter().map(|(_, r)| r).zip(receipts).collect())
     }
@@ -192,7 +199,7 @@ impl Vault {
         tenant: &Arc<Tenant>,
         records: &[(Sort, RecordId)],
         (reason, etag): (ErasureReason, Option<RecVer>),
-        entry: Entry,
+        (entry, allowed): (Entry, &Allowed<'_>),
     ) -> Result<Vec<Receipt>, VaultError> {
         let core = &*self.core;
         let ids: Vec<RecordId> = records.iter().map(|(_, r)| *r).collect();
@@ -201,11 +208,11 @@ impl Vault {
         let mut doomed = Vec::new();
         let mut done = Vec::with_capacity(records.len());
         for (at, record) in records.iter().enumerate() {
-            match core.find_erased(tenant, *record).map_err(|e| e.at(at))? {
+            match core.find_erased(tenant, *record, allowed).map_err(|e| e.at(at))? {
                 Some(receipt) => done.push(Some(receipt)),
                 None => {
-                    let condemned =
-                        core.condemn(tenant, *record, reason, requested, etag, &mut doomed);
+                    let why = (reason, requested, etag);
+                    let condemned = core.condemn(tenant, *record, why, allowed, &mut doomed);
                     condemned.map_err(|e| e.at(at))?;
                     done.push(None);
                 }
@@ -283,6 +290,9 @@ impl Vault {
         reason: ErasureReason,
     ) -> Result<Receipt, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
+        if !permit.reaches(rtype.as_str()) {
+            return Err(VaultError::Forbidden);
+        }
         let key = (tenant.schema(rtype)?.ord(), expires);
         let (done, answered) = oneshot::channel();
         let entry = self.core.entry(permit, Act::EraseBucket).of(tenant.ord);
@@ -317,8 +327,10 @@ impl Core {
         &self,
         tenant: &Tenant,
         (sort, record): (Sort, RecordId),
+        allowed: &Allowed<'_>,
     ) -> Result<Option<Receipt>, VaultError> {
-        self.receipt_at(&Tombstone::key(tenant.ord, record), |t| sort.check(t.rtype))
+        let check = |t: &Tombstone| sort.check(t.rtype).and_then(|()| allowed(t.rtype));
+        self.receipt_at(&Tombstone::key(tenant.ord, record), check)
     }
 
     /// The receipt of the last kill of a type's and day's buckets.
@@ -357,9 +369,8 @@ impl Core {
         &self,
         tenant: &Arc<Tenant>,
         (sort, record): (Sort, RecordId),
-        reason: ErasureReason,
-        requested: UnixMillis,
-        etag: Option<RecVer>,
+        (reason, requested, etag): (ErasureReason, UnixMillis, Option<RecVer>),
+        allowed: &Allowed<'_>,
         doomed: &mut Vec<Doomed>,
     ) -> Result<(), VaultError> {
         let what = sort.word();
@@ -367,6 +378,7 @@ impl Core {
         let row = row.ok_or(VaultError::NotFound(what))?;
         let pointer = Pointer::decode(&row).ok_or(VaultError::Damaged(what))?;
         sort.check(pointer.rtype)?;
+        allowed(pointer.rtype)?;
         if etag.is_some_and(|e| e != pointer.rec_ver) {
             return Err(VaultError::Stale);
         }

@@ -9,9 +9,9 @@ use crate::store::StoreError;
 /// The error of a vault call.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// The permit is for another tenant than the call: a defect of the caller inside this program, answered as a
-    /// denial.
-    #[error("the permit does not cover this tenant")]
+    /// The permit does not reach what the call is about: a record type or class, or, by a defect of the caller inside
+    /// this program, another tenant.
+    #[error("the permit does not reach this")]
     Forbidden,
     /// Never there, or not under this name.
     #[error("{0} not found")]

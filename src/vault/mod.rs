@@ -29,6 +29,7 @@ mod registry;
 mod relist;
 mod repair;
 mod requests;
+mod rights;
 mod rows;
 pub mod schema;
 mod sealed;

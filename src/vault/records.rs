@@ -21,9 +21,7 @@ use super::value::Value;
 use super::view::{ReadSpec, RecordView, view};
 use super::watch::{Change, ChangeKind};
 use crate::audit::{Act, Entry};
-use crate::authz::{
-    ActionKind, ClassSet, ExportRecords, Permit, Principal, ReadRecord, UpdateRecord,
-};
+use crate::authz::{ActionKind, ExportRecords, Permit, Principal, ReadRecord, UpdateRecord};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::crypto::{PseudonymKey, random};
@@ -158,13 +156,13 @@ impl Vault {
             && let Some(record) =
                 core.find_done(&tenant, *request, Operation::UpdateRecord, asked)?
         {
-            let found = core.find_current(&tenant, record, Sort::Record)?;
+            let found = core.find_reached(permit, &tenant, record)?;
             let spec = ReadSpec::default();
-            let view = core.view_of(&tenant, record, found, permit.clear(), &spec)?;
+            let view = core.view_of(&tenant, record, found, permit, &spec)?;
             core.note(&core.entry(permit, Act::UpdateRecord).of(tenant.ord).showing([&view]))?;
             return Ok(view);
         }
-        let Found { pointer, open } = core.find_current(&tenant, change.record, Sort::Record)?;
+        let Found { pointer, open } = core.find_reached(permit, &tenant, change.record)?;
         if change.etag.is_some_and(|etag| etag != pointer.rec_ver) {
             return Err(VaultError::Stale);
         }
@@ -205,8 +203,8 @@ impl Vault {
             let (key, row) = core.done_row(tenant.ord, *request, did, made);
             batch.put(key, row);
         }
-        let spec = ReadSpec::default();
-        let view = view(&schema, change.record, rec_ver, expires, map, permit.clear(), &spec);
+        let (spec, clear) = (ReadSpec::default(), permit.clear(schema.type_name().as_str(), None));
+        let view = view(&schema, change.record, rec_ver, expires, map, clear, &spec);
         let entry = core.entry(permit, Act::UpdateRecord).of(tenant.ord).showing([&view]);
         batch.entries = entry.encode();
         core.commit_put(batch, &[ticket]).await?;
@@ -235,6 +233,7 @@ impl Vault {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
         let wanted = match rtype {
+            Some(rtype) if !permit.reaches(rtype.as_str()) => return Err(VaultError::Forbidden),
             Some(rtype) => {
                 let schema = tenant.schema(rtype)?;
                 spec.check(&[&schema])?;
@@ -261,14 +260,15 @@ impl Vault {
                 last = Some(id);
                 let pointer = Pointer::decode(&row.value);
                 let rtype = pointer.map_or(SUBJECT, |p| p.rtype);
-                if rtype == SUBJECT || wanted.is_some_and(|w| w != rtype) {
+                let other = rtype == SUBJECT || wanted.is_some_and(|w| w != rtype);
+                if other || core.check_reach(permit, &tenant, rtype).is_err() {
                     continue;
                 }
                 match core.find_current(&tenant, id, Sort::Record) {
                     Ok(found) => {
                         let fields = &found.open.fields.fields;
                         bytes += fields.values().map(Value::encoded_len).sum::<usize>() + 200;
-                        page.views.push(core.view_of(&tenant, id, found, permit.clear(), spec)?);
+                        page.views.push(core.view_of(&tenant, id, found, permit, spec)?);
                     }
                     // Erased meanwhile, or damaged: the others are served.
                     Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
@@ -307,11 +307,14 @@ impl Vault {
     ) -> Result<(Vec<RecordView>, bool), VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
+        if !permit.reaches(rtype.as_str()) {
+            return Err(VaultError::Forbidden);
+        }
         let schema = tenant.schema(rtype)?;
         spec.check(&[&schema])?;
         let (def, value) = schema.check_query(field, value)?;
-        let may_compare = permit.clear().contains(def.class);
-        if !may_compare {
+        let clear = permit.clear(rtype.as_str(), spec.purpose.as_deref());
+        if !clear.contains(def.class) {
             // Finding by a value would tell whom it belongs to.
             return Err(VaultError::Forbidden);
         }
@@ -325,7 +328,7 @@ impl Vault {
             .current
             .into_iter()
             .take(limits::PAGE_SIZE_MAX)
-            .map(|f| core.view_of(&tenant, f.open.version.record, f, permit.clear(), spec))
+            .map(|f| core.view_of(&tenant, f.open.version.record, f, permit, spec))
             .collect();
         let views = views?;
         let entry = core.entry(permit, Act::FindRecords).of(tenant.ord);
@@ -382,12 +385,12 @@ impl Core {
         record: RecordId,
         spec: &ReadSpec,
     ) -> Result<RecordView, VaultError> {
-        let found = self.find_current(tenant, record, Sort::Record)?;
+        let found = self.find_reached(permit, tenant, record)?;
         if spec.fields.is_some() {
             let schema = tenant.schema_of(found.pointer.rtype);
             spec.check(&[&*schema.ok_or(VaultError::NotFound("schema"))?])?;
         }
-        self.view_of(tenant, record, found, permit.clear(), spec)
+        self.view_of(tenant, record, found, permit, spec)
     }
 
     /// A record's or subject's current version, or why there is none.
@@ -397,6 +400,17 @@ impl Core {
         record: RecordId,
         sort: Sort,
     ) -> Result<Found, VaultError> {
+        self.find_allowed(tenant, record, sort, &|_| Ok(()))
+    }
+
+    /// The same, for a caller who may have it if it is of an `allowed` type.
+    pub(super) fn find_allowed(
+        &self,
+        tenant: &Tenant,
+        record: RecordId,
+        sort: Sort,
+        allowed: &dyn Fn(TypeOrd) -> Result<(), VaultError>,
+    ) -> Result<Found, VaultError> {
         let store = self.tree.store();
         let what = sort.word();
         let mut seen = None;
@@ -405,11 +419,13 @@ impl Core {
                 let tombstone = store.get(&Tombstone::key(tenant.ord, record))?;
                 let Some(row) = tombstone else { return Err(VaultError::NotFound(what)) };
                 // Of a damaged one nobody knows what it was: refused all the same.
-                Tombstone::decode(&row).map_or(Ok(()), |t| sort.check(t.rtype))?;
+                let check = |t: Tombstone| sort.check(t.rtype).and_then(|()| allowed(t.rtype));
+                Tombstone::decode(&row).map_or(Ok(()), check)?;
                 return Err(VaultError::Erased(what));
             };
             let pointer = Pointer::decode(&row).ok_or(VaultError::Damaged(what))?;
             sort.check(pointer.rtype)?;
+            allowed(pointer.rtype)?;
             if self.is_erasing(record, pointer.kid) {
                 return Err(VaultError::Erased(what));
             }
@@ -449,20 +465,5 @@ impl Core {
     ) -> Result<PseudonymKey, VaultError> {
         let found = self.find_current(tenant, subject, Sort::Subject)?;
         Ok(found.open.fields.pseudonyms)
-    }
-
-    pub(super) fn view_of(
-        &self,
-        tenant: &Tenant,
-        record: RecordId,
-        found: Found,
-        clear: ClassSet,
-        spec: &ReadSpec,
-    ) -> Result<RecordView, VaultError> {
-        let rtype = found.pointer.rtype;
-        let schema = tenant.schema_of(rtype).ok_or(VaultError::NotFound("schema"))?;
-        let expires = schema.retention().expiry_day(found.open.fields.created);
-        let map = found.open.fields;
-        Ok(view(&schema, record, found.pointer.rec_ver, expires, map, clear, spec))
     }
 }

@@ -44,6 +44,11 @@ impl Change {
     pub(super) fn record(kind: ChangeKind, record: RecordId, rtype: &Slug, at: UnixMillis) -> Self {
         Self { kind, record: Some(record), rtype: Some(rtype.clone()), expires: None, at }
     }
+
+    /// Whether a watcher with this permit may hear of it: by the type of its records; of subjects every watcher hears.
+    pub fn is_for(&self, permit: &Permit<WatchRecords>) -> bool {
+        self.rtype.as_ref().is_none_or(|rtype| permit.reaches(rtype.as_str()))
+    }
 }
 
 /// The watchers of all tenants.

@@ -12,7 +12,7 @@ use lethe::clock::{Clock, ManualClock, SystemClock, UnixMillis};
 use lethe::pki::{Ca, LEAF_LIFE, Purpose};
 use lethe::proto::v1;
 use lethe::server::{Config, DevDir, Opening, ServerError, run};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -21,9 +21,13 @@ use tonic_types::StatusExt;
 use crate::peer::{Caller, PATIENCE, channel, client_config, in_time};
 
 /// Identities besides the three of `lethed dev`, which are bound to all tenants: name, role, tenants, clear right.
-const MORE: [(&str, Role, &str, ClassSet); 5] = [
+const MORE: [(&str, Role, &str, ClassSet); 9] = [
     ("application-a", Role::Application, "a", ClassSet::ALL),
+    ("support", Role::Support, "*", ClassSet::ALL),
+    ("support-a", Role::Support, "a", ClassSet::ALL),
     ("operator-a", Role::Operator, "a", ClassSet::NONE),
+    ("privacy-officer", Role::PrivacyOfficer, "*", ClassSet::ALL),
+    ("privacy-officer-a", Role::PrivacyOfficer, "a", ClassSet::ALL),
     ("auditor-a", Role::Auditor, "a", ClassSet::NONE),
     ("clerk", Role::Application, "*", ClassSet::NONE.with(Classification::Public)),
     // Has a certificate and no binding.
@@ -36,6 +40,8 @@ pub struct Live {
     pub dir: tempfile::TempDir,
     pub config: Config,
     pub clock: Arc<ManualClock>,
+    /// Asks for the files of door and rights to be taken at once, as SIGHUP does.
+    pub reload: Arc<Notify>,
     running: Option<Running>,
 }
 
@@ -58,7 +64,7 @@ impl Live {
             }
         }
         let clock = Arc::new(ManualClock::at(now));
-        let mut live = Self { dir, config, clock, running: None };
+        let mut live = Self { dir, config, clock, reload: Arc::default(), running: None };
         live.serve().await;
         live
     }
@@ -84,9 +90,9 @@ impl Live {
         let stopping = async {
             let _ = stopped.await;
         };
-        let config = self.config.clone();
+        let (config, reload) = (self.config.clone(), Arc::clone(&self.reload));
         let daemon = tokio::spawn(async move {
-            run(config, Opening::Either, clock, said, stopping, Arc::default()).await
+            run(config, Opening::Either, clock, said, stopping, reload).await
         });
         match in_time(listening).await {
             Ok(addr) => self.config.listen = addr,

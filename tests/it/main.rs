@@ -18,6 +18,7 @@ mod mending;
 mod model;
 mod peer;
 mod pki;
+mod policy;
 mod reload;
 mod serving;
 mod share;

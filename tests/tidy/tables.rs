@@ -37,6 +37,8 @@ pub const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &["src/server/socket.rs"]),
     ("rcgen", &["src/pki/", "src/client/"]),
     ("x509_parser", &["src/pki/", "src/server/"]),
+    ("cedar_policy", &["src/authz/policy/"]),
+    ("miette", &["src/authz/policy/"]),
     ("clap", &["src/server/", "src/ctl/", "src/bin/"]),
     ("jiff", &["src/vault/calendar.rs", "src/ctl/receipt.rs"]),
     (
@@ -76,6 +78,7 @@ pub const FILE_USERS: &[&str] = &[
     "src/server/host.rs",
     "src/server/material.rs",
     "src/server/socket.rs",
+    "src/server/rights.rs",
     "src/store/durable.rs",
     "src/store/guard.rs",
     "src/store/journal.rs",

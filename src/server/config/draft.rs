@@ -96,6 +96,7 @@ impl Draft {
             anchor_require: choice(&all, "anchor.require"),
             tls,
             audit_reads: choice(&all, "audit.reads"),
+            policy: all.path("policy.file"),
             bindings,
             limits: limits(&all),
             metrics_socket: all.path("metrics.socket"),
@@ -103,6 +104,7 @@ impl Draft {
                 format: choice(&all, "log.format"),
                 level: choice(&all, "log.level"),
             },
+            source: None,
         })
     }
 }

@@ -107,6 +107,12 @@ pub const KEYS: &[Key] = &[
         Absent::Word("group"),
         "Whether a read is answered once the audit log has a place for its entry, or once that is on disk.",
     ),
+    key(
+        "policy.file",
+        Kind::Path,
+        Absent::Otherwise("the roles that come with the vault"),
+        "What each role may do, in Cedar.",
+    ),
     whole(
         "limits.connections",
         limits::CONNECTIONS_MAX as u64,

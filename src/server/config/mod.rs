@@ -96,11 +96,15 @@ pub struct Config {
     pub anchor_require: AnchorRequire,
     pub tls: TlsFiles,
     pub audit_reads: AuditReads,
+    /// The file of the policy. Without it the roles are in force that come with the vault.
+    pub policy: Option<PathBuf>,
     pub bindings: Vec<Binding>,
     pub limits: DoorLimits,
     /// Metrics and probes are served here.
     pub metrics_socket: Option<PathBuf>,
     pub log: LogSettings,
+    /// The file that it was loaded from, and what stood beside it.
+    pub source: Option<(PathBuf, Sources)>,
 }
 
 /// The file as text.
@@ -121,9 +125,11 @@ impl Config {
     /// What the file says, and over it what `sources` do.
     pub fn load(path: &Path, sources: &Sources) -> Result<Self, ServerError> {
         let draft = Draft::load(path, sources)?;
-        draft
-            .finish()
-            .map_err(|problems| ServerError::Config { path: path.display().to_string(), problems })
+        let config = draft.finish().map_err(|problems| ServerError::Config {
+            path: path.display().to_string(),
+            problems,
+        })?;
+        Ok(Self { source: Some((path.to_path_buf(), sources.clone())), ..config })
     }
 
     /// The file alone; `base` is what relative paths start from.

@@ -22,7 +22,7 @@ const NEAR: usize = 3;
 const NEAR_VARIABLE: usize = 2;
 
 /// What stands beside the file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     /// Variables of the process.
     pub environment: Vec<(OsString, OsString)>,
