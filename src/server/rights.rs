@@ -214,7 +214,7 @@ impl Keeper {
         // Without the path, which is no caller's business.
         let what = match error {
             ServerError::Policy { faults, .. } => format!("policy.file: {faults}"),
-            ServerError::Config { problem, .. } => format!("the configuration: {problem}"),
+            ServerError::Config { problems, .. } => format!("the configuration: {problems}"),
             ServerError::Io { source, .. } => format!("policy.file or the configuration: {source}"),
             other => other.to_string(),
         };
