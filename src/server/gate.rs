@@ -76,6 +76,7 @@ where
             }
         };
         request.extensions_mut().insert(guest.principal().clone());
+        let untaken = guest.untaken();
         let standing =
             Stay { guest, trust: self.gate.trust.clone(), clock: self.gate.clock.clone() };
         request.extensions_mut().insert(Arc::new(standing) as Arc<dyn Standing>);
@@ -85,6 +86,7 @@ where
             let reply = tokio::time::timeout(time, call).await.unwrap_or_else(|_| {
                 Ok(Status::deadline_exceeded("the call took too long").into_http())
             })?;
+            let reply = untaken.watch(reply).await;
             let status = Status::from_header_map(reply.headers()).map(undecodable);
             let code = match &status {
                 None => Code::Ok,

@@ -8,6 +8,7 @@ mod crash;
 mod daemon;
 mod door;
 mod faults;
+mod floods;
 mod house;
 mod levels;
 mod live;
