@@ -163,6 +163,10 @@ pub const PKI_ISSUED_MAX: usize = 10_000;
 pub const PKI_INDEX_BYTES_MAX: u64 = 32 << 20;
 /// A file of the configuration (TOML, PEM).
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of answers of one identity that wait to be taken; beyond that its answers are RESOURCE_EXHAUSTED.
+pub const UNTAKEN_BYTES_MAX: u64 = 128 << 20;
+/// Smaller pieces of an answer are not counted.
+pub const UNTAKEN_COUNTED_MIN: usize = 4 << 10;
 /// A path of a Unix socket, in bytes: those of unix(7), less the ending under which it is made.
 pub const SOCKET_PATH_BYTES_MAX: usize = 103;
 /// Connections to the socket of metrics and probes at once; further ones wait in the kernel's queue.

@@ -15,7 +15,7 @@ use zeroize::Zeroize;
 /// Bytes of one cell: the size of every key.
 pub const CELL: usize = 32;
 /// Bytes that are locked.
-const ARENA_BYTES: usize = 64 * 1024;
+pub const ARENA_BYTES: usize = 64 * 1024;
 const CELLS: usize = ARENA_BYTES / CELL;
 
 /// Locked memory is not to be had.

@@ -105,6 +105,11 @@ impl FileAnchor {
     }
 }
 
+/// What an anchor at `path` could claim, and why; nothing is written. Of a folder: what one in it could.
+pub fn medium_of(path: &Path) -> io::Result<(Medium, String)> {
+    judge(&File::open(path)?)
+}
+
 /// Whether overwriting a block of this file destroys what was there, and why.
 fn judge(file: &File) -> io::Result<(Medium, String)> {
     let magic = fstatfs(file)?.f_type as i64;

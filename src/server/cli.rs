@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::config::{Draft, schema, validate};
+use super::diagnose::Diagnosis;
 use super::opening::repair;
 use super::probe::ask;
 use super::{
@@ -71,6 +72,13 @@ pub enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Look at host and vault for what goes wrong in practice. Exit code 0: nothing; 1: warnings; 2: failures.
+    Diagnose {
+        #[command(flatten)]
+        from: From,
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
     },
     /// Ask a daemon's socket (metrics.socket). Exit code 0 if it says yes, 1 if it says no or nothing.
     Probe {
@@ -167,6 +175,15 @@ pub fn start(args: Args) -> Result<ExitCode, ServerError> {
             };
         }
         Command::Config { command } => return configuration(command, format),
+        Command::Diagnose { from, output } => {
+            let sources = from.sources(format)?;
+            let diagnosis = Diagnosis::of(&from.config, &sources, Arc::new(SystemClock))?;
+            match output {
+                Output::Text => say(&diagnosis.text()),
+                Output::Json => say(&format!("{:#}\n", diagnosis.json())),
+            }
+            return Ok(ExitCode::from(diagnosis.worst() as u8));
+        }
         Command::Probe { socket, what } => return probe(&socket, what),
         Command::Policy { command } => {
             return review::run(command).map(|()| ExitCode::SUCCESS);

@@ -82,6 +82,7 @@ where
         let principal = guest.principal().clone();
         request.extensions_mut().insert(principal.clone());
         request.extensions_mut().insert(called.clone());
+        let untaken = guest.untaken();
         let standing = Stay { guest, trust: gate.trust.clone(), clock: gate.clock.clone() };
         request.extensions_mut().insert(Arc::new(standing) as Arc<dyn Standing>);
         let call = self.inner.call(request);
@@ -99,6 +100,7 @@ where
             let mut reply = tokio::time::timeout(time, served).await.unwrap_or_else(|_| {
                 Ok(Status::deadline_exceeded("the call took too long").into_http())
             })?;
+            let reply = untaken.watch(reply).await;
             let status = Status::from_header_map(reply.headers()).map(undecodable);
             if let Some(Err(status)) = &status {
                 reply = status.clone().into_http();

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::identity::Peer;
 use super::quota::{Quota, Quotas};
 use super::trust::Trust;
+use super::untaken::Untaken;
 use crate::authz::Principal;
 use crate::clock::UnixMillis;
 
@@ -72,6 +73,11 @@ impl Guest {
 
     pub fn principal(&self) -> &Principal {
         &self.0.peer.principal
+    }
+
+    /// What its identity has not taken yet.
+    pub fn untaken(&self) -> Untaken {
+        self.0.quota.untaken.clone()
     }
 
     /// Whether a call may pass at `now`, by the clock of certificates and by that of rates.

@@ -10,6 +10,7 @@ mod config;
 mod crl;
 mod deadline;
 mod dev;
+mod diagnose;
 mod exposition;
 mod gate;
 mod guest;
@@ -27,6 +28,7 @@ mod run;
 mod socket;
 mod tls;
 mod trust;
+mod untaken;
 
 pub use accept::DoorLimits;
 pub use cli::{Args, Command, start};

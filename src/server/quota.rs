@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::DoorLimits;
+use super::untaken::Untaken;
 use crate::authz::Principal;
 use crate::limits;
 
@@ -28,6 +29,8 @@ pub struct Quotas {
 pub struct Quota {
     open: AtomicUsize,
     calls: Mutex<Calls>,
+    /// Over all its connections.
+    pub untaken: Untaken,
 }
 
 /// A place of one connection; given back when dropped.

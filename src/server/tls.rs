@@ -286,6 +286,14 @@ fn revoked(
         .map_err(|problem| at("tls.crl", path, TlsProblem::Crl(problem)))
 }
 
+/// When the first of the callers' authorities ends, if they can be read.
+pub fn authorities_end(files: &TlsFiles) -> Option<UnixMillis> {
+    let pem = Parts::read(files).client_ca.ok()?;
+    let (authorities, _) = callers(files, &pem).ok()?;
+    let ends = authorities.iter().filter_map(|der| X509Certificate::from_der(der).ok());
+    ends.map(|(_, cert)| expiry(&cert)).min()
+}
+
 /// All that is wrong with the files of the door, where [`Credentials::check`] ends at the first.
 pub fn problems(files: &TlsFiles, clock: Arc<dyn Clock>) -> Vec<ServerError> {
     let now = clock.now();

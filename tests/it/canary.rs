@@ -9,6 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use lethe::clock::{Clock, SystemClock};
+use lethe::server::DevDir;
 
 const NAME: &str = "Canarivalda Quillfeather";
 const PHONE: &str = "+8613800138011";
@@ -71,8 +73,17 @@ impl Stage {
         let tmp = tempfile::tempdir().unwrap();
         let dir = tmp.path().join("vault");
         let log = File::create(tmp.path().join("lethed.log")).unwrap();
+        // All that can be told is told: lines at debug, and metrics.
+        let free = Some("127.0.0.1:0".parse().unwrap());
+        DevDir::prepare(&dir, free, SystemClock.now()).unwrap();
+        let config = dir.join("lethed.toml");
+        let mut text = std::fs::read_to_string(&config).unwrap();
+        text.push_str(
+            "[log]\nformat = \"json\"\nlevel = \"debug\"\n[metrics]\nsocket = \"../s\"\n",
+        );
+        std::fs::write(config, text).unwrap();
         let mut daemon = Command::new(env!("CARGO_BIN_EXE_lethed"))
-            .args(["--log-format", "json", "dev", "--listen", "127.0.0.1:0", "--dir"])
+            .args(["dev", "--dir"])
             .arg(&dir)
             .env("RUST_LOG", "trace")
             .stdout(Stdio::piped())
@@ -116,6 +127,15 @@ impl Stage {
         let path = self._tmp.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
+    }
+
+    fn look_at_the_metrics(&mut self) {
+        let mut probe = Command::new(env!("CARGO_BIN_EXE_lethed"));
+        probe.args(["probe", "metrics", "--socket"]).arg(self._tmp.path().join("s"));
+        let output = probe.output().unwrap().stdout;
+        let text = String::from_utf8_lossy(&output);
+        assert!(text.contains("RecordService/CreateRecord\",code=\"OK\"} 1"), "{text}");
+        self.seen.push(("the metrics".to_owned(), output));
     }
 
     fn look_at_the_process(&mut self) {
@@ -191,6 +211,7 @@ fn work(stage: &mut Stage) -> Vec<String> {
     assert!(!stage.ctl("application", &update, &stale).status.success());
     assert!(!stage.ctl("operator", &["record", "get", &name], "").status.success());
     stage.look_at_the_process();
+    stage.look_at_the_metrics();
     assert!(stage.ctl("application", &["record", "erase", &name, "--yes"], "").status.success());
     assert!(!stage.ctl("application", &["record", "get", &name], "").status.success());
     let id = |n: &str| n.rsplit('/').next().unwrap().to_owned();
@@ -204,6 +225,11 @@ fn r15_no_planted_value_id_or_key_is_anywhere_it_should_not_be() {
     let values = [NAME, PHONE, CITY, WRONG];
     let log = stage.log();
     assert!(log.len() > 200, "the log was recorded");
+    let lines: Vec<_> = log.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
+    assert!(lines.iter().all(|line| serde_json::from_slice::<serde_json::Value>(line).is_ok()));
+    let of_a_call =
+        |line: &&[u8]| String::from_utf8_lossy(line).contains("RecordService/CreateRecord");
+    assert!(lines.iter().any(|line| of_a_call(line)), "each call has a line");
     let mut places = std::mem::take(&mut stage.seen);
     every_file(&stage.dir, &mut places);
     places.push(("the log".to_owned(), log.clone()));
@@ -212,8 +238,10 @@ fn r15_no_planted_value_id_or_key_is_anywhere_it_should_not_be() {
             assert_eq!(hits(value.as_bytes(), content), 0, "{value} in {place}");
         }
     }
+    let metrics = &places.iter().find(|(place, _)| place == "the metrics").unwrap().1;
     for id in &ids {
         assert_eq!(hits(id.as_bytes(), &log), 0, "an id in the log");
+        assert_eq!(hits(id.as_bytes(), metrics), 0, "an id in the metrics");
     }
     let kek = std::fs::read_to_string(stage.dir.join("kek")).unwrap();
     let bytes: Vec<u8> =

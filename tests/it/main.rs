@@ -10,6 +10,7 @@ mod crash;
 mod daemon;
 mod door;
 mod faults;
+mod floods;
 mod golden;
 mod house;
 mod levels;

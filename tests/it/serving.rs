@@ -210,3 +210,38 @@ fn what_is_wrong_with_a_configuration_is_told_in_one_go_and_by_the_exit_code() {
     let kek = std::fs::read_to_string(dir.join("kek")).unwrap();
     assert!(!shown.contains(kek.trim_end()));
 }
+
+#[test]
+fn a_diagnosis_names_what_is_wrong_with_host_and_vault_and_changes_nothing() {
+    let served = Served::new(&[]);
+    let config = served.dir.join("lethed.toml");
+    let diagnose = |flags: &[&str]| {
+        let mut command = lethed();
+        command.args(["diagnose", "--output", "json", "--config"]).arg(&config).args(flags);
+        let output = command.output().unwrap();
+        let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let of = |what: &str| {
+            let row = rows.as_array().unwrap().iter().find(|row| row["what"] == what);
+            let row = row.unwrap_or_else(|| panic!("no {what}: {rows}"));
+            (row["state"].as_str().unwrap().to_owned(), row["found"].as_str().unwrap().to_owned())
+        };
+        (output.status.code().unwrap(), of("store").0, of("daemon"), of("configuration"))
+    };
+    let socket = format!("metrics.socket={}", served.socket().display());
+    let (code, store, daemon, configuration) = diagnose(&["--set", &socket]);
+    assert!(code < 2, "only what this machine is like: {code}");
+    assert_eq!((store.as_str(), configuration.0.as_str()), ("ok", "ok"));
+    assert_eq!(daemon.0, "ok");
+    assert!(daemon.1.contains(&format!("process {} ", served.child.id())), "{daemon:?}");
+    assert!(daemon.1.ends_with("is ready"), "{daemon:?}");
+    // By its port, where no socket is given.
+    assert!(diagnose(&[]).2.1.ends_with("accepts connections"));
+    let deaf = diagnose(&["--set", "metrics.socket=/no/such/folder/s"]);
+    assert_eq!(deaf.0, 2);
+    assert_eq!(diagnose(&["--set", "store.engine=sled"]).1, "FAILURE");
+    let anchor = served.dir.join("data/anchor");
+    std::fs::rename(&anchor, served.dir.join("away")).unwrap();
+    assert_eq!(diagnose(&[]).1, "FAILURE", "without its anchor");
+    std::fs::rename(served.dir.join("away"), &anchor).unwrap();
+    served.stop();
+}

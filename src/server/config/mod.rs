@@ -29,7 +29,7 @@ pub use draft::Draft;
 pub use problem::{ConfigProblem, ConfigProblems};
 pub use show::schema;
 pub use sources::Sources;
-pub use validate::{Finding, validate};
+pub use validate::{Finding, check_draft, validate};
 
 /// Where rows are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]

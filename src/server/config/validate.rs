@@ -47,10 +47,11 @@ pub fn validate(
     sources: &Sources,
     clock: Arc<dyn Clock>,
 ) -> Result<Vec<Finding>, ServerError> {
-    Ok(findings(&Draft::load(path, sources)?, clock))
+    Ok(check_draft(&Draft::load(path, sources)?, clock))
 }
 
-fn findings(draft: &Draft, clock: Arc<dyn Clock>) -> Vec<Finding> {
+/// What is wrong with what was read.
+pub fn check_draft(draft: &Draft, clock: Arc<dyn Clock>) -> Vec<Finding> {
     let told = draft.problems.iter().map(|p| Finding::new(p.key(), p, p.advice()));
     let mut found: Vec<_> = told.collect();
     if let Err(problem) = Authority::new(draft.bindings.clone()) {
