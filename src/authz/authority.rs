@@ -165,6 +165,7 @@ fn allows(role: Role, action: Action) -> bool {
             action,
             A::CreateTenant
                 | A::ReadTenants
+                | A::UpdateTenant
                 | A::WriteSchema
                 | A::ReadSchema
                 | A::ReadStatus
@@ -194,9 +195,10 @@ mod tests {
     /// Written out by hand from the requirement, not derived from `allows` or `reach`. Columns are application,
     /// operator, auditor. In a cell, the first three letters are an identity bound to all tenants that asks for the
     /// vault, tenant a, tenant b; the next three the same for an identity bound to tenant a only.
-    const TABLE: [(Action, [&str; 3]); 18] = [
+    const TABLE: [(Action, [&str; 3]); 19] = [
         (Action::CreateTenant, ["nnn nnn", "ynn nnn", "nnn nnn"]),
         (Action::ReadTenants, ["yyy yyn", "yyy yyn", "yyy yyn"]),
+        (Action::UpdateTenant, ["nnn nnn", "nyy nyn", "nnn nnn"]),
         (Action::WriteSchema, ["nnn nnn", "nyy nyn", "nnn nnn"]),
         (Action::ReadSchema, ["nyy nyn", "nyy nyn", "nyy nyn"]),
         (Action::CreateSubject, ["nyy nyn", "nnn nnn", "nnn nnn"]),
@@ -250,6 +252,7 @@ mod tests {
         by_value!(
             CreateTenant,
             ReadTenants,
+            UpdateTenant,
             WriteSchema,
             ReadSchema,
             CreateSubject,

@@ -27,7 +27,8 @@ mod rpcs;
 pub use action::{
     Action, ActionKind, CreateRecord, CreateSubject, CreateTenant, EraseBucket, EraseRecord,
     EraseSubject, ExportRecords, ListsRecords, ReadBuckets, ReadKeyStatus, ReadRecord, ReadSchema,
-    ReadStatus, ReadSubject, ReadTenants, RotateKey, UpdateRecord, WatchRecords, WriteSchema,
+    ReadStatus, ReadSubject, ReadTenants, RotateKey, UpdateRecord, UpdateTenant, WatchRecords,
+    WriteSchema,
 };
 pub use authority::{Authority, Binding, BindingError, TenantScope};
 pub use permit::{ClassSet, Denial, Missing, Permit};

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::damaged::Damaged;
 use super::erase::Eraser;
 use super::error::VaultError;
+use super::evolve::Evolving;
 use super::index::{Index, Token};
 use super::open::DirLock;
 use super::pending::Superseded;
@@ -67,6 +68,9 @@ pub struct Core {
     pub request_locks: Stripes<tokio::sync::Mutex<()>>,
     pub watch: Watch,
     pub damaged: Damaged,
+    pub evolving: Evolving,
+    /// Key pages that the index of a changed schema takes at a step.
+    pub index_build_pages: usize,
     erasing: Mutex<Refused>,
     /// One process holds the directory.
     _held: DirLock,
@@ -110,6 +114,7 @@ pub struct CoreParts {
     pub kek: KekSource,
     pub warnings: Vec<String>,
     pub page_key: LockedKey,
+    pub index_build_pages: usize,
     pub held: DirLock,
 }
 
@@ -133,6 +138,8 @@ impl Core {
             request_locks: Stripes::default(),
             watch: Watch::default(),
             damaged: parts.damaged,
+            evolving: Evolving::default(),
+            index_build_pages: parts.index_build_pages,
             erasing: Mutex::default(),
             _held: parts.held,
         }

@@ -14,6 +14,7 @@ mod damaged;
 mod decoder_tests;
 mod erase;
 mod error;
+mod evolve;
 pub mod fieldmap;
 mod index;
 mod ledger;
@@ -35,6 +36,7 @@ mod subjects;
 mod tenants;
 #[cfg(test)]
 pub mod testing;
+mod unique;
 pub mod validate;
 pub mod value;
 mod view;

@@ -73,6 +73,8 @@ pub struct Setup {
     pub engine_cache_bytes: u64,
     /// Index entries of a bucket kept in memory before they are written as a run.
     pub index_tail_max: usize,
+    /// Key pages that the index of a changed schema takes at a step.
+    pub index_build_pages: usize,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
     #[doc(hidden)]
@@ -111,6 +113,7 @@ impl Setup {
             node_cache_bytes: 128 << 20,
             engine_cache_bytes: 256 << 20,
             index_tail_max: crate::limits::INDEX_TAIL_MAX,
+            index_build_pages: crate::limits::INDEX_BUILD_PAGES,
             metrics: Arc::default(),
             sabotage: Sabotage::None,
             hooks: Hooks::default(),
@@ -334,8 +337,12 @@ fn assemble(
         kek: setup.kek.clone(),
         warnings,
         page_key: LockedKey::generate().map_err(KeyError::from)?,
+        index_build_pages: setup.index_build_pages,
         held,
     }));
+    for tenant in core.registry.all() {
+        tenant.state().schemas.values().for_each(|s| core.evolving.note(tenant.ord, s));
+    }
     let start = Start { frontier, unacknowledged, to_collect: recovered.to_collect };
     let eraser = Eraser::start(core.clone(), start)?;
     Ok(Vault { core, eraser })

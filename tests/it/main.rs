@@ -8,6 +8,7 @@ mod canary;
 mod crash;
 mod daemon;
 mod door;
+mod evolve;
 mod faults;
 mod house;
 mod levels;

@@ -10,7 +10,7 @@ use crate::live::{Live, create, get, new_customer};
 /// Written out by hand from the requirement. Columns are application, operator, auditor. A cell's first letter is an
 /// identity that is bound to all tenants; then, of one that is bound to `a` only, the calls about `a` and about `b`.
 /// Methods about the vault name no tenant: both last letters are the same call.
-const TABLE: [(&str, [&str; 3]); 27] = [
+const TABLE: [(&str, [&str; 3]); 28] = [
     ("/lethe.admin.v1.VaultService/EraseBucket", ["nnn", "yyn", "nnn"]),
     ("/lethe.admin.v1.VaultService/GetKeyStatus", ["nnn", "yyy", "yyy"]),
     ("/lethe.admin.v1.VaultService/GetStatus", ["nnn", "yyy", "yyy"]),
@@ -38,6 +38,7 @@ const TABLE: [(&str, [&str; 3]); 27] = [
     ("/lethe.v1.TenantService/CreateTenant", ["nnn", "ynn", "nnn"]),
     ("/lethe.v1.TenantService/GetTenant", ["yyn", "yyn", "yyn"]),
     ("/lethe.v1.TenantService/ListTenants", ["yyy", "yyy", "yyy"]),
+    ("/lethe.v1.TenantService/UpdateTenant", ["nnn", "yyn", "nnn"]),
 ];
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
@@ -136,7 +137,8 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
             ask!(schemas.list_schemas(v1::ListSchemasRequest { parent, ..Default::default() }))
         }
         "UpdateSchema" => {
-            ask!(schemas.update_schema(v1::UpdateSchemaRequest { schema: draft }))
+            let request = v1::UpdateSchemaRequest { schema: draft, update_mask: None };
+            ask!(schemas.update_schema(request))
         }
         "CreateSubject" => {
             let request = v1::CreateSubjectRequest { parent, ..Default::default() };
@@ -151,6 +153,11 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
                 .create_tenant(v1::CreateTenantRequest { tenant_id: tenant.into(), tenant: None })
         ),
         "GetTenant" => ask!(tenants.get_tenant(v1::GetTenantRequest { name: parent })),
+        "UpdateTenant" => {
+            let display_name = "Other".to_owned();
+            let tenant = Some(v1::Tenant { name: parent, display_name, ..Default::default() });
+            ask!(tenants.update_tenant(v1::UpdateTenantRequest { tenant, update_mask: None }))
+        }
         "ListTenants" => ask!(tenants.list_tenants(v1::ListTenantsRequest::default())),
         other => panic!("no call for {other}"),
     }
