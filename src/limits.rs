@@ -55,6 +55,13 @@ pub const FIND_BYTES_MAX: usize = 3 << 20;
 /// Index entries of a bucket kept in memory before they are written as a run.
 pub const INDEX_TAIL_MAX: usize = 16_384;
 
+/// Key pages whose records are read at a step to bring an index to what a changed schema says.
+pub const INDEX_BUILD_PAGES: usize = 16;
+
+/// Versions of a type among which values can still be looked through before a field is made unique; each takes a token
+/// of memory.
+pub const UNIQUE_CHECK_MAX: u64 = 4_000_000;
+
 /// Operations in one durable group.
 pub const COMMIT_GROUP_MAX: usize = 1_024;
 /// Batches that wait for the committer.

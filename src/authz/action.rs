@@ -71,6 +71,8 @@ actions!(
     CreateTenant: WholeVault,
     /// Get a tenant; list those that the identity is bound to.
     ReadTenants: Either,
+    /// Change what a tenant is called.
+    UpdateTenant: Tenant,
     /// Create a schema or add a version to one.
     WriteSchema: Tenant,
     /// Get or list schemas.

@@ -7,9 +7,10 @@ use crate::limits;
 /// Columns are application, support, operator, privacy officer, auditor. In a cell, the first three letters are an
 /// identity bound to all tenants that asks for the vault, tenant a, tenant b; the next three the same for an identity
 /// bound to tenant a only.
-const TABLE: [(Action, [&str; 5]); 20] = [
+const TABLE: [(Action, [&str; 5]); 21] = [
     (Action::CreateTenant, ["nnn nnn", "nnn nnn", "ynn nnn", "nnn nnn", "nnn nnn"]),
     (Action::ReadTenants, ["yyy yyn", "yyy yyn", "yyy yyn", "yyy yyn", "yyy yyn"]),
+    (Action::UpdateTenant, ["nnn nnn", "nnn nnn", "nyy nyn", "nnn nnn", "nnn nnn"]),
     (Action::WriteSchema, ["nnn nnn", "nnn nnn", "nyy nyn", "nnn nnn", "nnn nnn"]),
     (Action::ReadSchema, ["nyy nyn", "nyy nyn", "nyy nyn", "nyy nyn", "nyy nyn"]),
     (Action::CreateSubject, ["nyy nyn", "nnn nnn", "nnn nnn", "nnn nnn", "nnn nnn"]),
@@ -113,6 +114,7 @@ fn decided(
     by_value!(
         CreateTenant,
         ReadTenants,
+        UpdateTenant,
         WriteSchema,
         ReadSchema,
         CreateSubject,

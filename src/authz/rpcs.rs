@@ -39,6 +39,7 @@ pub const RPCS: &[(&str, Action)] = &[
     ("/lethe.v1.TenantService/CreateTenant", Action::CreateTenant),
     ("/lethe.v1.TenantService/GetTenant", Action::ReadTenants),
     ("/lethe.v1.TenantService/ListTenants", Action::ReadTenants),
+    ("/lethe.v1.TenantService/UpdateTenant", Action::UpdateTenant),
 ];
 
 /// The action that a request path asks for; `None`: not served.

@@ -83,6 +83,13 @@ pub enum TenantCommand {
     },
     /// List the tenants that you may see
     List,
+    /// Change what a tenant is called
+    Update {
+        tenant: TenantName,
+        /// What people call it; not a person's name
+        #[arg(long)]
+        display_name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,8 +100,12 @@ pub enum SchemaCommand {
         #[arg(long)]
         tenant: TenantName,
         /// Create the tenant first if it does not exist
-        #[arg(long)]
+        #[arg(long, conflicts_with = "only")]
         create_tenant: bool,
+        /// Of a schema that exists, bring only these parts to what the file says: `fields`, `fields.NAME`,
+        /// `retain_for`, `open_ended`, `erase_old_versions_synchronously`
+        #[arg(long, value_name = "PART", value_delimiter = ',')]
+        only: Vec<String>,
     },
     /// Show the current revision of a schema
     Get {

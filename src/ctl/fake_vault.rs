@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) schemas: BTreeMap<String, Schema>,
     pub(crate) records: BTreeMap<String, Record>,
     pub(crate) calls: HashMap<&'static str, u32>,
+    /// The parts that each update of a schema named.
+    pub(crate) masks: Vec<Vec<String>>,
     /// The next so many creates are refused for lack of room.
     pub(crate) busy: u32,
     /// After so many creates nothing works any more.
@@ -107,6 +109,22 @@ impl TenantService for FakeVault {
         answer(CreateTenantResponse { tenant: Some(tenant) })
     }
 
+    async fn update_tenant(
+        &self,
+        request: Request<UpdateTenantRequest>,
+    ) -> Answer<UpdateTenantResponse> {
+        let request = request.into_inner();
+        let mask = request.update_mask.map(|m| m.paths).unwrap_or_default();
+        let given = request.tenant.unwrap_or_default();
+        let mut state = self.count("update_tenant");
+        let tenant = state.tenants.iter_mut().find(|t| t.name == given.name);
+        let tenant = tenant.ok_or_else(|| Status::not_found("no such tenant"))?;
+        if mask == ["display_name"] {
+            tenant.display_name = given.display_name;
+        }
+        answer(UpdateTenantResponse { tenant: Some(tenant.clone()) })
+    }
+
     async fn get_tenant(&self, _: Request<GetTenantRequest>) -> Answer<GetTenantResponse> {
         Err(Status::unimplemented("not used by lethectl"))
     }
@@ -148,8 +166,10 @@ impl SchemaService for FakeVault {
         &self,
         request: Request<UpdateSchemaRequest>,
     ) -> Answer<UpdateSchemaResponse> {
-        let mut schema = request.into_inner().schema.unwrap_or_default();
+        let request = request.into_inner();
+        let mut schema = request.schema.unwrap_or_default();
         let mut state = self.count("update_schema");
+        state.masks.push(request.update_mask.map(|m| m.paths).unwrap_or_default());
         schema.revision = state.schemas.get(&schema.name).map_or(1, |s| s.revision + 1);
         state.schemas.insert(schema.name.clone(), schema.clone());
         answer(UpdateSchemaResponse { schema: Some(schema) })

@@ -116,6 +116,7 @@ fn wire_field(field: FileField) -> v1::Field {
         mask: mask.into(),
         purposes: field.purposes,
         description: field.description,
+        ..v1::Field::default()
     }
 }
 
@@ -129,6 +130,8 @@ fn plain(schema: &v1::Schema) -> v1::Schema {
         v1::Schema { name: String::new(), revision: 0, update_time: None, ..schema.clone() };
     for field in &mut schema.fields {
         field.indexed |= field.unique;
+        // What only the vault says.
+        (field.index_state, field.index_percent) = (0, 0);
         let text = matches!(field.kind(), v1::FieldKind::Text | v1::FieldKind::Bytes);
         if !text {
             field.max_bytes = 0;

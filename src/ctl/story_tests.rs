@@ -140,6 +140,13 @@ async fn a_schema_is_applied_once_and_then_left_alone() {
     let (_, out) = story.json(&["schema", "apply", &changed, "--tenant", "shop"]).await.unwrap();
     assert_eq!((out["result"].as_str(), out["revision"].as_u64()), (Some("updated"), Some(2)));
 
+    let part = ["schema", "apply", &file, "--tenant", "shop", "--only", "fields.city,open_ended"];
+    assert_eq!(story.json(&part).await.unwrap().1["result"], "updated");
+    let asked = story.vault.0.lock().unwrap().masks.clone();
+    assert_eq!(asked, [vec![], vec!["fields.city".to_owned(), "open_ended".to_owned()]]);
+    let both = [&part[..], &["--create-tenant"]].concat();
+    assert!(Cli::try_parse_from(["lethectl"].iter().chain(&both)).is_err());
+
     let absent = ["schema", "apply", &file, "--tenant", "nobody"];
     let error = story.json(&absent).await.unwrap_err().text();
     assert!(error.contains("NOT_FOUND") && error.contains("--create-tenant"), "{error}");
@@ -241,4 +248,17 @@ async fn a_client_that_the_vault_does_not_know_is_told_so() {
     let error = story.json(&["tenant", "list"]).await.unwrap_err().text();
     assert!(error.contains("refused this client's certificate"), "{error}");
     assert_eq!(story.vault.calls("list_tenants"), 0);
+}
+
+#[tokio::test]
+async fn a_tenant_is_renamed() {
+    let story = Story::with_schema("northwind").await;
+    let rename = ["tenant", "update", "shop", "--display-name", "Ye Olde Shoppe"];
+    let (_, out) = story.json(&rename).await.unwrap();
+    assert_eq!(
+        (out["name"].as_str(), out["display_name"].as_str()),
+        (Some("tenants/shop"), Some("Ye Olde Shoppe"))
+    );
+    let absent = ["tenant", "update", "nobody", "--display-name", "x"];
+    assert!(story.json(&absent).await.unwrap_err().text().contains("NOT_FOUND"));
 }

@@ -1,5 +1,6 @@
 //! `lethectl tenant` and `lethectl schema`.
 
+use prost_types::FieldMask;
 use serde_json::{Value as Json, json};
 use tonic::Code;
 
@@ -12,8 +13,9 @@ use crate::client::{Client, read};
 use crate::limits;
 use crate::proto::v1::schema::Retention;
 use crate::proto::v1::{
-    CreateSchemaRequest, CreateTenantRequest, Field, GetSchemaRequest, ListSchemasRequest,
-    ListTenantsRequest, Schema, Tenant, UpdateSchemaRequest,
+    CreateSchemaRequest, CreateTenantRequest, Field, GetSchemaRequest, IndexState,
+    ListSchemasRequest, ListTenantsRequest, Schema, Tenant, UpdateSchemaRequest,
+    UpdateTenantRequest,
 };
 
 /// Pages that one listing follows: a vault that never ends its pages does not hold us for ever.
@@ -29,6 +31,17 @@ pub(super) async fn tenants(
             let tenant = create_tenant(client, id, display_name.as_deref()).await?;
             out.json(&tenant_json(&tenant))?;
             out.line(&format!("created {}", tenant.name))?;
+        }
+        TenantCommand::Update { tenant, display_name } => {
+            let (name, display_name) = (tenant.to_string(), display_name.clone());
+            let tenant = Some(Tenant { name, display_name, ..Tenant::default() });
+            let update_mask = paths(["display_name"]);
+            let request = UpdateTenantRequest { tenant, update_mask };
+            let answer = client.tenants().update_tenant(request).await;
+            let answer = answer.map_err(CtlError::call("update the tenant"))?.into_inner();
+            let tenant = answer.tenant.ok_or(CtlError::Answer("the tenant"))?;
+            out.json(&tenant_json(&tenant))?;
+            out.line(&format!("updated {}", tenant.name))?;
         }
         TenantCommand::List => {
             let all = list_tenants(client).await?;
@@ -83,6 +96,7 @@ fn tenant_json(tenant: &Tenant) -> Json {
         "name": tenant.name,
         "display_name": tenant.display_name,
         "create_time": time(tenant.create_time.as_ref()),
+        "etag": tenant.etag,
     })
 }
 
@@ -92,9 +106,9 @@ pub(super) async fn schemas(
     out: &mut Out,
 ) -> Result<Done, CtlError> {
     match command {
-        SchemaCommand::Apply { file, tenant, create_tenant } => {
+        SchemaCommand::Apply { file, tenant, create_tenant, only } => {
             let text = files::read_text(file)?;
-            let (name, schema) = schema_file::parse(&text).map_err(|e| CtlError::Input {
+            let (name, mut schema) = schema_file::parse(&text).map_err(|e| CtlError::Input {
                 what: format!("{} is not a schema file: {e}", file.display()),
                 next: "compare it with examples/ in the sources",
             })?;
@@ -102,7 +116,12 @@ pub(super) async fn schemas(
             if *create_tenant {
                 ensure_tenant(&client, tenant).await?;
             }
-            let (done, schema) = apply(&client, tenant, name.id(), schema).await?;
+            let (done, schema) = if only.is_empty() {
+                apply(&client, tenant, name.id(), schema).await?
+            } else {
+                schema.name = format!("{tenant}/schemas/{}", name.id());
+                ("updated", update_schema(&client, schema, paths(only)).await?)
+            };
             let mut json = schema_json(&schema);
             if let Some(object) = json.as_object_mut() {
                 object.insert("result".to_owned(), json!(done));
@@ -143,10 +162,7 @@ async fn apply(
         Ok(present) if schema_file::same(&present, &schema) => Ok(("unchanged", present)),
         Ok(_) => {
             schema.name = name;
-            let request = UpdateSchemaRequest { schema: Some(schema) };
-            let answer = client.schemas().update_schema(request).await;
-            let answer = answer.map_err(CtlError::call("update the schema"))?.into_inner();
-            Ok(("updated", answer.schema.ok_or(CtlError::Answer("the schema"))?))
+            Ok(("updated", update_schema(client, schema, None).await?))
         }
         Err(CtlError::Call { status, .. }) if status.code() == Code::NotFound => {
             let request = CreateSchemaRequest {
@@ -161,6 +177,22 @@ async fn apply(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Replaces a schema, or the parts of it that a mask names.
+async fn update_schema(
+    client: &Client,
+    schema: Schema,
+    update_mask: Option<FieldMask>,
+) -> Result<Schema, CtlError> {
+    let request = UpdateSchemaRequest { schema: Some(schema), update_mask };
+    let answer = client.schemas().update_schema(request).await;
+    let answer = answer.map_err(CtlError::call("update the schema"))?.into_inner();
+    answer.schema.ok_or(CtlError::Answer("the schema"))
+}
+
+fn paths<T: ToString>(paths: impl IntoIterator<Item = T>) -> Option<FieldMask> {
+    Some(FieldMask { paths: paths.into_iter().map(|p| p.to_string()).collect() })
 }
 
 pub(super) async fn get_schema(client: &Client, name: &str) -> Result<Schema, CtlError> {
@@ -218,11 +250,16 @@ fn show_schema(schema: &Schema, out: &mut Out) -> Result<(), CtlError> {
     let rows = schema.fields.iter().map(|f| {
         let marks = [(f.required, "required"), (f.unique, "unique"), (f.indexed, "indexed")];
         let marks: Vec<_> = marks.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
+        let mut marks = marks.join(" ");
+        if matches!(f.index_state(), IndexState::Building | IndexState::Dropping) {
+            let state = short_name(f.index_state().as_str_name(), "INDEX_STATE_");
+            marks += &format!(" (index {state}, {} %)", f.index_percent);
+        }
         vec![
             f.name.clone(),
             short_name(f.kind().as_str_name(), "FIELD_KIND_"),
             short_name(f.classification().as_str_name(), "CLASSIFICATION_"),
-            marks.join(" "),
+            marks,
             short_name(f.mask().as_str_name(), "MASK_KIND_"),
             f.purposes.join(" "),
         ]
@@ -262,6 +299,8 @@ fn field_json(field: &Field) -> Json {
         "required": field.required,
         "unique": field.unique,
         "indexed": field.indexed,
+        "index_state": short_name(field.index_state().as_str_name(), "INDEX_STATE_"),
+        "index_percent": field.index_percent,
         "max_bytes": field.max_bytes,
         "mask": short_name(field.mask().as_str_name(), "MASK_KIND_"),
         "purposes": field.purposes,

@@ -15,7 +15,9 @@ use crate::id::{Day, RecVer, RequestId};
 use crate::limits;
 use crate::proto::v1;
 use crate::vault::calendar::format_iso_date;
-use crate::vault::schema::{FieldDraft, Retention, RetentionDraft, Schema, SchemaDraft};
+use crate::vault::schema::{
+    FieldDef, FieldDraft, IndexState, Retention, RetentionDraft, Schema, SchemaDraft,
+};
 use crate::vault::slug::FieldName;
 use crate::vault::value::Value;
 use crate::vault::{Change, ChangeKind, RecordView, SubjectView, TenantInfo};
@@ -40,6 +42,7 @@ pub fn tenant(info: TenantInfo) -> v1::Tenant {
         name: names::tenant(info.id.as_str()),
         display_name: info.display_name,
         create_time,
+        etag: info.revision.to_string(),
     }
 }
 
@@ -152,7 +155,7 @@ pub fn etag(field: &str, text: &str, found: &mut Violations) -> Option<RecVer> {
         return None;
     }
     let version = text.parse().ok().filter(|n: &u64| *n > 0 && n.to_string() == text);
-    found.take(field, version.map(RecVer).ok_or("is not an etag of a record"))
+    found.take(field, version.map(RecVer).ok_or("is not an etag"))
 }
 
 fn kind_in(kind: v1::FieldKind) -> Option<FieldKind> {
@@ -267,8 +270,20 @@ fn field_draft(at: usize, field: v1::Field, found: &mut Violations) -> FieldDraf
     }
 }
 
-pub fn schema(tenant: &str, schema: &Schema) -> v1::Schema {
+fn index_out(field: &FieldDef) -> v1::IndexState {
+    match (field.index, field.indexed) {
+        (IndexState::Building, _) => v1::IndexState::Building,
+        (IndexState::Dropping, _) => v1::IndexState::Dropping,
+        (IndexState::Settled, true) => v1::IndexState::Ready,
+        (IndexState::Settled, false) => v1::IndexState::Unspecified,
+    }
+}
+
+/// A schema, and how much of its index is done where that is under way.
+pub fn schema(tenant: &str, schema: &Schema, percent: u8) -> v1::Schema {
     let fields = schema.fields().iter().map(|f| v1::Field {
+        index_state: index_out(f).into(),
+        index_percent: if f.index == IndexState::Settled { 0 } else { percent.min(99).into() },
         name: f.name.to_string(),
         kind: kind_out(f.kind).into(),
         classification: class_out(f.class).into(),

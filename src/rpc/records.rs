@@ -113,7 +113,7 @@ fn change(message: UpdateRecordRequest, found: &mut Violations) -> Option<(Slug,
         Mask::Some(names) => {
             let mut set = BTreeMap::<String, Value>::new();
             let mut remove = Vec::new();
-            for name in names {
+            for (name, _) in names {
                 match given.remove(&name) {
                     Some(value) => {
                         set.insert(name, value);

@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::page::{self, Query};
 use super::status::{self, Terms, Violations};
-use super::{Rpc, convert, names};
+use super::{Rpc, convert, field_mask, names};
 use crate::authz::{ReadSchema, WriteSchema};
 use crate::proto::v1::schema_service_server::SchemaService;
 use crate::proto::v1::{
@@ -33,7 +33,7 @@ impl SchemaService for Rpc {
                 vault.create_schema(&permit, id.as_str(), draft).await
             })
             .await?;
-        let schema = Some(convert::schema(tenant.as_str(), &schema));
+        let schema = Some(convert::schema(tenant.as_str(), &schema, 0));
         Ok(Response::new(CreateSchemaResponse { schema }))
     }
 
@@ -46,18 +46,20 @@ impl SchemaService for Rpc {
         let parts = found.take("schema", message.schema.ok_or("is missing")).and_then(|s| {
             let name = found.take("schema.name", names::parse_schema(&s.name));
             let rtype = name.as_ref().map(|n| n.id.to_string()).unwrap_or_default();
+            let given: Vec<&str> = s.fields.iter().map(|f| f.name.as_str()).collect();
+            let parts = field_mask::of_schema(message.update_mask, &given, &mut found);
             let draft = convert::draft(rtype, s, &mut found);
-            Some((name?.tenant, draft))
+            Some((name?.tenant, draft, parts))
         });
-        let (tenant, draft) = found.finish(parts)?;
+        let (tenant, draft, parts) = found.finish(parts)?;
         let permit = self.permit::<WriteSchema>(&extensions, Some(tenant.as_str()))?;
         let id = tenant.clone();
         let schema = self
             .change(Terms::Schema, tenant.as_str(), |vault| async move {
-                vault.update_schema(&permit, id.as_str(), draft).await
+                vault.update_schema(&permit, id.as_str(), draft, &parts).await
             })
             .await?;
-        let schema = Some(convert::schema(tenant.as_str(), &schema));
+        let schema = Some(convert::schema(tenant.as_str(), &schema, 0));
         Ok(Response::new(UpdateSchemaResponse { schema }))
     }
 
@@ -72,7 +74,9 @@ impl SchemaService for Rpc {
         let permit = self.permit::<ReadSchema>(request.extensions(), Some(tenant))?;
         let schema = self.vault.get_schema(&permit, tenant, &name.id);
         let schema = schema.map_err(|e| status::of(e, Terms::Plain, tenant))?;
-        let schema = Some(convert::schema(tenant, &schema));
+        let percent = self.vault.index_percent(&permit, tenant, &name.id);
+        let percent = percent.map_err(|e| status::of(e, Terms::Plain, tenant))?;
+        let schema = Some(convert::schema(tenant, &schema, percent));
         Ok(Response::new(GetSchemaResponse { schema }))
     }
 
@@ -93,7 +97,11 @@ impl SchemaService for Rpc {
         let mut schemas = schemas.map_err(|e| status::of(e, Terms::Plain, tenant))?;
         let last = page::cut(&mut schemas, size).map(|s| s.type_name().as_str().as_bytes());
         let next_page_token = self.next_page(&permit, &query, last)?;
-        let schemas = schemas.iter().map(|s| convert::schema(tenant, s)).collect();
+        let schemas = schemas.iter().map(|s| {
+            let percent = self.vault.index_percent(&permit, tenant, s.type_name());
+            convert::schema(tenant, s, percent.unwrap_or_default())
+        });
+        let schemas = schemas.collect();
         Ok(Response::new(ListSchemasResponse { schemas, next_page_token }))
     }
 }

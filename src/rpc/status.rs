@@ -138,6 +138,11 @@ pub fn of(error: VaultError, terms: Terms, tenant: &str) -> Status {
         VaultError::NotFound(_) => info(Code::NotFound, error.to_string(), "NOT_FOUND"),
         VaultError::Erased(_) => info(Code::NotFound, error.to_string(), "ERASED"),
         VaultError::Argument { field, reason } => invalid(vec![FieldViolation::new(field, reason)]),
+        VaultError::ReadMask(places) => {
+            let reason = "names a field that the schema does not have";
+            let path = |at: &usize| FieldViolation::new(format!("read_mask.paths[{at}]"), reason);
+            invalid(places.iter().map(path).collect())
+        }
         VaultError::Fields(violations) => {
             invalid(violations.iter().map(|v| field_violation(v, terms)).collect())
         }
@@ -157,8 +162,17 @@ pub fn of(error: VaultError, terms: Terms, tenant: &str) -> Status {
             format!("record.fields.{field}"),
             format!("is unique, and requests[{of}] has the same value"),
         )]),
+        VaultError::NotUnique { ref field, ref pairs } => {
+            let failed = pairs.iter().map(|(first, second)| {
+                let what =
+                    format!("has the same value of {field} as {}", names::record(tenant, *first));
+                PreconditionViolation::new("NOT_UNIQUE", names::record(tenant, *second), what)
+            });
+            let details = ErrorDetails::with_precondition_failure(failed.collect::<Vec<_>>());
+            Status::with_error_details(Code::FailedPrecondition, error.to_string(), details)
+        }
         VaultError::TooLarge(_) => info(Code::OutOfRange, error.to_string(), "TOO_LARGE"),
-        VaultError::Stale => info(Code::Aborted, error.to_string(), "ETAG_MISMATCH"),
+        VaultError::Stale(_) => info(Code::Aborted, error.to_string(), "ETAG_MISMATCH"),
         VaultError::Precondition(_) => {
             info(Code::FailedPrecondition, error.to_string(), "PRECONDITION")
         }

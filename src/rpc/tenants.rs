@@ -4,12 +4,12 @@ use tonic::{Request, Response, Status};
 
 use super::page::{self, Query};
 use super::status::{self, Terms, Violations};
-use super::{Rpc, convert, names};
-use crate::authz::{CreateTenant, ReadTenants};
+use super::{Rpc, convert, field_mask, names};
+use crate::authz::{CreateTenant, ReadTenants, UpdateTenant};
 use crate::proto::v1::tenant_service_server::TenantService;
 use crate::proto::v1::{
     CreateTenantRequest, CreateTenantResponse, GetTenantRequest, GetTenantResponse,
-    ListTenantsRequest, ListTenantsResponse,
+    ListTenantsRequest, ListTenantsResponse, UpdateTenantRequest, UpdateTenantResponse,
 };
 use crate::vault::slug::Slug;
 
@@ -67,5 +67,31 @@ impl TenantService for Rpc {
         let next_page_token = self.next_page(&permit, &query, last)?;
         let tenants = infos.into_iter().map(convert::tenant).collect();
         Ok(Response::new(ListTenantsResponse { tenants, next_page_token }))
+    }
+
+    async fn update_tenant(
+        &self,
+        request: Request<UpdateTenantRequest>,
+    ) -> Result<Response<UpdateTenantResponse>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        let mut found = Violations::default();
+        let mask = field_mask::of_message(message.update_mask, &["display_name"], &mut found);
+        let parts = found.take("tenant", message.tenant.ok_or("is missing")).and_then(|t| {
+            let name = found.take("tenant.name", names::parse_tenant(&t.name));
+            let etag = convert::etag("tenant.etag", &t.etag, &mut found);
+            if mask.is_none() && t.display_name.is_empty() {
+                found.add("tenant", "no field is given or named in update_mask");
+            }
+            Some((name?, t.display_name, etag.map(|e| e.0)))
+        });
+        let (name, display_name, etag) = found.finish(parts)?;
+        let permit = self.permit::<UpdateTenant>(&extensions, Some(name.as_str()))?;
+        let id = name.clone();
+        let info = self
+            .change(Terms::Plain, name.as_str(), |vault| async move {
+                vault.update_tenant(&permit, id.as_str(), display_name, etag).await
+            })
+            .await?;
+        Ok(Response::new(UpdateTenantResponse { tenant: Some(convert::tenant(info)) }))
     }
 }

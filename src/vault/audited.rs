@@ -85,7 +85,7 @@ impl<'a> Names<'a> {
             let purposes = purposes
                 .map(|p| (purpose_hash(core.vault(), p.as_str()), p.as_str().to_owned()))
                 .collect();
-            (t.ord, TenantNames { id: t.info.id.clone(), types, purposes })
+            (t.ord, TenantNames { id: t.id.clone(), types, purposes })
         });
         Self { core, principals: HashMap::new(), tenants: tenants.collect() }
     }

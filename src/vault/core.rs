@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::damaged::Damaged;
 use super::erase::Eraser;
 use super::error::VaultError;
+use super::evolve::Evolving;
 use super::index::{Index, Token};
 use super::open::DirLock;
 use super::pending::Superseded;
@@ -70,6 +71,9 @@ pub struct Core {
     pub watch: Watch,
     pub damaged: Damaged,
     pub trail: Trail,
+    pub evolving: Evolving,
+    /// Key pages that the index of a changed schema takes at a step.
+    pub index_build_pages: usize,
     erasing: Mutex<Refused>,
     /// One process holds the directory.
     _held: DirLock,
@@ -114,6 +118,7 @@ pub struct CoreParts {
     pub warnings: Vec<String>,
     pub page_key: LockedKey,
     pub trail: Trail,
+    pub index_build_pages: usize,
     pub held: DirLock,
 }
 
@@ -138,6 +143,8 @@ impl Core {
             watch: Watch::default(),
             damaged: parts.damaged,
             trail: parts.trail,
+            evolving: Evolving::default(),
+            index_build_pages: parts.index_build_pages,
             erasing: Mutex::default(),
             _held: parts.held,
         }

@@ -124,6 +124,7 @@ impl Vault {
     ) -> Result<Vec<RecordView>, VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
+        let _writing = tenant.writing.read().await;
         check_count("requests", new.len())?;
         let mut drafts = Vec::with_capacity(new.len());
         for (at, new) in new.into_iter().enumerate() {
@@ -180,6 +181,7 @@ impl Vault {
     ) -> Result<ImportedChunk, VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
+        let _writing = tenant.writing.read().await;
         check_count("chunk.records", new.len())?;
         let count = new.len();
         let _once = core.lock_requests([import].into_iter()).await;

@@ -3,6 +3,7 @@
 //! Invariants: an erasure that was accepted goes on whatever becomes of its caller; its answer is a receipt made from a
 //! completed batch; asking again for what is erased gives the same receipt; one thread alone removes keys.
 
+mod evolve;
 mod kill;
 mod upkeep;
 mod worker;
@@ -21,7 +22,7 @@ use super::damaged::UNATTRIBUTED;
 use super::error::VaultError;
 use super::index::{Token, subject_token};
 use super::ledger::{Receipt, leaf_key};
-use super::lookup::tokens_of;
+use super::lookup::tokens_ever;
 use super::records::{SUBJECT, Sort};
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer, Tombstone};
@@ -47,6 +48,8 @@ pub struct Doomed {
     pub rows: u16,
     /// `None`: it no longer opens, so every leaf is searched.
     pub tokens: Option<Vec<Token>>,
+    /// The revision of its schema that says so; 0 where it has none.
+    pub revision: u32,
     pub reason: ErasureReason,
     pub requested: UnixMillis,
     /// The record as such goes: a tombstone takes its pointer's place.
@@ -380,7 +383,7 @@ impl Core {
         sort.check(pointer.rtype)?;
         allowed(pointer.rtype)?;
         if etag.is_some_and(|e| e != pointer.rec_ver) {
-            return Err(VaultError::Stale);
+            return Err(VaultError::Stale("record"));
         }
         let current = Intent {
             kid: pointer.kid,
@@ -426,11 +429,10 @@ impl Core {
             return Err(VaultError::Damaged("record"));
         }
         let secrets = self.tree.read().tenant(unit.kid.tenant).ok();
+        let schema = tenant.and_then(|t| t.schema_of(unit.rtype));
         let tokens = match (&open, &secrets, tenant) {
-            (Some(open), Some(secrets), Some(tenant)) => {
-                let schema = tenant.schema_of(unit.rtype);
-                let schema = schema.as_deref();
-                Some(tokens_of(&secrets.index, unit.rtype, schema, &open.fields))
+            (Some(open), Some(secrets), Some(_)) => {
+                Some(tokens_ever(&secrets.index, unit.rtype, schema.as_deref(), &open.fields))
             }
             _ => None,
         };
@@ -449,11 +451,20 @@ impl Core {
             rtype: unit.rtype,
             rows,
             tokens,
+            revision: schema.map_or(0, |s| s.revision()),
             reason: unit.reason,
             requested: unit.requested,
             whole,
             member,
         })
+    }
+
+    /// The tokens of a unit that waited while its schema changed: by the schema of now it may be listed under others.
+    fn tokens_now(&self, d: &Doomed) -> Option<Vec<Token>> {
+        let open = self.open_at(d.kid, None).ok()?;
+        let secrets = self.tree.read().tenant(d.kid.tenant).ok()?;
+        let schema = self.tenant_of(d.kid.tenant)?.schema_of(d.rtype);
+        Some(tokens_ever(&secrets.index, d.rtype, schema.as_deref(), &open.fields))
     }
 
     fn count_rows(&self, kid: Kid) -> u16 {

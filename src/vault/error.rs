@@ -1,10 +1,13 @@
 //! Why a vault call did not do what was asked. Each variant says who erred; none holds a value.
 
 use super::fieldmap::FieldMapError;
-use super::schema::{FieldViolation, SchemaViolation};
+use super::schema::{FieldProblem, FieldViolation, SchemaViolation};
 use crate::id::RecordId;
 use crate::keys::KeyError;
 use crate::store::StoreError;
+
+const BUILDING: &str =
+    "the index of this field is still being built: find again when its schema shows it as READY";
 
 /// The error of a vault call.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,9 @@ pub enum VaultError {
     /// An argument is wrong.
     #[error("{field}: {reason}")]
     Argument { field: &'static str, reason: &'static str },
+    /// Paths of a read mask, by their places, that are no fields of what is read.
+    #[error("{} paths of the mask name no field", .0.len())]
+    ReadMask(Vec<usize>),
     /// A record does not fit its schema.
     #[error("{} fields do not fit the schema", .0.len())]
     Fields(Vec<FieldViolation>),
@@ -34,6 +40,9 @@ pub enum VaultError {
     /// Another live record has this value in a unique field.
     #[error("another record has this value of {field}")]
     Duplicate { field: String, record: RecordId },
+    /// A field cannot be made unique: in each pair the second record has the first one's value.
+    #[error("records have the same value of {field}: change or erase one of each pair first")]
+    NotUnique { field: String, pairs: Vec<(RecordId, RecordId)> },
     /// An earlier one of the same call has this value in a unique field.
     #[error("number {of} of the same call has this value of {field}")]
     Twin { field: String, of: usize, record: RecordId },
@@ -41,8 +50,8 @@ pub enum VaultError {
     #[error("{0}")]
     TooLarge(&'static str),
     /// The etag is not the current one.
-    #[error("the record changed since this etag was given")]
-    Stale,
+    #[error("the {0} changed since this etag was given")]
+    Stale(&'static str),
     /// The state does not allow it.
     #[error("{0}")]
     Precondition(&'static str),
@@ -121,6 +130,10 @@ impl From<Vec<FieldViolation>> for VaultError {
 
 impl From<FieldViolation> for VaultError {
     fn from(violation: FieldViolation) -> Self {
-        Self::Fields(vec![violation])
+        match violation.problem {
+            // Not wrong, but too early.
+            FieldProblem::IndexBuilding => Self::Precondition(BUILDING),
+            _ => Self::Fields(vec![violation]),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! Invariants: a listing is in the tail or in exactly one run; an erased version's listings leave the tail, their leaf
 //! and every filter; a token is never written anywhere but into a sealed leaf.
 
+mod evolve;
 mod filter;
 mod rebuild;
 mod tail;

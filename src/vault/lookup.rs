@@ -120,3 +120,31 @@ pub(super) fn tokens_of(
     tokens.extend(values.iter().map(|(ord, v)| token(key, rtype, *ord, v)));
     tokens
 }
+
+/// All tokens under which a version may be listed, those that are on their way out included: when it is erased, no
+/// listing of it may stay.
+pub(super) fn tokens_ever(
+    key: &IndexKey,
+    rtype: TypeOrd,
+    schema: Option<&Schema>,
+    map: &FieldMap,
+) -> Vec<Token> {
+    let mut tokens = vec![subject_token(key, map.subject)];
+    let values = schema.map(|s| s.index_values_ever(&map.fields)).unwrap_or_default();
+    tokens.extend(values.iter().map(|(ord, v)| token(key, rtype, *ord, v)));
+    tokens
+}
+
+/// Tokens of these fields of a version, as far as it has them.
+pub(super) fn tokens_of_fields(
+    key: &IndexKey,
+    schema: &Schema,
+    fields: &[FieldOrd],
+    map: &FieldMap,
+) -> Vec<Token> {
+    let present = fields.iter().filter_map(|ord| {
+        let (def, value) = (schema.field_by_ord(*ord)?, map.fields.get(ord)?);
+        Some(token(key, schema.ord(), *ord, &value.normalised(def.kind)))
+    });
+    present.collect()
+}

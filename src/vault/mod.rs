@@ -15,6 +15,7 @@ mod damaged;
 mod decoder_tests;
 mod erase;
 mod error;
+mod evolve;
 pub mod fieldmap;
 mod index;
 mod ledger;
@@ -39,6 +40,7 @@ mod tenants;
 #[cfg(test)]
 pub mod testing;
 mod trail;
+mod unique;
 pub mod validate;
 pub mod value;
 mod view;

@@ -77,6 +77,8 @@ pub struct Setup {
     pub index_tail_max: usize,
     /// When reads are answered.
     pub audit_reads: AuditReads,
+    /// Key pages that the index of a changed schema takes at a step.
+    pub index_build_pages: usize,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
     #[doc(hidden)]
@@ -116,6 +118,7 @@ impl Setup {
             engine_cache_bytes: 256 << 20,
             index_tail_max: crate::limits::INDEX_TAIL_MAX,
             audit_reads: AuditReads::default(),
+            index_build_pages: crate::limits::INDEX_BUILD_PAGES,
             metrics: Arc::default(),
             sabotage: Sabotage::None,
             hooks: Hooks::default(),
@@ -345,8 +348,12 @@ fn assemble(
         warnings,
         page_key: LockedKey::generate().map_err(KeyError::from)?,
         trail: Trail::new(setup.audit_reads),
+        index_build_pages: setup.index_build_pages,
         held,
     }));
+    for tenant in core.registry.all() {
+        tenant.state().schemas.values().for_each(|s| core.evolving.note(tenant.ord, s));
+    }
     tell_opening(&core, &recovered)?;
     let start = Start { frontier, unacknowledged, to_collect: recovered.to_collect };
     let eraser = Eraser::start(core.clone(), start)?;

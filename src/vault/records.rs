@@ -149,6 +149,8 @@ impl Vault {
     ) -> Result<RecordView, VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
+        // Before all other locks, as everywhere.
+        let _writing = tenant.writing.read().await;
         let repeat = change.request.map(|request| (request, change.asked(permit.principal())));
         let _once = core.lock_requests(repeat.iter().map(|(r, _)| *r)).await;
         let held = core.lock_records(&[change.record]).await;
@@ -164,7 +166,7 @@ impl Vault {
         }
         let Found { pointer, open } = core.find_reached(permit, &tenant, change.record)?;
         if change.etag.is_some_and(|etag| etag != pointer.rec_ver) {
-            return Err(VaultError::Stale);
+            return Err(VaultError::Stale("record"));
         }
         let schema = tenant.schema_of(pointer.rtype).ok_or(VaultError::NotFound("schema"))?;
         let mut remove = change.remove;

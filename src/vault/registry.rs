@@ -18,15 +18,28 @@ use crate::limits::ROW_BYTES_MAX;
 
 /// A tenant as its metadata row has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TenantInfo {
     pub id: Slug,
     pub display_name: String,
     created_ms: i64,
+    /// One more with each change.
+    #[serde(default = "first")]
+    pub revision: u32,
+}
+
+fn first() -> u32 {
+    1
 }
 
 impl TenantInfo {
     pub fn new(id: Slug, display_name: String, created: UnixMillis) -> Self {
-        Self { id, display_name, created_ms: created.0 }
+        Self { id, display_name, created_ms: created.0, revision: first() }
+    }
+
+    /// The next revision.
+    pub fn renamed(self, display_name: String) -> Option<Self> {
+        Some(Self { display_name, revision: self.revision.checked_add(1)?, ..self })
     }
 
     pub fn created(&self) -> UnixMillis {
@@ -47,15 +60,38 @@ pub struct TenantState {
 /// A tenant.
 pub struct Tenant {
     pub ord: TenantOrd,
-    pub info: TenantInfo,
+    pub id: Slug,
+    info: RwLock<TenantInfo>,
     state: RwLock<TenantState>,
-    /// Held while a bucket or schema of the tenant is made.
+    /// Held while a bucket of the tenant is made.
     pub making: tokio::sync::Mutex<()>,
+    /// Held while a schema of the tenant is made or changes, or what the tenant is called does.
+    pub changing: tokio::sync::Mutex<()>,
+    /// A put holds it for reading from before it looks at its schema until it is durable, and takes it before any other
+    /// lock. Who takes it for writing while a schema changes knows that every put that followed the older one is over.
+    pub writing: tokio::sync::RwLock<()>,
 }
 
 impl Tenant {
     pub fn new(ord: TenantOrd, info: TenantInfo, state: TenantState) -> Self {
-        Self { ord, info, state: RwLock::new(state), making: tokio::sync::Mutex::new(()) }
+        Self {
+            ord,
+            id: info.id.clone(),
+            info: RwLock::new(info),
+            state: RwLock::new(state),
+            making: tokio::sync::Mutex::new(()),
+            changing: tokio::sync::Mutex::new(()),
+            writing: tokio::sync::RwLock::new(()),
+        }
+    }
+
+    pub fn info(&self) -> TenantInfo {
+        self.info.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes what is durable in the place of what was.
+    pub fn set_info(&self, info: TenantInfo) {
+        *self.info.write().unwrap_or_else(PoisonError::into_inner) = info;
     }
 
     pub fn state(&self) -> RwLockReadGuard<'_, TenantState> {
@@ -104,7 +140,7 @@ impl Registry {
     pub fn insert(&self, tenant: Tenant) -> Arc<Tenant> {
         let tenant = Arc::new(tenant);
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        tenants.insert(tenant.info.id.clone(), tenant.clone());
+        tenants.insert(tenant.id.clone(), tenant.clone());
         tenant
     }
 }

@@ -2,12 +2,14 @@
 
 use super::damaged::DamagedVersion;
 use super::error::VaultError;
+use super::fieldmap::FieldMap;
 use super::index::Token;
 use super::lookup::tokens_of;
 use super::registry::Tenant;
 use super::rows::Pointer;
 use super::sealed;
-use crate::id::{Kid, PageOrd, RecordId};
+use crate::crypto::IndexKey;
+use crate::id::{Kid, PageOrd, RecordId, TypeOrd};
 use crate::keys::path::{NodeKind, Path};
 use crate::keys::slots::BucketId;
 use crate::keys::{KeyError, Tree};
@@ -46,12 +48,25 @@ fn named_by_pointer(
     Ok(row.as_deref().and_then(Pointer::decode).filter(|p| p.kid == kid).map(|_| record))
 }
 
-/// Opens every living version of a page. Of a lost page there is nothing: its records are lost, the others are served.
+/// Opens every living version of a page, for the tokens under which each is to be listed.
 pub fn relist(
     tree: &Tree,
     tenant: &Tenant,
     path: &Path,
     metrics: &Metrics,
+) -> Result<PageContent, VaultError> {
+    relist_by(tree, path, metrics, &|key, rtype, map| {
+        tokens_of(key, rtype, tenant.schema_of(rtype).as_deref(), map)
+    })
+}
+
+/// Opens every living version of a page, for some tokens of each. Of a lost page there is nothing: its records are
+/// lost, the others are served.
+pub fn relist_by(
+    tree: &Tree,
+    path: &Path,
+    metrics: &Metrics,
+    tokens: &dyn Fn(&IndexKey, TypeOrd, &FieldMap) -> Vec<Token>,
 ) -> Result<PageContent, VaultError> {
     let mut content = PageContent { page: path.ord, ..PageContent::default() };
     let state = match tree.read().page_state(path) {
@@ -84,9 +99,7 @@ pub fn relist(
             .and_then(|dek| sealed::open(tree.store(), tree.vault(), kid, &dek, named));
         match opened {
             Ok(open) => {
-                let rtype = open.version.rtype;
-                let schema = tenant.schema_of(rtype);
-                let tokens = tokens_of(&key, rtype, schema.as_deref(), &open.fields);
+                let tokens = tokens(&key, open.version.rtype, &open.fields);
                 content.versions.push((kid, tokens));
             }
             Err(VaultError::Damaged(_)) => {

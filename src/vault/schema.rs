@@ -9,6 +9,9 @@
 mod check;
 mod draft;
 mod json;
+mod part;
+
+use serde::{Deserialize, Serialize};
 
 use crate::class::{Classification, FieldKind, MaskKind};
 use crate::clock::UnixMillis;
@@ -22,6 +25,7 @@ use super::validate;
 pub use check::{FieldProblem, FieldViolation, Patch};
 pub use draft::{FieldDraft, RetentionDraft, SchemaDraft, SchemaProblem, SchemaViolation};
 pub use json::SchemaJsonError;
+pub use part::Parts;
 
 /// For people, at most this many bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 500;
@@ -45,6 +49,19 @@ impl Retention {
     }
 }
 
+/// Whether the blind index has of every record what it should have of a field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IndexState {
+    /// As `indexed` says.
+    #[default]
+    Settled,
+    /// The field is indexed, and records of before are still to be listed.
+    Building,
+    /// The field is not indexed any more, and listings of before are still to go.
+    Dropping,
+}
+
 /// One field of a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldDef {
@@ -56,6 +73,7 @@ pub struct FieldDef {
     /// Implies `indexed`.
     pub unique: bool,
     pub indexed: bool,
+    pub index: IndexState,
     /// Bound of a value: chosen for TEXT and BYTES, the kind's own for others.
     pub max_bytes: usize,
     pub mask: MaskKind,
@@ -124,6 +142,31 @@ impl Schema {
     pub fn field_by_ord(&self, ord: FieldOrd) -> Option<&FieldDef> {
         let at = self.fields.binary_search_by_key(&ord, |f| f.ord).ok()?;
         self.fields.get(at)
+    }
+
+    /// Whether the index is being brought to what the fields say.
+    pub fn is_changing(&self) -> bool {
+        self.fields.iter().any(|f| f.index != IndexState::Settled)
+    }
+
+    /// The same once the index is what the fields say.
+    pub fn settled(&self) -> Schema {
+        let mut schema = self.clone();
+        schema.fields.iter_mut().for_each(|f| f.index = IndexState::Settled);
+        schema
+    }
+
+    /// Fields that are unique here and were not before. A field that is new has no values yet.
+    pub fn newly_unique(&self, before: &Schema) -> Vec<FieldOrd> {
+        let was = |f: &&FieldDef| before.field_by_ord(f.ord).is_some_and(|old| !old.unique);
+        self.fields.iter().filter(|f| f.unique).filter(was).map(|f| f.ord).collect()
+    }
+
+    /// The same with these fields unique.
+    pub fn with_unique(&self, fields: &[FieldOrd]) -> Schema {
+        let mut schema = self.clone();
+        schema.fields.iter_mut().for_each(|f| f.unique |= fields.contains(&f.ord));
+        schema
     }
 
     /// Fields that have entries in the blind index.

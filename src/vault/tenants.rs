@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::core::Vault;
 use super::error::VaultError;
 use super::registry::{Meta, Tenant, TenantInfo, TenantState};
-use super::schema::{Schema, SchemaDraft};
+use super::schema::{Parts, Schema, SchemaDraft};
 use super::slug::Slug;
 use crate::audit::{Act, Entry};
-use crate::authz::{CreateTenant, Permit, ReadSchema, ReadTenants, WriteSchema};
+use crate::authz::{CreateTenant, Permit, ReadSchema, ReadTenants, UpdateTenant, WriteSchema};
 use crate::id::{TenantOrd, TypeOrd};
 use crate::keys::KeyError;
 use crate::limits;
@@ -18,6 +18,14 @@ use crate::store::Batch;
 
 /// Bytes of a display name.
 const DISPLAY_NAME_MAX: usize = 200;
+
+fn check_display_name(name: &str) -> Result<(), VaultError> {
+    if name.len() > DISPLAY_NAME_MAX || name.chars().any(char::is_control) {
+        let reason = "must be at most 200 bytes without control characters";
+        return Err(VaultError::Argument { field: "tenant.display_name", reason });
+    }
+    Ok(())
+}
 
 impl Vault {
     pub async fn create_tenant(
@@ -29,16 +37,11 @@ impl Vault {
         if permit.tenant().is_some() {
             return Err(VaultError::Forbidden);
         }
-        if display_name.len() > DISPLAY_NAME_MAX || display_name.chars().any(char::is_control) {
-            return Err(VaultError::Argument {
-                field: "tenant.display_name",
-                reason: "must be at most 200 bytes without control characters",
-            });
-        }
+        check_display_name(&display_name)?;
         let core = &*self.core;
         let _held = core.registry.making.lock().await;
         let all = core.registry.all();
-        if all.iter().any(|t| t.info.id == id) {
+        if all.iter().any(|t| t.id == id) {
             return Err(VaultError::Exists("tenant"));
         }
         if all.len() >= limits::TENANTS_MAX {
@@ -69,7 +72,42 @@ impl Vault {
     ) -> Result<TenantInfo, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
         self.core.note(&self.core.entry(permit, Act::GetTenant).of(tenant.ord))?;
-        Ok(tenant.info.clone())
+        Ok(tenant.info())
+    }
+
+    /// Changes what a tenant is called. Nothing happens if it is called so already.
+    pub async fn update_tenant(
+        &self,
+        permit: &Permit<UpdateTenant>,
+        tenant: &str,
+        display_name: String,
+        etag: Option<u64>,
+    ) -> Result<TenantInfo, VaultError> {
+        check_display_name(&display_name)?;
+        let core = &*self.core;
+        let tenant = core.tenant(permit, tenant)?;
+        let _held = tenant.changing.lock().await;
+        let present = tenant.info();
+        if etag.is_some_and(|e| e != u64::from(present.revision)) {
+            return Err(VaultError::Stale("tenant"));
+        }
+        let told = core.entry(permit, Act::UpdateTenant).of(tenant.ord);
+        if present.display_name == display_name {
+            core.note(&told)?;
+            return Ok(present);
+        }
+        let info = present.renamed(display_name);
+        let info = info.ok_or(VaultError::Exhausted("the tenant changed too often"))?;
+        let revision = info.revision;
+        let json = serde_json::to_vec(&info).map_err(|_| VaultError::Damaged("metadata"))?;
+        let secrets = core.tree.read().tenant(tenant.ord)?;
+        let row = Meta::Tenant.seal(core.vault(), tenant.ord, revision, &secrets.meta, &json)?;
+        drop(secrets);
+        let mut batch = Batch { entries: told.encode(), ..Batch::default() };
+        batch.put(Meta::Tenant.key(tenant.ord), row);
+        core.tree.store().submit(batch)?.await?;
+        tenant.set_info(info.clone());
+        Ok(info)
     }
 
     /// The tenants that the permit's identity is bound to, by id, after `after`.
@@ -83,9 +121,8 @@ impl Vault {
         let all = self.core.registry.all();
         let wanted = all
             .iter()
-            .map(|t| &t.info)
-            .filter(|i| permit.covers(i.id.as_str()) && after.is_none_or(|a| i.id.as_str() > a));
-        Ok(wanted.take(page_size).cloned().collect())
+            .filter(|t| permit.covers(t.id.as_str()) && after.is_none_or(|a| t.id.as_str() > a));
+        Ok(wanted.take(page_size).map(|t| t.info()).collect())
     }
 
     pub async fn create_schema(
@@ -95,7 +132,7 @@ impl Vault {
         draft: SchemaDraft,
     ) -> Result<Arc<Schema>, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
-        let _held = tenant.making.lock().await;
+        let _held = tenant.changing.lock().await;
         let (count, next) = {
             let state = tenant.state();
             if state.schemas.contains_key(draft.type_name.as_str()) {
@@ -119,14 +156,16 @@ impl Vault {
         permit: &Permit<WriteSchema>,
         tenant: &str,
         draft: SchemaDraft,
+        parts: &Parts,
     ) -> Result<Arc<Schema>, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
-        let _held = tenant.making.lock().await;
+        let _held = tenant.changing.lock().await;
         let present = {
             let state = tenant.state();
             state.schemas.get(draft.type_name.as_str()).cloned()
         };
         let present = present.ok_or(VaultError::NotFound("schema"))?;
+        let draft = present.with(draft, parts);
         let next = present.evolve(draft, self.core.clock.now()).map_err(VaultError::Schema)?;
         let told = self.core.entry(permit, Act::UpdateSchema);
         if next == *present {
@@ -134,7 +173,11 @@ impl Vault {
             self.core.note(&Entry { rtype, ..told.of(tenant.ord) })?;
             return Ok(present);
         }
-        self.store_schema(&tenant, next, told).await
+        let fresh = next.newly_unique(&present);
+        let kept = self.keep_unique(&tenant, &present, &fresh).await?;
+        let stored = self.store_schema(&tenant, next, told).await?;
+        kept.for_good();
+        Ok(stored)
     }
 
     async fn store_schema(
@@ -155,7 +198,10 @@ impl Vault {
         batch.put(meta.key(tenant.ord), row);
         core.tree.store().submit(batch)?.await?;
         let schema = Arc::new(schema);
+        // Puts that follow the older one are over when this is had; later ones follow the new one.
+        let _no_puts = tenant.writing.write().await;
         tenant.state_mut().schemas.insert(schema.type_name().clone(), schema.clone());
+        core.evolving.changed(tenant.ord, &schema);
         Ok(schema)
     }
 

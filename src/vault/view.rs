@@ -2,7 +2,7 @@
 //!
 //! Invariant: a value of a class that the caller may not see in clear leaves here masked or not at all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
@@ -18,8 +18,8 @@ use crate::id::{Day, RecVer, RecordId, TypeOrd};
 /// What a reader asks for.
 #[derive(Clone, Debug, Default)]
 pub struct ReadSpec {
-    /// Names of the fields to return; `None` = all.
-    pub fields: Option<BTreeSet<String>>,
+    /// Names of the fields to return, each with its place in the caller's list; `None` = all.
+    pub fields: Option<BTreeMap<String, usize>>,
     /// What for. Fields that name purposes are returned for those only.
     pub purpose: Option<String>,
 }
@@ -27,12 +27,11 @@ pub struct ReadSpec {
 impl ReadSpec {
     /// Fails if a field is asked for that none of the schemas has.
     pub(super) fn check(&self, schemas: &[&Schema]) -> Result<(), VaultError> {
-        let known = |name: &String| schemas.iter().any(|s| s.field(name).is_some());
-        if self.fields.iter().flatten().all(known) {
-            return Ok(());
-        }
-        let reason = "names a field that the schema does not have";
-        Err(VaultError::Argument { field: "read_mask", reason })
+        let known = |name: &str| schemas.iter().any(|s| s.field(name).is_some());
+        let asked = self.fields.iter().flatten();
+        let mut unknown: Vec<usize> = asked.filter(|(n, _)| !known(n)).map(|(_, at)| *at).collect();
+        unknown.sort_unstable();
+        if unknown.is_empty() { Ok(()) } else { Err(VaultError::ReadMask(unknown)) }
     }
 }
 
@@ -71,7 +70,7 @@ pub(super) fn view(
     let (mut fields, mut seen) = (BTreeMap::new(), Seen::default());
     for (ord, value) in map.fields {
         let Some(def) = schema.field_by_ord(ord) else { continue };
-        let wanted = spec.fields.as_ref().is_none_or(|w| w.contains(def.name.as_str()));
+        let wanted = spec.fields.as_ref().is_none_or(|w| w.contains_key(def.name.as_str()));
         let serves = spec.purpose.as_deref().map_or(def.purposes.is_empty(), |p| def.serves(p));
         if !wanted || !serves {
             continue;

@@ -218,7 +218,9 @@ fn a_damaged_record_is_not_forgotten_when_a_run_is_written_behind_it() {
     vault.close().unwrap();
 }
 
-/// The same where an index was lost too and is made anew: its runs cover no page with damage either.
+/// The same where an index was lost too and is made anew: its runs cover no page with damage either. This scene also
+/// found that what was listed again was listed a second time by the next start, where its last part was written before
+/// the last page.
 #[test]
 fn a_damaged_record_is_not_forgotten_when_its_index_is_made_anew() {
     let scene = Scene::new(60);

@@ -2,7 +2,7 @@
 //! left is opened and compared with what the worker had been answered, and an independent reader tries every byte ever
 //! written.
 
-mod attack;
+pub mod attack;
 pub mod fate;
 mod images;
 mod kill;
@@ -23,7 +23,7 @@ const WORKER_VAR: &str = "LETHE_TEST_WORKER";
 
 /// What a worker is told, in one environment variable.
 #[derive(Clone, Debug)]
-struct Orders {
+pub struct Orders {
     dir: PathBuf,
     engine: &'static str,
     sabotage: &'static str,

@@ -9,6 +9,7 @@ mod canary;
 mod crash;
 mod daemon;
 mod door;
+mod evolve;
 mod faults;
 mod floods;
 mod golden;

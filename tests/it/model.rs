@@ -137,7 +137,7 @@ impl Run {
         let call = |etag| vault.erase_records(&permit, TENANT, &ids, reason, etag);
         if ids.len() == 1 {
             let stale = RecVer(self.model.live[&ids[0]].version + 1);
-            assert!(matches!(self.rt.block_on(call(Some(stale))), Err(VaultError::Stale)));
+            assert!(matches!(self.rt.block_on(call(Some(stale))), Err(VaultError::Stale(_))));
         }
         let receipts = self.rt.block_on(call(None)).unwrap();
         let again = self.rt.block_on(call(None)).unwrap();

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod input;
+mod masks;
 mod rights;
 mod tool;
 

@@ -19,6 +19,7 @@ NEW = NewRecord("customer", {"x": "y"})
 CALLS = [
     _calls.create_tenant("t", ""),
     _calls.get_tenant("t"),
+    _calls.update_tenant("t", "", ""),
     _calls.list_tenants(""),
     _calls.create_schema("t", "s", SCHEMA),
     _calls.update_schema("t", "s", SCHEMA),

@@ -103,7 +103,7 @@ impl Worker {
             // Nobody waits for it; the committer does it between groups.
             drop(self.core.tree.store().compact_journal()?);
         }
-        Ok(())
+        self.evolve()
     }
 
     /// What makes the next start quick, and leaves no old version behind.
@@ -157,7 +157,7 @@ impl Worker {
             }
             content.damaged.into_iter().for_each(|d| core.damaged.add(d));
             if relisted.len() >= core.index.tail_max() {
-                core.index.write_relisted(&core.tree, bucket, std::mem::take(&mut relisted))?;
+                core.index.write_relisted(&core.tree, bucket, relisted.part())?;
             }
         }
         core.index.write_relisted(&core.tree, bucket, relisted)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::evolve::Evolution;
 use super::upkeep::Sweep;
 use super::{Answer, Doomed, Job};
 use crate::audit::Entry;
@@ -48,6 +49,7 @@ pub struct Worker {
     pub(super) last: Option<Erased>,
     pub(super) rekeyed: Instant,
     pub(super) requests: Sweep,
+    pub(super) evolution: Option<Evolution>,
     /// When upkeep is due.
     pub(super) tend_at: Instant,
 }
@@ -85,6 +87,7 @@ impl Worker {
             last: None,
             rekeyed: Instant::now(),
             requests: Sweep::new(),
+            evolution: None,
             tend_at: Instant::now() + TICK,
         }
     }
@@ -164,7 +167,12 @@ impl Worker {
             Err(e) => return Err(e.into()),
         }
         let core = self.core.clone();
-        let listed = || core.index.listed(&core.tree, d.kid, d.tokens.as_deref());
+        let now = match core.evolving.changed_since(d.kid.tenant, d.rtype, d.revision) {
+            true => Some(core.tokens_now(d)),
+            false => None,
+        };
+        let tokens = now.as_ref().unwrap_or(&d.tokens).as_deref();
+        let listed = || core.index.listed(&core.tree, d.kid, tokens);
         match listed() {
             Err(KeyError::Damaged(kind)) if kind.is_index() => {
                 self.reindex((d.kid.tenant, d.kid.bucket))?;

@@ -1,8 +1,9 @@
 //! An index of which a node was lost, made anew from the records that it is about.
 //!
 //! Order: one batch drops all of the old index and says in the bucket's head that no page is indexed; then runs are
-//! written page by page, as they always are, up to the first page with a version that does not open (`damaged.rs`). After a crash in between, the tail is rebuilt from the first page not yet
-//! covered. Until all is done the index answers nothing, since an answer would not be whole.
+//! written page by page, as they always are, up to the first page with a version that does not open (`damaged.rs`).
+//! After a crash in between, the tail is rebuilt from the first page not yet covered. Until all is done the index
+//! answers nothing, since an answer would not be whole.
 
 use zeroize::Zeroize;
 
@@ -30,6 +31,21 @@ impl Relisted {
             self.listings.extend(tokens.iter().map(|t| Listing { token: t.0, page, slot }));
         }
         self.below = page + 1;
+    }
+
+    /// Adds one listing of a version that has others.
+    pub fn push(&mut self, kid: Kid, token: &Token) {
+        self.listings.push(Listing { token: token.0, page: kid.page.value(), slot: kid.slot });
+    }
+
+    /// What there is so far, to be written; what is added later follows it.
+    pub fn part(&mut self) -> Self {
+        let rest = Self { listings: Vec::new(), below: self.below };
+        std::mem::replace(self, rest)
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Listing> {
+        std::mem::take(&mut self.listings)
     }
 
     pub fn len(&self) -> usize {
@@ -70,7 +86,7 @@ impl Index {
     ) -> Result<(), VaultError> {
         let next = self.lock().get(&id).map_or(0, |b| b.next_run);
         let run = RunOrd::new(next).ok_or(VaultError::Exhausted("index runs"))?;
-        let draft = draft(run, std::mem::take(&mut relisted.listings));
+        let draft = draft(run, relisted.take());
         let known = draft.as_ref().map(|d| (d.head, RunFilter::of(&d.leaves)));
         let below = PageOrd::new(relisted.below).ok_or(VaultError::Exhausted("key pages"))?;
         tree.add_run(id, draft, below)?;

@@ -43,6 +43,27 @@ impl Tail {
         page.is_some_and(|slots| slots.contains_key(&kid.slot))
     }
 
+    /// Lists a version that is here under one more token.
+    pub fn extend(&mut self, kid: Kid, token: &Token) {
+        let (page, slot) = (kid.page.value(), kid.slot);
+        let tokens = self.by_page.get_mut(&page).and_then(|slots| slots.get_mut(&slot));
+        if let Some(tokens) = tokens.filter(|tokens| !tokens.contains(token)) {
+            tokens.push(token.clone());
+            self.by_token.entry(token.clone()).or_default().push((page, slot));
+            self.len += 1;
+        }
+    }
+
+    /// Takes one listing of a version out.
+    pub fn shorten(&mut self, kid: Kid, token: &Token) {
+        let (page, slot) = (kid.page.value(), kid.slot);
+        let tokens = self.by_page.get_mut(&page).and_then(|slots| slots.get_mut(&slot));
+        if let Some(tokens) = tokens.filter(|tokens| tokens.contains(token)) {
+            tokens.retain(|t| t != token);
+            self.forget(std::slice::from_ref(token), (page, slot));
+        }
+    }
+
     /// Takes a version out; false if it was not here.
     pub fn remove(&mut self, kid: Kid) -> bool {
         let (page, slot) = (kid.page.value(), kid.slot);
@@ -110,6 +131,17 @@ mod tests {
         tail.add(kid(1, 1), std::slice::from_ref(&a));
         assert_eq!(tail.find(bucket, &a), [kid(0, 1), kid(1, 1)]);
         assert_eq!((tail.len(), tail.below(1).len(), tail.below(2).len()), (3, 2, 3));
+        let c = Token([3; 16]);
+        for _ in 0..2 {
+            tail.extend(kid(1, 1), &c);
+        }
+        tail.extend(kid(2, 1), &c);
+        assert_eq!((tail.find(bucket, &c), tail.len()), (vec![kid(1, 1)], 4));
+        for _ in 0..2 {
+            tail.shorten(kid(1, 1), &c);
+        }
+        tail.shorten(kid(2, 1), &a);
+        assert_eq!((tail.find(bucket, &c), tail.len()), (vec![], 3));
         assert!(tail.remove(kid(1, 1)) && !tail.remove(kid(1, 1)));
         assert_eq!(tail.find(bucket, &a), [kid(0, 1)]);
         tail.drop_below(1);

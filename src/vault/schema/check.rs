@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::super::slug::FieldName;
 use super::super::validate::{self, ValueError};
 use super::super::value::Value;
-use super::{FieldDef, Schema};
+use super::{FieldDef, IndexState, Schema};
 use crate::id::FieldOrd;
 use crate::limits;
 
@@ -47,6 +47,8 @@ pub enum FieldProblem {
     SetAndRemoved,
     #[error("is not indexed")]
     NotIndexed,
+    #[error("is not indexed whole yet")]
+    IndexBuilding,
     #[error(transparent)]
     Value(#[from] ValueError),
     #[error("a record has at most {} fields", limits::FIELDS_MAX)]
@@ -142,6 +144,9 @@ impl Schema {
         if !def.indexed {
             return Err(violation(name, FieldProblem::NotIndexed));
         }
+        if def.index == IndexState::Building {
+            return Err(violation(name, FieldProblem::IndexBuilding));
+        }
         let value = def.parse(value).map_err(|e| violation(name, e.into()))?;
         Ok((def, value))
     }
@@ -152,6 +157,17 @@ impl Schema {
         fields: &BTreeMap<FieldOrd, Value>,
     ) -> Vec<(FieldOrd, Zeroizing<Vec<u8>>)> {
         let present = self.indexed_fields().filter_map(|def| Some((def, fields.get(&def.ord)?)));
+        present.map(|(def, value)| (def.ord, value.normalised(def.kind))).collect()
+    }
+
+    /// What it may hold of a record: also of fields whose listings are being taken out.
+    pub fn index_values_ever(
+        &self,
+        fields: &BTreeMap<FieldOrd, Value>,
+    ) -> Vec<(FieldOrd, Zeroizing<Vec<u8>>)> {
+        let listed = |f: &&FieldDef| f.indexed || f.index == IndexState::Dropping;
+        let defs = self.fields.iter().filter(listed);
+        let present = defs.filter_map(|def| Some((def, fields.get(&def.ord)?)));
         present.map(|(def, value)| (def.ord, value.normalised(def.kind))).collect()
     }
 

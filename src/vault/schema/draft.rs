@@ -10,7 +10,9 @@ use std::fmt;
 use super::super::calendar::{Period, PeriodError};
 use super::super::slug::{FieldName, NameError, Slug};
 use super::super::validate;
-use super::{DESCRIPTION_BYTES_MAX, FieldDef, Retention, Schema, default_mask, default_max_bytes};
+use super::{
+    DESCRIPTION_BYTES_MAX, FieldDef, IndexState, Retention, Schema, default_mask, default_max_bytes,
+};
 use crate::class::{Classification, FieldKind, MaskKind};
 use crate::clock::UnixMillis;
 use crate::id::{FieldOrd, TypeOrd};
@@ -108,9 +110,7 @@ pub enum SchemaProblem {
     FieldRemoved,
     #[error("a field cannot change its kind")]
     KindChanged,
-    #[error("a field that exists cannot be made indexed or not indexed")]
-    IndexedChanged,
-    #[error("a field that exists cannot be made unique")]
+    #[error("a field that exists is made indexed first, and unique once its index is READY")]
     UniqueTurnedOn,
     #[error("max_bytes cannot shrink")]
     MaxBytesShrunk,
@@ -133,7 +133,6 @@ impl SchemaProblem {
             P::TypeChanged
             | P::FieldRemoved
             | P::KindChanged
-            | P::IndexedChanged
             | P::UniqueTurnedOn
             | P::MaxBytesShrunk
             | P::RequiredTightened
@@ -218,6 +217,11 @@ impl Schema {
             if let Some(old) = old {
                 compare(old, &def, &mut found);
                 def.ord = old.ord;
+                def.index = match (old.indexed, def.indexed) {
+                    (false, true) => IndexState::Building,
+                    (true, false) => IndexState::Dropping,
+                    _ => old.index,
+                };
                 *old = def;
             } else {
                 if def.required {
@@ -263,8 +267,8 @@ fn compare(old: &FieldDef, new: &FieldDef, found: &mut Found) {
         }
     };
     rule(new.kind != old.kind, "kind", SchemaProblem::KindChanged);
-    rule(new.indexed != old.indexed, "indexed", SchemaProblem::IndexedChanged);
-    rule(new.unique && !old.unique, "unique", SchemaProblem::UniqueTurnedOn);
+    let ready = old.indexed && old.index == IndexState::Settled;
+    rule(new.unique && !old.unique && !ready, "unique", SchemaProblem::UniqueTurnedOn);
     rule(new.required && !old.required, "required", SchemaProblem::RequiredTightened);
     let shrunk = new.kind == old.kind && new.max_bytes < old.max_bytes;
     rule(shrunk, "max_bytes", SchemaProblem::MaxBytesShrunk);
@@ -375,6 +379,8 @@ fn field_def(name: FieldName, draft: &FieldDraft, found: &mut Found) -> Option<F
         required: draft.required,
         unique: draft.unique,
         indexed,
+        // No record has a new field yet.
+        index: IndexState::Settled,
         max_bytes,
         mask,
         purposes: purposes?,

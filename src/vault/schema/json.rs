@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FieldDef, FieldDraft, Retention, RetentionDraft, Schema, SchemaDraft, default_mask,
+    FieldDef, FieldDraft, IndexState, Retention, RetentionDraft, Schema, SchemaDraft, default_mask,
     default_max_bytes,
 };
 use crate::class::{Classification, FieldKind, MaskKind};
@@ -63,6 +63,8 @@ struct FieldRow {
     unique: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     indexed: bool,
+    #[serde(default, skip_serializing_if = "is_settled")]
+    index: IndexState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_bytes: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,6 +83,11 @@ fn is_false(b: &bool) -> bool {
 
 fn sensitive() -> Classification {
     Classification::Sensitive
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_settled(state: &IndexState) -> bool {
+    *state == IndexState::Settled
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]
@@ -115,6 +122,7 @@ impl Schema {
         }
         let row: SchemaRow = serde_json::from_slice(bytes).map_err(|_| SchemaJsonError::Syntax)?;
         let ords: Vec<FieldOrd> = row.fields.iter().map(|f| FieldOrd(f.ord)).collect();
+        let states: Vec<IndexState> = row.fields.iter().map(|f| f.index).collect();
         let ascending = ords.is_sorted_by(|a, b| a < b);
         let first_ok = ords.first().is_none_or(|o| o.0 > 0);
         if !ascending || !first_ok || ords.last().is_some_and(|o| o.0 >= row.next_field) {
@@ -134,12 +142,25 @@ impl Schema {
         };
         let mut schema = Schema::create(draft, TypeOrd(row.ord), UnixMillis(row.updated))
             .map_err(|_| SchemaJsonError::Rules)?;
-        for (field, ord) in schema.fields.iter_mut().zip(ords) {
-            field.ord = ord;
+        for ((field, ord), index) in schema.fields.iter_mut().zip(ords).zip(states) {
+            (field.ord, field.index) = (ord, index);
+            let indexed = field.indexed;
+            match index {
+                IndexState::Building if !indexed => return Err(SchemaJsonError::Rules),
+                IndexState::Dropping if indexed => return Err(SchemaJsonError::Rules),
+                _ => {}
+            }
         }
         schema.revision = row.revision;
         schema.next_field = row.next_field.max(1);
         Ok(schema)
+    }
+}
+
+impl FieldDraft {
+    /// What was asked for when the field became what it is.
+    pub(super) fn of(def: &FieldDef) -> FieldDraft {
+        FieldRow::of(def).draft()
     }
 }
 
@@ -154,6 +175,7 @@ impl FieldRow {
             required: def.required,
             unique: def.unique,
             indexed: def.indexed,
+            index: def.index,
             max_bytes: max_bytes.filter(|_| def.max_bytes != default_max_bytes(def.kind)),
             mask: Some(def.mask).filter(|m| *m != default_mask(def.kind)),
             purposes: def.purposes.iter().map(ToString::to_string).collect(),

@@ -246,17 +246,9 @@ fn each_rule_between_revisions_has_its_own_refusal() {
     let kind = |d: &mut SchemaDraft| d.fields[3].kind = Some(FieldKind::Number);
     assert_eq!(conflicts(kind), one("fields.points.kind", P::KindChanged));
     assert_eq!(
-        conflicts(|d| d.fields[3].indexed = true),
-        one("fields.points.indexed", P::IndexedChanged)
+        conflicts(|d| d.fields[3].unique = true),
+        one("fields.points.unique", P::UniqueTurnedOn)
     );
-    // Turning the index off would leave entries that a later erasure no longer looks for.
-    let off = vec![("fields.phone.indexed".to_owned(), P::IndexedChanged)];
-    assert_eq!(conflicts(|d| d.fields[1].unique = false), off);
-    let mut indexed = customer();
-    indexed.fields[3].indexed = true;
-    let base = Schema::create(indexed.clone(), TypeOrd(1), NOW).unwrap();
-    indexed.fields[3].unique = true;
-    assert_eq!(told(base.evolve(indexed, LATER)), one("fields.points.unique", P::UniqueTurnedOn));
     let shrunk = |d: &mut SchemaDraft| d.fields[0].max_bytes = 199;
     assert_eq!(conflicts(shrunk), one("fields.full_name.max_bytes", P::MaxBytesShrunk));
     assert_eq!(
@@ -330,4 +322,59 @@ fn a_damaged_row_is_refused() {
         assert_eq!(Schema::from_json(&text.as_bytes()[..end]), Err(J::Syntax), "cut at {end}");
     }
     assert_eq!(Schema::from_json(&[b' '; 8_001]), Err(J::TooLong));
+}
+
+#[test]
+fn an_index_goes_on_and_off_by_way_of_its_states() {
+    use IndexState as I;
+    let state = |schema: &Schema| {
+        let points = schema.field("points").unwrap();
+        (points.indexed, points.unique, points.index)
+    };
+    let next = |schema: &Schema, indexed, unique| {
+        let mut draft = customer();
+        (draft.fields[3].indexed, draft.fields[3].unique) = (indexed, unique);
+        schema.evolve(draft, LATER)
+    };
+    let off = created();
+    let building = next(&off, true, false).unwrap();
+    assert_eq!((state(&building), building.revision()), ((true, false, I::Building), 2));
+    assert!(building.is_changing() && !off.is_changing());
+    assert_eq!(next(&building, true, false).unwrap(), building, "the same draft is no change");
+    assert_eq!(told(next(&building, true, true)), one("fields.points.unique", P::UniqueTurnedOn));
+    let ready = building.settled();
+    assert_eq!((state(&ready), ready.revision()), ((true, false, I::Settled), 2));
+    let unique = next(&ready, true, true).unwrap();
+    assert_eq!(state(&unique), (true, true, I::Settled));
+    assert_eq!(unique.newly_unique(&ready), [FieldOrd(4)]);
+    assert!(ready.newly_unique(&unique).is_empty());
+    let dropping = next(&unique, false, false).unwrap();
+    assert_eq!(state(&dropping), (false, false, I::Dropping));
+    assert_eq!(state(&next(&building, false, false).unwrap()).2, I::Dropping);
+    assert_eq!(state(&next(&dropping, true, false).unwrap()).2, I::Building);
+    assert_eq!(told(next(&dropping, true, true)), one("fields.points.unique", P::UniqueTurnedOn));
+    // What is listed: by the field's name; what may be: until the last listing is gone.
+    let five = || crate::vault::value::Value::Integer(5);
+    let fields = std::collections::BTreeMap::from([(FieldOrd(4), five())]);
+    let count = |s: &Schema| (s.index_values(&fields).len(), s.index_values_ever(&fields).len());
+    assert_eq!([&off, &building, &dropping].map(count), [(0, 0), (1, 1), (0, 1)]);
+    assert_eq!(
+        dropping.check_query("points", five()).unwrap_err().problem,
+        FieldProblem::NotIndexed
+    );
+    assert_eq!(
+        building.check_query("points", five()).unwrap_err().problem,
+        FieldProblem::IndexBuilding
+    );
+    assert!(ready.check_query("points", five()).is_ok());
+    // The row keeps the state, and a row that says what cannot be is refused.
+    for schema in [&building, &dropping] {
+        assert_eq!(Schema::from_json(&schema.to_json()).as_ref(), Ok(schema));
+        let text = String::from_utf8(schema.to_json()).unwrap();
+        for (from, to) in [("\"building\"", "\"dropping\""), ("\"dropping\"", "\"building\"")] {
+            let bad = text.replace(from, to);
+            let want = if bad == text { Ok(schema.clone()) } else { Err(SchemaJsonError::Rules) };
+            assert_eq!(Schema::from_json(bad.as_bytes()), want);
+        }
+    }
 }

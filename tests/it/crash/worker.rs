@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use lethe::class::ErasureReason;
 use lethe::id::{RecordId, RequestId};
+use lethe::vault::schema::Parts;
 use lethe::vault::value::Value;
 use lethe::vault::{NewRecord, Vault, VaultError};
 
 use super::{Orders, WORKER_VAR};
-use crate::house::{House, TENANT, app, fields, furnish, get, operator, slug, update};
+use crate::house::{House, TENANT, app, draft, fields, furnish, get, operator, slug, update};
 use crate::model::Dice;
 
 const TASKS: u64 = 6;
@@ -94,6 +95,7 @@ async fn task(shared: Arc<Shared>, number: u64) {
                 keep_keks(&shared.orders);
                 shared.vault.rotate_key(&operator(None)).await.unwrap();
             }
+            97..98 if number == 1 => evolve(&shared, &mut dice).await,
             _ => {
                 if let Some(id) = dice.pick(&mine) {
                     // A visit may be gone with its bucket.
@@ -160,6 +162,14 @@ async fn erase(shared: &Shared, dice: &mut Dice, mine: &mut Vec<RecordId>) {
         Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
         Err(e) => panic!("erase: {e}"),
     }
+}
+
+/// Takes the city into the index, or out of it.
+async fn evolve(shared: &Shared, dice: &mut Dice) {
+    let mut draft = draft("customer", Some("P3Y"));
+    draft.fields[1].indexed = dice.below(2) == 0;
+    let permit = operator(Some(TENANT));
+    shared.vault.update_schema(&permit, TENANT, draft, &Parts::whole()).await.unwrap();
 }
 
 async fn kill(shared: &Shared) {

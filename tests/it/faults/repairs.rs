@@ -256,7 +256,8 @@ fn of_two_copies_of_a_row_the_later_one_that_opens_is_taken() {
         }
         let mut more = draft("customer", Some("P3Y"));
         more.fields[2].description = "changed".into();
-        vault.update_schema(&operator(Some(TENANT)), TENANT, more).await.unwrap();
+        let parts = lethe::vault::schema::Parts::whole();
+        vault.update_schema(&operator(Some(TENANT)), TENANT, more, &parts).await.unwrap();
     });
     vault.close().unwrap();
     drop(vault);

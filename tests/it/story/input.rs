@@ -164,7 +164,10 @@ async fn names_etags_masks_sizes_and_reasons_are_checked_together() {
         purpose: purpose.into(),
     };
     for (request, expected) in [
-        (read(&["nothing"], ""), vec!["read_mask"]),
+        (
+            read(&["email", "nothing", "city", "fields.none"], ""),
+            vec!["read_mask.paths[1]", "read_mask.paths[3]"],
+        ),
         (read(&["fields.city", "*"], "Can Ary"), vec!["purpose", "read_mask.paths[1]"]),
     ] {
         let status = application.records().get_record(request).await.unwrap_err();
@@ -234,7 +237,7 @@ async fn a_schema_is_wrong_in_itself_or_does_not_follow() {
     let mut next = v1::Schema { name: name.clone(), ..customer() };
     next.fields.remove(1);
     next.retention = Some(v1::schema::Retention::OpenEnded(true));
-    let update = v1::UpdateSchemaRequest { schema: Some(next) };
+    let update = v1::UpdateSchemaRequest { schema: Some(next), update_mask: None };
     let status = operator.schemas().update_schema(update).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert_eq!(violated(&status), ["schema.fields.name", "schema.retention"]);
@@ -242,7 +245,7 @@ async fn a_schema_is_wrong_in_itself_or_does_not_follow() {
     // What was read can be sent back, and is no new revision.
     let read = v1::GetSchemaRequest { name };
     let schema = operator.schemas().get_schema(read).await.unwrap().into_inner().schema.unwrap();
-    let update = v1::UpdateSchemaRequest { schema: Some(schema.clone()) };
+    let update = v1::UpdateSchemaRequest { schema: Some(schema.clone()), update_mask: None };
     let same = operator.schemas().update_schema(update).await.unwrap().into_inner().schema;
     assert_eq!((same.as_ref(), schema.revision), (Some(&schema), 1));
     let again = v1::CreateSchemaRequest { schema_id: "customer".into(), ..request(customer()) };

@@ -10,7 +10,7 @@ use crate::live::{Live, create, get, new_customer};
 /// Written out by hand from the requirement. Columns are application, support, operator, privacy officer, auditor. A
 /// cell's first letter is an identity that is bound to all tenants; then, of one that is bound to `a` only, the calls
 /// about `a` and about `b`. Methods about the vault name no tenant: both last letters are the same call.
-const TABLE: [(&str, [&str; 5]); 30] = [
+const TABLE: [(&str, [&str; 5]); 31] = [
     ("/lethe.admin.v1.AuditService/ExportAuditEntries", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
     ("/lethe.admin.v1.AuditService/GetAuditHead", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
     ("/lethe.admin.v1.AuditService/ListAuditEntries", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
@@ -41,6 +41,7 @@ const TABLE: [(&str, [&str; 5]); 30] = [
     ("/lethe.v1.TenantService/CreateTenant", ["nnn", "nnn", "ynn", "nnn", "nnn"]),
     ("/lethe.v1.TenantService/GetTenant", ["yyn", "yyn", "yyn", "yyn", "yyn"]),
     ("/lethe.v1.TenantService/ListTenants", ["yyy", "yyy", "yyy", "yyy", "yyy"]),
+    ("/lethe.v1.TenantService/UpdateTenant", ["nnn", "nnn", "yyn", "nnn", "nnn"]),
 ];
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
@@ -150,7 +151,8 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
             ask!(schemas.list_schemas(v1::ListSchemasRequest { parent, ..Default::default() }))
         }
         "UpdateSchema" => {
-            ask!(schemas.update_schema(v1::UpdateSchemaRequest { schema: draft }))
+            let request = v1::UpdateSchemaRequest { schema: draft, update_mask: None };
+            ask!(schemas.update_schema(request))
         }
         "CreateSubject" => {
             let request = v1::CreateSubjectRequest { parent, ..Default::default() };
@@ -165,6 +167,11 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
                 .create_tenant(v1::CreateTenantRequest { tenant_id: tenant.into(), tenant: None })
         ),
         "GetTenant" => ask!(tenants.get_tenant(v1::GetTenantRequest { name: parent })),
+        "UpdateTenant" => {
+            let display_name = "Other".to_owned();
+            let tenant = Some(v1::Tenant { name: parent, display_name, ..Default::default() });
+            ask!(tenants.update_tenant(v1::UpdateTenantRequest { tenant, update_mask: None }))
+        }
         "ListTenants" => ask!(tenants.list_tenants(v1::ListTenantsRequest::default())),
         other => panic!("no call for {other}"),
     }

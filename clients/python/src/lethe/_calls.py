@@ -89,6 +89,16 @@ def get_tenant(tenant: str) -> Call[tenant_pb2.GetTenantResponse]:
     return Call(_TENANTS + "GetTenant", request, tenant_pb2.GetTenantResponse, True)
 
 
+def update_tenant(tenant: str, display_name: str, etag: str) -> Call[tenant_pb2.UpdateTenantResponse]:
+    named = tenant_pb2.Tenant(
+        name=wire.tenant_name(tenant),
+        display_name=wire.text("display_name", display_name),
+        etag=wire.text("etag", etag),
+    )
+    request = tenant_pb2.UpdateTenantRequest(tenant=named, update_mask=_mask(["display_name"]))
+    return Call(_TENANTS + "UpdateTenant", request, tenant_pb2.UpdateTenantResponse, False)
+
+
 def list_tenants(token: str) -> Call[tenant_pb2.ListTenantsResponse]:
     request = tenant_pb2.ListTenantsRequest(page_size=1000, page_token=token)
     return Call(_TENANTS + "ListTenants", request, tenant_pb2.ListTenantsResponse, True)

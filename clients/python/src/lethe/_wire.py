@@ -187,7 +187,7 @@ def imported(first: int, sent: record_pb2.ImportRecordsResponse) -> ImportedChun
 
 
 def tenant(sent: tenant_pb2.Tenant) -> Tenant:
-    return Tenant(sent.name, sent.display_name, time(sent.create_time))
+    return Tenant(sent.name, sent.display_name, time(sent.create_time), sent.etag)
 
 
 def subject(sent: subject_pb2.Subject) -> Subject:

@@ -104,6 +104,12 @@ class AsyncVault(core.Base):
     async def create_tenant(self, tenant: str, display_name: str = "", *, deadline: float | None = None) -> Tenant:
         return wire.tenant((await self._run(calls.create_tenant(tenant, display_name), deadline)).tenant)
 
+    async def update_tenant(
+        self, tenant: str, display_name: str, *, etag: str = "", deadline: float | None = None
+    ) -> Tenant:
+        call = calls.update_tenant(tenant, display_name, etag)
+        return wire.tenant((await self._run(call, deadline)).tenant)
+
     async def get_tenant(self, tenant: str, *, deadline: float | None = None) -> Tenant:
         return wire.tenant((await self._run(calls.get_tenant(tenant), deadline)).tenant)
 

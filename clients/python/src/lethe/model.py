@@ -147,6 +147,7 @@ class Tenant:
     name: str
     display_name: str
     create_time: dt.datetime
+    etag: str = ""
 
 
 @dataclass(frozen=True)

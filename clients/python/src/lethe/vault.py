@@ -99,6 +99,12 @@ class Vault(core.Base):
         """`tenant` is its id, such as `shop`. Sent once: after `Unavailable`, look whether it is there."""
         return wire.tenant(self._run(calls.create_tenant(tenant, display_name), deadline).tenant)
 
+    def update_tenant(
+        self, tenant: str, display_name: str, *, etag: str = "", deadline: float | None = None
+    ) -> Tenant:
+        """What people call it. With an etag only if it did not change since. Sent once."""
+        return wire.tenant(self._run(calls.update_tenant(tenant, display_name, etag), deadline).tenant)
+
     def get_tenant(self, tenant: str, *, deadline: float | None = None) -> Tenant:
         return wire.tenant(self._run(calls.get_tenant(tenant), deadline).tenant)
 

@@ -345,10 +345,15 @@ type KeyInfo struct {
 	WrappedBy string `protobuf:"bytes,3,opt,name=wrapped_by,json=wrappedBy,proto3" json:"wrapped_by,omitempty"`
 	// How many there are.
 	Count uint64 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
-	// Since when the oldest is in use; absent if not recorded.
-	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The oldest was made then or later, so no key of the kind is older; absent if there is none.
+	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	// The youngest was made then or later.
+	NewestSince *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=newest_since,json=newestSince,proto3" json:"newest_since,omitempty"`
+	// Generations that the oldest and the youngest were made with; 0 for the KEK.
+	OldestGeneration uint64 `protobuf:"varint,7,opt,name=oldest_generation,json=oldestGeneration,proto3" json:"oldest_generation,omitempty"`
+	NewestGeneration uint64 `protobuf:"varint,8,opt,name=newest_generation,json=newestGeneration,proto3" json:"newest_generation,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *KeyInfo) Reset() {
@@ -414,6 +419,27 @@ func (x *KeyInfo) GetSince() *timestamppb.Timestamp {
 		return x.Since
 	}
 	return nil
+}
+
+func (x *KeyInfo) GetNewestSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NewestSince
+	}
+	return nil
+}
+
+func (x *KeyInfo) GetOldestGeneration() uint64 {
+	if x != nil {
+		return x.OldestGeneration
+	}
+	return 0
+}
+
+func (x *KeyInfo) GetNewestGeneration() uint64 {
+	if x != nil {
+		return x.NewestGeneration
+	}
+	return 0
 }
 
 type GetKeyStatusResponse struct {
@@ -772,14 +798,17 @@ const file_lethe_admin_v1_vault_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\"\x15\n" +
-	"\x13GetKeyStatusRequest\"\x9b\x01\n" +
+	"\x13GetKeyStatusRequest\"\xb4\x02\n" +
 	"\aKeyInfo\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x15\n" +
 	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x1d\n" +
 	"\n" +
 	"wrapped_by\x18\x03 \x01(\tR\twrappedBy\x12\x14\n" +
 	"\x05count\x18\x04 \x01(\x04R\x05count\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"C\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12=\n" +
+	"\fnewest_since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vnewestSince\x12+\n" +
+	"\x11oldest_generation\x18\a \x01(\x04R\x10oldestGeneration\x12+\n" +
+	"\x11newest_generation\x18\b \x01(\x04R\x10newestGeneration\"C\n" +
 	"\x14GetKeyStatusResponse\x12+\n" +
 	"\x04keys\x18\x01 \x03(\v2\x17.lethe.admin.v1.KeyInfoR\x04keys\"h\n" +
 	"\x12ListBucketsRequest\x12\x16\n" +
@@ -848,25 +877,26 @@ var file_lethe_admin_v1_vault_proto_depIdxs = []int32{
 	12, // 2: lethe.admin.v1.GetStatusResponse.counters:type_name -> lethe.admin.v1.GetStatusResponse.CountersEntry
 	5,  // 3: lethe.admin.v1.RotateKeyResponse.kek:type_name -> lethe.admin.v1.KeyInfo
 	14, // 4: lethe.admin.v1.KeyInfo.since:type_name -> google.protobuf.Timestamp
-	5,  // 5: lethe.admin.v1.GetKeyStatusResponse.keys:type_name -> lethe.admin.v1.KeyInfo
-	8,  // 6: lethe.admin.v1.ListBucketsResponse.buckets:type_name -> lethe.admin.v1.Bucket
-	15, // 7: lethe.admin.v1.EraseBucketRequest.reason:type_name -> lethe.v1.ErasureReason
-	16, // 8: lethe.admin.v1.EraseBucketResponse.receipt:type_name -> lethe.v1.ErasureReceipt
-	0,  // 9: lethe.admin.v1.VaultService.GetStatus:input_type -> lethe.admin.v1.GetStatusRequest
-	2,  // 10: lethe.admin.v1.VaultService.RotateKey:input_type -> lethe.admin.v1.RotateKeyRequest
-	4,  // 11: lethe.admin.v1.VaultService.GetKeyStatus:input_type -> lethe.admin.v1.GetKeyStatusRequest
-	7,  // 12: lethe.admin.v1.VaultService.ListBuckets:input_type -> lethe.admin.v1.ListBucketsRequest
-	10, // 13: lethe.admin.v1.VaultService.EraseBucket:input_type -> lethe.admin.v1.EraseBucketRequest
-	1,  // 14: lethe.admin.v1.VaultService.GetStatus:output_type -> lethe.admin.v1.GetStatusResponse
-	3,  // 15: lethe.admin.v1.VaultService.RotateKey:output_type -> lethe.admin.v1.RotateKeyResponse
-	6,  // 16: lethe.admin.v1.VaultService.GetKeyStatus:output_type -> lethe.admin.v1.GetKeyStatusResponse
-	9,  // 17: lethe.admin.v1.VaultService.ListBuckets:output_type -> lethe.admin.v1.ListBucketsResponse
-	11, // 18: lethe.admin.v1.VaultService.EraseBucket:output_type -> lethe.admin.v1.EraseBucketResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	14, // 5: lethe.admin.v1.KeyInfo.newest_since:type_name -> google.protobuf.Timestamp
+	5,  // 6: lethe.admin.v1.GetKeyStatusResponse.keys:type_name -> lethe.admin.v1.KeyInfo
+	8,  // 7: lethe.admin.v1.ListBucketsResponse.buckets:type_name -> lethe.admin.v1.Bucket
+	15, // 8: lethe.admin.v1.EraseBucketRequest.reason:type_name -> lethe.v1.ErasureReason
+	16, // 9: lethe.admin.v1.EraseBucketResponse.receipt:type_name -> lethe.v1.ErasureReceipt
+	0,  // 10: lethe.admin.v1.VaultService.GetStatus:input_type -> lethe.admin.v1.GetStatusRequest
+	2,  // 11: lethe.admin.v1.VaultService.RotateKey:input_type -> lethe.admin.v1.RotateKeyRequest
+	4,  // 12: lethe.admin.v1.VaultService.GetKeyStatus:input_type -> lethe.admin.v1.GetKeyStatusRequest
+	7,  // 13: lethe.admin.v1.VaultService.ListBuckets:input_type -> lethe.admin.v1.ListBucketsRequest
+	10, // 14: lethe.admin.v1.VaultService.EraseBucket:input_type -> lethe.admin.v1.EraseBucketRequest
+	1,  // 15: lethe.admin.v1.VaultService.GetStatus:output_type -> lethe.admin.v1.GetStatusResponse
+	3,  // 16: lethe.admin.v1.VaultService.RotateKey:output_type -> lethe.admin.v1.RotateKeyResponse
+	6,  // 17: lethe.admin.v1.VaultService.GetKeyStatus:output_type -> lethe.admin.v1.GetKeyStatusResponse
+	9,  // 18: lethe.admin.v1.VaultService.ListBuckets:output_type -> lethe.admin.v1.ListBucketsResponse
+	11, // 19: lethe.admin.v1.VaultService.EraseBucket:output_type -> lethe.admin.v1.EraseBucketResponse
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_lethe_admin_v1_vault_proto_init() }

@@ -11,6 +11,7 @@ package lethev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -164,6 +165,63 @@ func (FieldKind) EnumDescriptor() ([]byte, []int) {
 	return file_lethe_v1_schema_proto_rawDescGZIP(), []int{1}
 }
 
+// Whether the index has of a field what it should have.
+type IndexState int32
+
+const (
+	// The field is not indexed.
+	IndexState_INDEX_STATE_UNSPECIFIED IndexState = 0
+	// The field can be found by.
+	IndexState_INDEX_STATE_READY IndexState = 1
+	// The field was made indexed: older records are being listed. Finding by it is refused with FAILED_PRECONDITION.
+	IndexState_INDEX_STATE_BUILDING IndexState = 2
+	// The field is not indexed any more: listings of older records are being taken out.
+	IndexState_INDEX_STATE_DROPPING IndexState = 3
+)
+
+// Enum value maps for IndexState.
+var (
+	IndexState_name = map[int32]string{
+		0: "INDEX_STATE_UNSPECIFIED",
+		1: "INDEX_STATE_READY",
+		2: "INDEX_STATE_BUILDING",
+		3: "INDEX_STATE_DROPPING",
+	}
+	IndexState_value = map[string]int32{
+		"INDEX_STATE_UNSPECIFIED": 0,
+		"INDEX_STATE_READY":       1,
+		"INDEX_STATE_BUILDING":    2,
+		"INDEX_STATE_DROPPING":    3,
+	}
+)
+
+func (x IndexState) Enum() *IndexState {
+	p := new(IndexState)
+	*p = x
+	return p
+}
+
+func (x IndexState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (IndexState) Descriptor() protoreflect.EnumDescriptor {
+	return file_lethe_v1_schema_proto_enumTypes[2].Descriptor()
+}
+
+func (IndexState) Type() protoreflect.EnumType {
+	return &file_lethe_v1_schema_proto_enumTypes[2]
+}
+
+func (x IndexState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use IndexState.Descriptor instead.
+func (IndexState) EnumDescriptor() ([]byte, []int) {
+	return file_lethe_v1_schema_proto_rawDescGZIP(), []int{2}
+}
+
 // How a value is shown to a reader without the clear right.
 type MaskKind int32
 
@@ -214,11 +272,11 @@ func (x MaskKind) String() string {
 }
 
 func (MaskKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_lethe_v1_schema_proto_enumTypes[2].Descriptor()
+	return file_lethe_v1_schema_proto_enumTypes[3].Descriptor()
 }
 
 func (MaskKind) Type() protoreflect.EnumType {
-	return &file_lethe_v1_schema_proto_enumTypes[2]
+	return &file_lethe_v1_schema_proto_enumTypes[3]
 }
 
 func (x MaskKind) Number() protoreflect.EnumNumber {
@@ -227,7 +285,7 @@ func (x MaskKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MaskKind.Descriptor instead.
 func (MaskKind) EnumDescriptor() ([]byte, []int) {
-	return file_lethe_v1_schema_proto_rawDescGZIP(), []int{2}
+	return file_lethe_v1_schema_proto_rawDescGZIP(), []int{3}
 }
 
 // One field of a schema.
@@ -248,7 +306,11 @@ type Field struct {
 	// Purposes for which the field may be read; empty means any.
 	Purposes []string `protobuf:"bytes,9,rep,name=purposes,proto3" json:"purposes,omitempty"`
 	// For people, at most 500 bytes.
-	Description   string `protobuf:"bytes,10,opt,name=description,proto3" json:"description,omitempty"`
+	Description string `protobuf:"bytes,10,opt,name=description,proto3" json:"description,omitempty"`
+	// Output only.
+	IndexState IndexState `protobuf:"varint,11,opt,name=index_state,json=indexState,proto3,enum=lethe.v1.IndexState" json:"index_state,omitempty"`
+	// Output only. While the index is BUILDING or DROPPING: how much of that is done, 0 to 99.
+	IndexPercent  int32 `protobuf:"varint,12,opt,name=index_percent,json=indexPercent,proto3" json:"index_percent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -351,6 +413,20 @@ func (x *Field) GetDescription() string {
 		return x.Description
 	}
 	return ""
+}
+
+func (x *Field) GetIndexState() IndexState {
+	if x != nil {
+		return x.IndexState
+	}
+	return IndexState_INDEX_STATE_UNSPECIFIED
+}
+
+func (x *Field) GetIndexPercent() int32 {
+	if x != nil {
+		return x.IndexPercent
+	}
+	return 0
 }
 
 // The shape of a record type.
@@ -592,8 +668,11 @@ func (x *CreateSchemaResponse) GetSchema() *Schema {
 
 type UpdateSchemaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `schema.name` says which one. The whole schema is replaced.
-	Schema        *Schema `protobuf:"bytes,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	// `schema.name` says which one.
+	Schema *Schema `protobuf:"bytes,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	// Parts to replace: `fields` (all of them), `fields.{name}` (this one, or a new one of this name), `retain_for` or
+	// `open_ended` (the retention), `erase_old_versions_synchronously`. Absent or `*` replaces the whole schema.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -631,6 +710,13 @@ func (*UpdateSchemaRequest) Descriptor() ([]byte, []int) {
 func (x *UpdateSchemaRequest) GetSchema() *Schema {
 	if x != nil {
 		return x.Schema
+	}
+	return nil
+}
+
+func (x *UpdateSchemaRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
 	}
 	return nil
 }
@@ -887,7 +973,7 @@ var File_lethe_v1_schema_proto protoreflect.FileDescriptor
 
 const file_lethe_v1_schema_proto_rawDesc = "" +
 	"\n" +
-	"\x15lethe/v1/schema.proto\x12\blethe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x02\n" +
+	"\x15lethe/v1/schema.proto\x12\blethe.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x03\n" +
 	"\x05Field\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.lethe.v1.FieldKindR\x04kind\x12@\n" +
@@ -899,7 +985,10 @@ const file_lethe_v1_schema_proto_rawDesc = "" +
 	"\x04mask\x18\b \x01(\x0e2\x12.lethe.v1.MaskKindR\x04mask\x12\x1a\n" +
 	"\bpurposes\x18\t \x03(\tR\bpurposes\x12 \n" +
 	"\vdescription\x18\n" +
-	" \x01(\tR\vdescription\"\xb6\x02\n" +
+	" \x01(\tR\vdescription\x125\n" +
+	"\vindex_state\x18\v \x01(\x0e2\x14.lethe.v1.IndexStateR\n" +
+	"indexState\x12#\n" +
+	"\rindex_percent\x18\f \x01(\x05R\findexPercent\"\xb6\x02\n" +
 	"\x06Schema\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x06fields\x18\x02 \x03(\v2\x0f.lethe.v1.FieldR\x06fields\x12\x1f\n" +
@@ -917,9 +1006,11 @@ const file_lethe_v1_schema_proto_rawDesc = "" +
 	"\tschema_id\x18\x02 \x01(\tR\bschemaId\x12(\n" +
 	"\x06schema\x18\x03 \x01(\v2\x10.lethe.v1.SchemaR\x06schema\"@\n" +
 	"\x14CreateSchemaResponse\x12(\n" +
-	"\x06schema\x18\x01 \x01(\v2\x10.lethe.v1.SchemaR\x06schema\"?\n" +
+	"\x06schema\x18\x01 \x01(\v2\x10.lethe.v1.SchemaR\x06schema\"|\n" +
 	"\x13UpdateSchemaRequest\x12(\n" +
-	"\x06schema\x18\x01 \x01(\v2\x10.lethe.v1.SchemaR\x06schema\"@\n" +
+	"\x06schema\x18\x01 \x01(\v2\x10.lethe.v1.SchemaR\x06schema\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"@\n" +
 	"\x14UpdateSchemaResponse\x12(\n" +
 	"\x06schema\x18\x01 \x01(\v2\x10.lethe.v1.SchemaR\x06schema\"&\n" +
 	"\x10GetSchemaRequest\x12\x12\n" +
@@ -952,7 +1043,13 @@ const file_lethe_v1_schema_proto_rawDesc = "" +
 	"\x16FIELD_KIND_RESIDENT_ID\x10\t\x12\x13\n" +
 	"\x0fFIELD_KIND_USCC\x10\n" +
 	"\x12\x1a\n" +
-	"\x16FIELD_KIND_POSTAL_CODE\x10\v*\xb4\x01\n" +
+	"\x16FIELD_KIND_POSTAL_CODE\x10\v*t\n" +
+	"\n" +
+	"IndexState\x12\x1b\n" +
+	"\x17INDEX_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11INDEX_STATE_READY\x10\x01\x12\x18\n" +
+	"\x14INDEX_STATE_BUILDING\x10\x02\x12\x18\n" +
+	"\x14INDEX_STATE_DROPPING\x10\x03*\xb4\x01\n" +
 	"\bMaskKind\x12\x19\n" +
 	"\x15MASK_KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eMASK_KIND_FULL\x10\x01\x12\x12\n" +
@@ -981,49 +1078,53 @@ func file_lethe_v1_schema_proto_rawDescGZIP() []byte {
 	return file_lethe_v1_schema_proto_rawDescData
 }
 
-var file_lethe_v1_schema_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_lethe_v1_schema_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_lethe_v1_schema_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_lethe_v1_schema_proto_goTypes = []any{
 	(Classification)(0),           // 0: lethe.v1.Classification
 	(FieldKind)(0),                // 1: lethe.v1.FieldKind
-	(MaskKind)(0),                 // 2: lethe.v1.MaskKind
-	(*Field)(nil),                 // 3: lethe.v1.Field
-	(*Schema)(nil),                // 4: lethe.v1.Schema
-	(*CreateSchemaRequest)(nil),   // 5: lethe.v1.CreateSchemaRequest
-	(*CreateSchemaResponse)(nil),  // 6: lethe.v1.CreateSchemaResponse
-	(*UpdateSchemaRequest)(nil),   // 7: lethe.v1.UpdateSchemaRequest
-	(*UpdateSchemaResponse)(nil),  // 8: lethe.v1.UpdateSchemaResponse
-	(*GetSchemaRequest)(nil),      // 9: lethe.v1.GetSchemaRequest
-	(*GetSchemaResponse)(nil),     // 10: lethe.v1.GetSchemaResponse
-	(*ListSchemasRequest)(nil),    // 11: lethe.v1.ListSchemasRequest
-	(*ListSchemasResponse)(nil),   // 12: lethe.v1.ListSchemasResponse
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(IndexState)(0),               // 2: lethe.v1.IndexState
+	(MaskKind)(0),                 // 3: lethe.v1.MaskKind
+	(*Field)(nil),                 // 4: lethe.v1.Field
+	(*Schema)(nil),                // 5: lethe.v1.Schema
+	(*CreateSchemaRequest)(nil),   // 6: lethe.v1.CreateSchemaRequest
+	(*CreateSchemaResponse)(nil),  // 7: lethe.v1.CreateSchemaResponse
+	(*UpdateSchemaRequest)(nil),   // 8: lethe.v1.UpdateSchemaRequest
+	(*UpdateSchemaResponse)(nil),  // 9: lethe.v1.UpdateSchemaResponse
+	(*GetSchemaRequest)(nil),      // 10: lethe.v1.GetSchemaRequest
+	(*GetSchemaResponse)(nil),     // 11: lethe.v1.GetSchemaResponse
+	(*ListSchemasRequest)(nil),    // 12: lethe.v1.ListSchemasRequest
+	(*ListSchemasResponse)(nil),   // 13: lethe.v1.ListSchemasResponse
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil), // 15: google.protobuf.FieldMask
 }
 var file_lethe_v1_schema_proto_depIdxs = []int32{
 	1,  // 0: lethe.v1.Field.kind:type_name -> lethe.v1.FieldKind
 	0,  // 1: lethe.v1.Field.classification:type_name -> lethe.v1.Classification
-	2,  // 2: lethe.v1.Field.mask:type_name -> lethe.v1.MaskKind
-	3,  // 3: lethe.v1.Schema.fields:type_name -> lethe.v1.Field
-	13, // 4: lethe.v1.Schema.update_time:type_name -> google.protobuf.Timestamp
-	4,  // 5: lethe.v1.CreateSchemaRequest.schema:type_name -> lethe.v1.Schema
-	4,  // 6: lethe.v1.CreateSchemaResponse.schema:type_name -> lethe.v1.Schema
-	4,  // 7: lethe.v1.UpdateSchemaRequest.schema:type_name -> lethe.v1.Schema
-	4,  // 8: lethe.v1.UpdateSchemaResponse.schema:type_name -> lethe.v1.Schema
-	4,  // 9: lethe.v1.GetSchemaResponse.schema:type_name -> lethe.v1.Schema
-	4,  // 10: lethe.v1.ListSchemasResponse.schemas:type_name -> lethe.v1.Schema
-	5,  // 11: lethe.v1.SchemaService.CreateSchema:input_type -> lethe.v1.CreateSchemaRequest
-	7,  // 12: lethe.v1.SchemaService.UpdateSchema:input_type -> lethe.v1.UpdateSchemaRequest
-	9,  // 13: lethe.v1.SchemaService.GetSchema:input_type -> lethe.v1.GetSchemaRequest
-	11, // 14: lethe.v1.SchemaService.ListSchemas:input_type -> lethe.v1.ListSchemasRequest
-	6,  // 15: lethe.v1.SchemaService.CreateSchema:output_type -> lethe.v1.CreateSchemaResponse
-	8,  // 16: lethe.v1.SchemaService.UpdateSchema:output_type -> lethe.v1.UpdateSchemaResponse
-	10, // 17: lethe.v1.SchemaService.GetSchema:output_type -> lethe.v1.GetSchemaResponse
-	12, // 18: lethe.v1.SchemaService.ListSchemas:output_type -> lethe.v1.ListSchemasResponse
-	15, // [15:19] is the sub-list for method output_type
-	11, // [11:15] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	3,  // 2: lethe.v1.Field.mask:type_name -> lethe.v1.MaskKind
+	2,  // 3: lethe.v1.Field.index_state:type_name -> lethe.v1.IndexState
+	4,  // 4: lethe.v1.Schema.fields:type_name -> lethe.v1.Field
+	14, // 5: lethe.v1.Schema.update_time:type_name -> google.protobuf.Timestamp
+	5,  // 6: lethe.v1.CreateSchemaRequest.schema:type_name -> lethe.v1.Schema
+	5,  // 7: lethe.v1.CreateSchemaResponse.schema:type_name -> lethe.v1.Schema
+	5,  // 8: lethe.v1.UpdateSchemaRequest.schema:type_name -> lethe.v1.Schema
+	15, // 9: lethe.v1.UpdateSchemaRequest.update_mask:type_name -> google.protobuf.FieldMask
+	5,  // 10: lethe.v1.UpdateSchemaResponse.schema:type_name -> lethe.v1.Schema
+	5,  // 11: lethe.v1.GetSchemaResponse.schema:type_name -> lethe.v1.Schema
+	5,  // 12: lethe.v1.ListSchemasResponse.schemas:type_name -> lethe.v1.Schema
+	6,  // 13: lethe.v1.SchemaService.CreateSchema:input_type -> lethe.v1.CreateSchemaRequest
+	8,  // 14: lethe.v1.SchemaService.UpdateSchema:input_type -> lethe.v1.UpdateSchemaRequest
+	10, // 15: lethe.v1.SchemaService.GetSchema:input_type -> lethe.v1.GetSchemaRequest
+	12, // 16: lethe.v1.SchemaService.ListSchemas:input_type -> lethe.v1.ListSchemasRequest
+	7,  // 17: lethe.v1.SchemaService.CreateSchema:output_type -> lethe.v1.CreateSchemaResponse
+	9,  // 18: lethe.v1.SchemaService.UpdateSchema:output_type -> lethe.v1.UpdateSchemaResponse
+	11, // 19: lethe.v1.SchemaService.GetSchema:output_type -> lethe.v1.GetSchemaResponse
+	13, // 20: lethe.v1.SchemaService.ListSchemas:output_type -> lethe.v1.ListSchemasResponse
+	17, // [17:21] is the sub-list for method output_type
+	13, // [13:17] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_lethe_v1_schema_proto_init() }
@@ -1040,7 +1141,7 @@ func file_lethe_v1_schema_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lethe_v1_schema_proto_rawDesc), len(file_lethe_v1_schema_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,

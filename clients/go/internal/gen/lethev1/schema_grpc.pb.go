@@ -38,7 +38,10 @@ type SchemaServiceClient interface {
 	// Replaces a schema by a compatible newer revision.
 	//
 	// Allowed: new optional fields, looser `required`, longer `max_bytes`, another class, mask, purposes or description.
-	// Refused with FAILED_PRECONDITION: removing a field, another kind, turning `indexed` on or off or `unique` on,
+	// Allowed too: turning `indexed` on or off. Records that exist are listed or unlisted in the background while all else
+	// goes on; `Field.index_state` says how far that is. And turning `unique` on where the field's index is READY: all
+	// values are looked through, and FAILED_PRECONDITION names records that have the same one.
+	// Refused with FAILED_PRECONDITION: removing a field, another kind, `unique` without such an index,
 	// a shorter `max_bytes`, tighter `required`, a new required field, another retention.
 	UpdateSchema(ctx context.Context, in *UpdateSchemaRequest, opts ...grpc.CallOption) (*UpdateSchemaResponse, error)
 	// Returns the current revision.
@@ -106,7 +109,10 @@ type SchemaServiceServer interface {
 	// Replaces a schema by a compatible newer revision.
 	//
 	// Allowed: new optional fields, looser `required`, longer `max_bytes`, another class, mask, purposes or description.
-	// Refused with FAILED_PRECONDITION: removing a field, another kind, turning `indexed` on or off or `unique` on,
+	// Allowed too: turning `indexed` on or off. Records that exist are listed or unlisted in the background while all else
+	// goes on; `Field.index_state` says how far that is. And turning `unique` on where the field's index is READY: all
+	// values are looked through, and FAILED_PRECONDITION names records that have the same one.
+	// Refused with FAILED_PRECONDITION: removing a field, another kind, `unique` without such an index,
 	// a shorter `max_bytes`, tighter `required`, a new required field, another retention.
 	UpdateSchema(context.Context, *UpdateSchemaRequest) (*UpdateSchemaResponse, error)
 	// Returns the current revision.

@@ -11,6 +11,7 @@ package lethev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -32,7 +33,9 @@ type Tenant struct {
 	// What people call it, at most 200 bytes. Not a person.
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// Output only. When it was created.
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// Output only, but for an update: if it is given there, the tenant must not have changed since it was read.
+	Etag          string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -86,6 +89,13 @@ func (x *Tenant) GetCreateTime() *timestamppb.Timestamp {
 		return x.CreateTime
 	}
 	return nil
+}
+
+func (x *Tenant) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
 }
 
 type CreateTenantRequest struct {
@@ -380,16 +390,116 @@ func (x *ListTenantsResponse) GetNextPageToken() string {
 	return ""
 }
 
+type UpdateTenantRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `tenant.name` says which one.
+	Tenant *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Fields to set: `display_name`, or `*` for all that can change. A field that is named but not given is emptied.
+	// Absent means the fields given.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTenantRequest) Reset() {
+	*x = UpdateTenantRequest{}
+	mi := &file_lethe_v1_tenant_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTenantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTenantRequest) ProtoMessage() {}
+
+func (x *UpdateTenantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lethe_v1_tenant_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTenantRequest.ProtoReflect.Descriptor instead.
+func (*UpdateTenantRequest) Descriptor() ([]byte, []int) {
+	return file_lethe_v1_tenant_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateTenantRequest) GetTenant() *Tenant {
+	if x != nil {
+		return x.Tenant
+	}
+	return nil
+}
+
+func (x *UpdateTenantRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+type UpdateTenantResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        *Tenant                `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTenantResponse) Reset() {
+	*x = UpdateTenantResponse{}
+	mi := &file_lethe_v1_tenant_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTenantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTenantResponse) ProtoMessage() {}
+
+func (x *UpdateTenantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lethe_v1_tenant_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTenantResponse.ProtoReflect.Descriptor instead.
+func (*UpdateTenantResponse) Descriptor() ([]byte, []int) {
+	return file_lethe_v1_tenant_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UpdateTenantResponse) GetTenant() *Tenant {
+	if x != nil {
+		return x.Tenant
+	}
+	return nil
+}
+
 var File_lethe_v1_tenant_proto protoreflect.FileDescriptor
 
 const file_lethe_v1_tenant_proto_rawDesc = "" +
 	"\n" +
-	"\x15lethe/v1/tenant.proto\x12\blethe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"|\n" +
+	"\x15lethe/v1/tenant.proto\x12\blethe.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x01\n" +
 	"\x06Tenant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\\\n" +
+	"createTime\x12\x12\n" +
+	"\x04etag\x18\x04 \x01(\tR\x04etag\"\\\n" +
 	"\x13CreateTenantRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12(\n" +
 	"\x06tenant\x18\x02 \x01(\v2\x10.lethe.v1.TenantR\x06tenant\"@\n" +
@@ -405,11 +515,18 @@ const file_lethe_v1_tenant_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"i\n" +
 	"\x13ListTenantsResponse\x12*\n" +
 	"\atenants\x18\x01 \x03(\v2\x10.lethe.v1.TenantR\atenants\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xf0\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"|\n" +
+	"\x13UpdateTenantRequest\x12(\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x10.lethe.v1.TenantR\x06tenant\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"@\n" +
+	"\x14UpdateTenantResponse\x12(\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x10.lethe.v1.TenantR\x06tenant2\xbf\x02\n" +
 	"\rTenantService\x12M\n" +
 	"\fCreateTenant\x12\x1d.lethe.v1.CreateTenantRequest\x1a\x1e.lethe.v1.CreateTenantResponse\x12D\n" +
 	"\tGetTenant\x12\x1a.lethe.v1.GetTenantRequest\x1a\x1b.lethe.v1.GetTenantResponse\x12J\n" +
-	"\vListTenants\x12\x1c.lethe.v1.ListTenantsRequest\x1a\x1d.lethe.v1.ListTenantsResponseB\x8f\x01\n" +
+	"\vListTenants\x12\x1c.lethe.v1.ListTenantsRequest\x1a\x1d.lethe.v1.ListTenantsResponse\x12M\n" +
+	"\fUpdateTenant\x12\x1d.lethe.v1.UpdateTenantRequest\x1a\x1e.lethe.v1.UpdateTenantResponseB\x8f\x01\n" +
 	"\fcom.lethe.v1B\vTenantProtoP\x01Z1lethe.example/client/internal/gen/lethev1;lethev1\xa2\x02\x03LXX\xaa\x02\bLethe.V1\xca\x02\bLethe\\V1\xe2\x02\x14Lethe\\V1\\GPBMetadata\xea\x02\tLethe::V1b\x06proto3"
 
 var (
@@ -424,7 +541,7 @@ func file_lethe_v1_tenant_proto_rawDescGZIP() []byte {
 	return file_lethe_v1_tenant_proto_rawDescData
 }
 
-var file_lethe_v1_tenant_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_lethe_v1_tenant_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_lethe_v1_tenant_proto_goTypes = []any{
 	(*Tenant)(nil),                // 0: lethe.v1.Tenant
 	(*CreateTenantRequest)(nil),   // 1: lethe.v1.CreateTenantRequest
@@ -433,25 +550,33 @@ var file_lethe_v1_tenant_proto_goTypes = []any{
 	(*GetTenantResponse)(nil),     // 4: lethe.v1.GetTenantResponse
 	(*ListTenantsRequest)(nil),    // 5: lethe.v1.ListTenantsRequest
 	(*ListTenantsResponse)(nil),   // 6: lethe.v1.ListTenantsResponse
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*UpdateTenantRequest)(nil),   // 7: lethe.v1.UpdateTenantRequest
+	(*UpdateTenantResponse)(nil),  // 8: lethe.v1.UpdateTenantResponse
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil), // 10: google.protobuf.FieldMask
 }
 var file_lethe_v1_tenant_proto_depIdxs = []int32{
-	7, // 0: lethe.v1.Tenant.create_time:type_name -> google.protobuf.Timestamp
-	0, // 1: lethe.v1.CreateTenantRequest.tenant:type_name -> lethe.v1.Tenant
-	0, // 2: lethe.v1.CreateTenantResponse.tenant:type_name -> lethe.v1.Tenant
-	0, // 3: lethe.v1.GetTenantResponse.tenant:type_name -> lethe.v1.Tenant
-	0, // 4: lethe.v1.ListTenantsResponse.tenants:type_name -> lethe.v1.Tenant
-	1, // 5: lethe.v1.TenantService.CreateTenant:input_type -> lethe.v1.CreateTenantRequest
-	3, // 6: lethe.v1.TenantService.GetTenant:input_type -> lethe.v1.GetTenantRequest
-	5, // 7: lethe.v1.TenantService.ListTenants:input_type -> lethe.v1.ListTenantsRequest
-	2, // 8: lethe.v1.TenantService.CreateTenant:output_type -> lethe.v1.CreateTenantResponse
-	4, // 9: lethe.v1.TenantService.GetTenant:output_type -> lethe.v1.GetTenantResponse
-	6, // 10: lethe.v1.TenantService.ListTenants:output_type -> lethe.v1.ListTenantsResponse
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	9,  // 0: lethe.v1.Tenant.create_time:type_name -> google.protobuf.Timestamp
+	0,  // 1: lethe.v1.CreateTenantRequest.tenant:type_name -> lethe.v1.Tenant
+	0,  // 2: lethe.v1.CreateTenantResponse.tenant:type_name -> lethe.v1.Tenant
+	0,  // 3: lethe.v1.GetTenantResponse.tenant:type_name -> lethe.v1.Tenant
+	0,  // 4: lethe.v1.ListTenantsResponse.tenants:type_name -> lethe.v1.Tenant
+	0,  // 5: lethe.v1.UpdateTenantRequest.tenant:type_name -> lethe.v1.Tenant
+	10, // 6: lethe.v1.UpdateTenantRequest.update_mask:type_name -> google.protobuf.FieldMask
+	0,  // 7: lethe.v1.UpdateTenantResponse.tenant:type_name -> lethe.v1.Tenant
+	1,  // 8: lethe.v1.TenantService.CreateTenant:input_type -> lethe.v1.CreateTenantRequest
+	3,  // 9: lethe.v1.TenantService.GetTenant:input_type -> lethe.v1.GetTenantRequest
+	5,  // 10: lethe.v1.TenantService.ListTenants:input_type -> lethe.v1.ListTenantsRequest
+	7,  // 11: lethe.v1.TenantService.UpdateTenant:input_type -> lethe.v1.UpdateTenantRequest
+	2,  // 12: lethe.v1.TenantService.CreateTenant:output_type -> lethe.v1.CreateTenantResponse
+	4,  // 13: lethe.v1.TenantService.GetTenant:output_type -> lethe.v1.GetTenantResponse
+	6,  // 14: lethe.v1.TenantService.ListTenants:output_type -> lethe.v1.ListTenantsResponse
+	8,  // 15: lethe.v1.TenantService.UpdateTenant:output_type -> lethe.v1.UpdateTenantResponse
+	12, // [12:16] is the sub-list for method output_type
+	8,  // [8:12] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_lethe_v1_tenant_proto_init() }
@@ -465,7 +590,7 @@ func file_lethe_v1_tenant_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lethe_v1_tenant_proto_rawDesc), len(file_lethe_v1_tenant_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

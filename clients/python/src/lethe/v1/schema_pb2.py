@@ -22,42 +22,45 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lethe/v1/schema.proto\x12\x08lethe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x01\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.lethe.v1.FieldKind\x12\x30\n\x0e\x63lassification\x18\x03 \x01(\x0e\x32\x18.lethe.v1.Classification\x12\x10\n\x08required\x18\x04 \x01(\x08\x12\x0e\n\x06unique\x18\x05 \x01(\x08\x12\x0f\n\x07indexed\x18\x06 \x01(\x08\x12\x11\n\tmax_bytes\x18\x07 \x01(\x05\x12 \n\x04mask\x18\x08 \x01(\x0e\x32\x12.lethe.v1.MaskKind\x12\x10\n\x08purposes\x18\t \x03(\t\x12\x13\n\x0b\x64\x65scription\x18\n \x01(\t\"\xdd\x01\n\x06Schema\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1f\n\x06\x66ields\x18\x02 \x03(\x0b\x32\x0f.lethe.v1.Field\x12\x14\n\nretain_for\x18\x03 \x01(\tH\x00\x12\x14\n\nopen_ended\x18\x04 \x01(\x08H\x00\x12(\n erase_old_versions_synchronously\x18\x05 \x01(\x08\x12\x10\n\x08revision\x18\x06 \x01(\x05\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0b\n\tretention\"Z\n\x13\x43reateSchemaRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\x12 \n\x06schema\x18\x03 \x01(\x0b\x32\x10.lethe.v1.Schema\"8\n\x14\x43reateSchemaResponse\x12 \n\x06schema\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Schema\"7\n\x13UpdateSchemaRequest\x12 \n\x06schema\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Schema\"8\n\x14UpdateSchemaResponse\x12 \n\x06schema\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Schema\" \n\x10GetSchemaRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11GetSchemaResponse\x12 \n\x06schema\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Schema\"K\n\x12ListSchemasRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Q\n\x13ListSchemasResponse\x12!\n\x07schemas\x18\x01 \x03(\x0b\x32\x10.lethe.v1.Schema\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x85\x01\n\x0e\x43lassification\x12\x1e\n\x1a\x43LASSIFICATION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LASSIFICATION_PUBLIC\x10\x01\x12\x1a\n\x16\x43LASSIFICATION_GENERAL\x10\x02\x12\x1c\n\x18\x43LASSIFICATION_SENSITIVE\x10\x03*\xa7\x02\n\tFieldKind\x12\x1a\n\x16\x46IELD_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46IELD_KIND_TEXT\x10\x01\x12\x16\n\x12\x46IELD_KIND_INTEGER\x10\x02\x12\x15\n\x11\x46IELD_KIND_NUMBER\x10\x03\x12\x16\n\x12\x46IELD_KIND_BOOLEAN\x10\x04\x12\x13\n\x0f\x46IELD_KIND_DATE\x10\x05\x12\x14\n\x10\x46IELD_KIND_BYTES\x10\x06\x12\x14\n\x10\x46IELD_KIND_EMAIL\x10\x07\x12\x14\n\x10\x46IELD_KIND_PHONE\x10\x08\x12\x1a\n\x16\x46IELD_KIND_RESIDENT_ID\x10\t\x12\x13\n\x0f\x46IELD_KIND_USCC\x10\n\x12\x1a\n\x16\x46IELD_KIND_POSTAL_CODE\x10\x0b*\xb4\x01\n\x08MaskKind\x12\x19\n\x15MASK_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eMASK_KIND_FULL\x10\x01\x12\x12\n\x0eMASK_KIND_NAME\x10\x02\x12\x13\n\x0fMASK_KIND_PHONE\x10\x03\x12\x13\n\x0fMASK_KIND_EMAIL\x10\x04\x12\x10\n\x0cMASK_KIND_ID\x10\x05\x12\x15\n\x11MASK_KIND_ADDRESS\x10\x06\x12\x12\n\x0eMASK_KIND_CARD\x10\x07\x32\xbf\x02\n\rSchemaService\x12M\n\x0c\x43reateSchema\x12\x1d.lethe.v1.CreateSchemaRequest\x1a\x1e.lethe.v1.CreateSchemaResponse\x12M\n\x0cUpdateSchema\x12\x1d.lethe.v1.UpdateSchemaRequest\x1a\x1e.lethe.v1.UpdateSchemaResponse\x12\x44\n\tGetSchema\x12\x1a.lethe.v1.GetSchemaRequest\x1a\x1b.lethe.v1.GetSchemaResponse\x12J\n\x0bListSchemas\x12\x1c.lethe.v1.ListSchemasRequest\x1a\x1d.lethe.v1.ListSchemasResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lethe/v1/schema.proto\x12\x08lethe.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x02\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.lethe.v1.FieldKind\x12\x30\n\x0e\x63lassification\x18\x03 \x01(\x0e\x32\x18.lethe.v1.Classification\x12\x10\n\x08required\x18\x04 \x01(\x08\x12\x0e\n\x06unique\x18\x05 \x01(\x08\x12\x0f\n\x07indexed\x18\x06 \x01(\x08\x12\x11\n\tmax_bytes\x18\x07 \x01(\x05\x12 \n\x04mask\x18\x08 \x01(\x0e\x32\x12.lethe.v1.MaskKind\x12\x10\n\x08purposes\x18\t \x03(\t\x12\x13\n\x0b\x64\x65scription\x18\n \x01(\t\x12)\n\x0bindex_state\x18\x0b \x01(\x0e\x32\x14.lethe.v1.IndexState\x12\x15\n\rindex_percent\x18\x0c \x01(\x05\"\xdd\x01\n\x06Schema\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1f\n\x06\x66ields\x18\x02 \x03(\x0b\x32\x0f.lethe.v1.Field\x12\x14\n\nretain_for\x18\x03 \x01(\tH\x00\x12\x14\n\nopen_ended\x18\x04 \x01(\x08H\x00\x12(\n erase_old_versions_synchronously\x18\x05 \x01(\x08\x12\x10\n\x08revision\x18\x06 \x01(\x05\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0b\n\tretention\"Z\n\x13\x43reateSchemaRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\x12 \n\x06schema\x18\x03 \x01(\x0b\x32\x10.lethe.v1.Schema\"8\n\x14\x43reateSchemaResponse\x12 \n\x06schema\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Schema\"h\n\x13UpdateSchemaRequest\x12 \n\x06schema\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Schema\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"8\n\x14UpdateSchemaResponse\x12 \n\x06schema\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Schema\" \n\x10GetSchemaRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11GetSchemaResponse\x12 \n\x06schema\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Schema\"K\n\x12ListSchemasRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Q\n\x13ListSchemasResponse\x12!\n\x07schemas\x18\x01 \x03(\x0b\x32\x10.lethe.v1.Schema\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x85\x01\n\x0e\x43lassification\x12\x1e\n\x1a\x43LASSIFICATION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LASSIFICATION_PUBLIC\x10\x01\x12\x1a\n\x16\x43LASSIFICATION_GENERAL\x10\x02\x12\x1c\n\x18\x43LASSIFICATION_SENSITIVE\x10\x03*\xa7\x02\n\tFieldKind\x12\x1a\n\x16\x46IELD_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46IELD_KIND_TEXT\x10\x01\x12\x16\n\x12\x46IELD_KIND_INTEGER\x10\x02\x12\x15\n\x11\x46IELD_KIND_NUMBER\x10\x03\x12\x16\n\x12\x46IELD_KIND_BOOLEAN\x10\x04\x12\x13\n\x0f\x46IELD_KIND_DATE\x10\x05\x12\x14\n\x10\x46IELD_KIND_BYTES\x10\x06\x12\x14\n\x10\x46IELD_KIND_EMAIL\x10\x07\x12\x14\n\x10\x46IELD_KIND_PHONE\x10\x08\x12\x1a\n\x16\x46IELD_KIND_RESIDENT_ID\x10\t\x12\x13\n\x0f\x46IELD_KIND_USCC\x10\n\x12\x1a\n\x16\x46IELD_KIND_POSTAL_CODE\x10\x0b*t\n\nIndexState\x12\x1b\n\x17INDEX_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11INDEX_STATE_READY\x10\x01\x12\x18\n\x14INDEX_STATE_BUILDING\x10\x02\x12\x18\n\x14INDEX_STATE_DROPPING\x10\x03*\xb4\x01\n\x08MaskKind\x12\x19\n\x15MASK_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eMASK_KIND_FULL\x10\x01\x12\x12\n\x0eMASK_KIND_NAME\x10\x02\x12\x13\n\x0fMASK_KIND_PHONE\x10\x03\x12\x13\n\x0fMASK_KIND_EMAIL\x10\x04\x12\x10\n\x0cMASK_KIND_ID\x10\x05\x12\x15\n\x11MASK_KIND_ADDRESS\x10\x06\x12\x12\n\x0eMASK_KIND_CARD\x10\x07\x32\xbf\x02\n\rSchemaService\x12M\n\x0c\x43reateSchema\x12\x1d.lethe.v1.CreateSchemaRequest\x1a\x1e.lethe.v1.CreateSchemaResponse\x12M\n\x0cUpdateSchema\x12\x1d.lethe.v1.UpdateSchemaRequest\x1a\x1e.lethe.v1.UpdateSchemaResponse\x12\x44\n\tGetSchema\x12\x1a.lethe.v1.GetSchemaRequest\x1a\x1b.lethe.v1.GetSchemaResponse\x12J\n\x0bListSchemas\x12\x1c.lethe.v1.ListSchemasRequest\x1a\x1d.lethe.v1.ListSchemasResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lethe.v1.schema_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLASSIFICATION']._serialized_start=1059
-  _globals['_CLASSIFICATION']._serialized_end=1192
-  _globals['_FIELDKIND']._serialized_start=1195
-  _globals['_FIELDKIND']._serialized_end=1490
-  _globals['_MASKKIND']._serialized_start=1493
-  _globals['_MASKKIND']._serialized_end=1673
-  _globals['_FIELD']._serialized_start=69
-  _globals['_FIELD']._serialized_end=318
-  _globals['_SCHEMA']._serialized_start=321
-  _globals['_SCHEMA']._serialized_end=542
-  _globals['_CREATESCHEMAREQUEST']._serialized_start=544
-  _globals['_CREATESCHEMAREQUEST']._serialized_end=634
-  _globals['_CREATESCHEMARESPONSE']._serialized_start=636
-  _globals['_CREATESCHEMARESPONSE']._serialized_end=692
-  _globals['_UPDATESCHEMAREQUEST']._serialized_start=694
-  _globals['_UPDATESCHEMAREQUEST']._serialized_end=749
-  _globals['_UPDATESCHEMARESPONSE']._serialized_start=751
-  _globals['_UPDATESCHEMARESPONSE']._serialized_end=807
-  _globals['_GETSCHEMAREQUEST']._serialized_start=809
-  _globals['_GETSCHEMAREQUEST']._serialized_end=841
-  _globals['_GETSCHEMARESPONSE']._serialized_start=843
-  _globals['_GETSCHEMARESPONSE']._serialized_end=896
-  _globals['_LISTSCHEMASREQUEST']._serialized_start=898
-  _globals['_LISTSCHEMASREQUEST']._serialized_end=973
-  _globals['_LISTSCHEMASRESPONSE']._serialized_start=975
-  _globals['_LISTSCHEMASRESPONSE']._serialized_end=1056
-  _globals['_SCHEMASERVICE']._serialized_start=1676
-  _globals['_SCHEMASERVICE']._serialized_end=1995
+  _globals['_CLASSIFICATION']._serialized_start=1208
+  _globals['_CLASSIFICATION']._serialized_end=1341
+  _globals['_FIELDKIND']._serialized_start=1344
+  _globals['_FIELDKIND']._serialized_end=1639
+  _globals['_INDEXSTATE']._serialized_start=1641
+  _globals['_INDEXSTATE']._serialized_end=1757
+  _globals['_MASKKIND']._serialized_start=1760
+  _globals['_MASKKIND']._serialized_end=1940
+  _globals['_FIELD']._serialized_start=103
+  _globals['_FIELD']._serialized_end=418
+  _globals['_SCHEMA']._serialized_start=421
+  _globals['_SCHEMA']._serialized_end=642
+  _globals['_CREATESCHEMAREQUEST']._serialized_start=644
+  _globals['_CREATESCHEMAREQUEST']._serialized_end=734
+  _globals['_CREATESCHEMARESPONSE']._serialized_start=736
+  _globals['_CREATESCHEMARESPONSE']._serialized_end=792
+  _globals['_UPDATESCHEMAREQUEST']._serialized_start=794
+  _globals['_UPDATESCHEMAREQUEST']._serialized_end=898
+  _globals['_UPDATESCHEMARESPONSE']._serialized_start=900
+  _globals['_UPDATESCHEMARESPONSE']._serialized_end=956
+  _globals['_GETSCHEMAREQUEST']._serialized_start=958
+  _globals['_GETSCHEMAREQUEST']._serialized_end=990
+  _globals['_GETSCHEMARESPONSE']._serialized_start=992
+  _globals['_GETSCHEMARESPONSE']._serialized_end=1045
+  _globals['_LISTSCHEMASREQUEST']._serialized_start=1047
+  _globals['_LISTSCHEMASREQUEST']._serialized_end=1122
+  _globals['_LISTSCHEMASRESPONSE']._serialized_start=1124
+  _globals['_LISTSCHEMASRESPONSE']._serialized_end=1205
+  _globals['_SCHEMASERVICE']._serialized_start=1943
+  _globals['_SCHEMASERVICE']._serialized_end=2262
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -32,6 +33,13 @@ class FieldKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FIELD_KIND_USCC: _ClassVar[FieldKind]
     FIELD_KIND_POSTAL_CODE: _ClassVar[FieldKind]
 
+class IndexState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    INDEX_STATE_UNSPECIFIED: _ClassVar[IndexState]
+    INDEX_STATE_READY: _ClassVar[IndexState]
+    INDEX_STATE_BUILDING: _ClassVar[IndexState]
+    INDEX_STATE_DROPPING: _ClassVar[IndexState]
+
 class MaskKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MASK_KIND_UNSPECIFIED: _ClassVar[MaskKind]
@@ -58,6 +66,10 @@ FIELD_KIND_PHONE: FieldKind
 FIELD_KIND_RESIDENT_ID: FieldKind
 FIELD_KIND_USCC: FieldKind
 FIELD_KIND_POSTAL_CODE: FieldKind
+INDEX_STATE_UNSPECIFIED: IndexState
+INDEX_STATE_READY: IndexState
+INDEX_STATE_BUILDING: IndexState
+INDEX_STATE_DROPPING: IndexState
 MASK_KIND_UNSPECIFIED: MaskKind
 MASK_KIND_FULL: MaskKind
 MASK_KIND_NAME: MaskKind
@@ -68,7 +80,7 @@ MASK_KIND_ADDRESS: MaskKind
 MASK_KIND_CARD: MaskKind
 
 class Field(_message.Message):
-    __slots__ = ("name", "kind", "classification", "required", "unique", "indexed", "max_bytes", "mask", "purposes", "description")
+    __slots__ = ("name", "kind", "classification", "required", "unique", "indexed", "max_bytes", "mask", "purposes", "description", "index_state", "index_percent")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +91,8 @@ class Field(_message.Message):
     MASK_FIELD_NUMBER: _ClassVar[int]
     PURPOSES_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_STATE_FIELD_NUMBER: _ClassVar[int]
+    INDEX_PERCENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: FieldKind
     classification: Classification
@@ -89,7 +103,9 @@ class Field(_message.Message):
     mask: MaskKind
     purposes: _containers.RepeatedScalarFieldContainer[str]
     description: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[FieldKind, str]] = ..., classification: _Optional[_Union[Classification, str]] = ..., required: bool = ..., unique: bool = ..., indexed: bool = ..., max_bytes: _Optional[int] = ..., mask: _Optional[_Union[MaskKind, str]] = ..., purposes: _Optional[_Iterable[str]] = ..., description: _Optional[str] = ...) -> None: ...
+    index_state: IndexState
+    index_percent: int
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[FieldKind, str]] = ..., classification: _Optional[_Union[Classification, str]] = ..., required: bool = ..., unique: bool = ..., indexed: bool = ..., max_bytes: _Optional[int] = ..., mask: _Optional[_Union[MaskKind, str]] = ..., purposes: _Optional[_Iterable[str]] = ..., description: _Optional[str] = ..., index_state: _Optional[_Union[IndexState, str]] = ..., index_percent: _Optional[int] = ...) -> None: ...
 
 class Schema(_message.Message):
     __slots__ = ("name", "fields", "retain_for", "open_ended", "erase_old_versions_synchronously", "revision", "update_time")
@@ -126,10 +142,12 @@ class CreateSchemaResponse(_message.Message):
     def __init__(self, schema: _Optional[_Union[Schema, _Mapping]] = ...) -> None: ...
 
 class UpdateSchemaRequest(_message.Message):
-    __slots__ = ("schema",)
+    __slots__ = ("schema", "update_mask")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     schema: Schema
-    def __init__(self, schema: _Optional[_Union[Schema, _Mapping]] = ...) -> None: ...
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, schema: _Optional[_Union[Schema, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
 
 class UpdateSchemaResponse(_message.Message):
     __slots__ = ("schema",)

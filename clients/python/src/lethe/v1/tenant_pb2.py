@@ -22,30 +22,35 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lethe/v1/tenant.proto\x12\x08lethe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"]\n\x06Tenant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"J\n\x13\x43reateTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12 \n\x06tenant\x18\x02 \x01(\x0b\x32\x10.lethe.v1.Tenant\"8\n\x14\x43reateTenantResponse\x12 \n\x06tenant\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Tenant\" \n\x10GetTenantRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11GetTenantResponse\x12 \n\x06tenant\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Tenant\";\n\x12ListTenantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x13ListTenantsResponse\x12!\n\x07tenants\x18\x01 \x03(\x0b\x32\x10.lethe.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xf0\x01\n\rTenantService\x12M\n\x0c\x43reateTenant\x12\x1d.lethe.v1.CreateTenantRequest\x1a\x1e.lethe.v1.CreateTenantResponse\x12\x44\n\tGetTenant\x12\x1a.lethe.v1.GetTenantRequest\x1a\x1b.lethe.v1.GetTenantResponse\x12J\n\x0bListTenants\x12\x1c.lethe.v1.ListTenantsRequest\x1a\x1d.lethe.v1.ListTenantsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lethe/v1/tenant.proto\x12\x08lethe.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"k\n\x06Tenant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"J\n\x13\x43reateTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12 \n\x06tenant\x18\x02 \x01(\x0b\x32\x10.lethe.v1.Tenant\"8\n\x14\x43reateTenantResponse\x12 \n\x06tenant\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Tenant\" \n\x10GetTenantRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11GetTenantResponse\x12 \n\x06tenant\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Tenant\";\n\x12ListTenantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x13ListTenantsResponse\x12!\n\x07tenants\x18\x01 \x03(\x0b\x32\x10.lethe.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x13UpdateTenantRequest\x12 \n\x06tenant\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Tenant\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"8\n\x14UpdateTenantResponse\x12 \n\x06tenant\x18\x01 \x01(\x0b\x32\x10.lethe.v1.Tenant2\xbf\x02\n\rTenantService\x12M\n\x0c\x43reateTenant\x12\x1d.lethe.v1.CreateTenantRequest\x1a\x1e.lethe.v1.CreateTenantResponse\x12\x44\n\tGetTenant\x12\x1a.lethe.v1.GetTenantRequest\x1a\x1b.lethe.v1.GetTenantResponse\x12J\n\x0bListTenants\x12\x1c.lethe.v1.ListTenantsRequest\x1a\x1d.lethe.v1.ListTenantsResponse\x12M\n\x0cUpdateTenant\x12\x1d.lethe.v1.UpdateTenantRequest\x1a\x1e.lethe.v1.UpdateTenantResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lethe.v1.tenant_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TENANT']._serialized_start=68
-  _globals['_TENANT']._serialized_end=161
-  _globals['_CREATETENANTREQUEST']._serialized_start=163
-  _globals['_CREATETENANTREQUEST']._serialized_end=237
-  _globals['_CREATETENANTRESPONSE']._serialized_start=239
-  _globals['_CREATETENANTRESPONSE']._serialized_end=295
-  _globals['_GETTENANTREQUEST']._serialized_start=297
-  _globals['_GETTENANTREQUEST']._serialized_end=329
-  _globals['_GETTENANTRESPONSE']._serialized_start=331
-  _globals['_GETTENANTRESPONSE']._serialized_end=384
-  _globals['_LISTTENANTSREQUEST']._serialized_start=386
-  _globals['_LISTTENANTSREQUEST']._serialized_end=445
-  _globals['_LISTTENANTSRESPONSE']._serialized_start=447
-  _globals['_LISTTENANTSRESPONSE']._serialized_end=528
-  _globals['_TENANTSERVICE']._serialized_start=531
-  _globals['_TENANTSERVICE']._serialized_end=771
+  _globals['_TENANT']._serialized_start=102
+  _globals['_TENANT']._serialized_end=209
+  _globals['_CREATETENANTREQUEST']._serialized_start=211
+  _globals['_CREATETENANTREQUEST']._serialized_end=285
+  _globals['_CREATETENANTRESPONSE']._serialized_start=287
+  _globals['_CREATETENANTRESPONSE']._serialized_end=343
+  _globals['_GETTENANTREQUEST']._serialized_start=345
+  _globals['_GETTENANTREQUEST']._serialized_end=377
+  _globals['_GETTENANTRESPONSE']._serialized_start=379
+  _globals['_GETTENANTRESPONSE']._serialized_end=432
+  _globals['_LISTTENANTSREQUEST']._serialized_start=434
+  _globals['_LISTTENANTSREQUEST']._serialized_end=493
+  _globals['_LISTTENANTSRESPONSE']._serialized_start=495
+  _globals['_LISTTENANTSRESPONSE']._serialized_end=576
+  _globals['_UPDATETENANTREQUEST']._serialized_start=578
+  _globals['_UPDATETENANTREQUEST']._serialized_end=682
+  _globals['_UPDATETENANTRESPONSE']._serialized_start=684
+  _globals['_UPDATETENANTRESPONSE']._serialized_end=740
+  _globals['_TENANTSERVICE']._serialized_start=743
+  _globals['_TENANTSERVICE']._serialized_end=1062
 # @@protoc_insertion_point(module_scope)

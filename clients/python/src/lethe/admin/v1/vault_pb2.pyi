@@ -68,18 +68,24 @@ class GetKeyStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class KeyInfo(_message.Message):
-    __slots__ = ("kind", "key_id", "wrapped_by", "count", "since")
+    __slots__ = ("kind", "key_id", "wrapped_by", "count", "since", "newest_since", "oldest_generation", "newest_generation")
     KIND_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     WRAPPED_BY_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     SINCE_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_SINCE_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_GENERATION_FIELD_NUMBER: _ClassVar[int]
     kind: str
     key_id: str
     wrapped_by: str
     count: int
     since: _timestamp_pb2.Timestamp
-    def __init__(self, kind: _Optional[str] = ..., key_id: _Optional[str] = ..., wrapped_by: _Optional[str] = ..., count: _Optional[int] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    newest_since: _timestamp_pb2.Timestamp
+    oldest_generation: int
+    newest_generation: int
+    def __init__(self, kind: _Optional[str] = ..., key_id: _Optional[str] = ..., wrapped_by: _Optional[str] = ..., count: _Optional[int] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., newest_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., oldest_generation: _Optional[int] = ..., newest_generation: _Optional[int] = ...) -> None: ...
 
 class GetKeyStatusResponse(_message.Message):
     __slots__ = ("keys",)

@@ -6,15 +6,15 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file lethe/v1/schema.proto.
  */
 export const file_lethe_v1_schema: GenFile = /*@__PURE__*/
-  fileDesc("ChVsZXRoZS92MS9zY2hlbWEucHJvdG8SCGxldGhlLnYxIvkBCgVGaWVsZBIMCgRuYW1lGAEgASgJEiEKBGtpbmQYAiABKA4yEy5sZXRoZS52MS5GaWVsZEtpbmQSMAoOY2xhc3NpZmljYXRpb24YAyABKA4yGC5sZXRoZS52MS5DbGFzc2lmaWNhdGlvbhIQCghyZXF1aXJlZBgEIAEoCBIOCgZ1bmlxdWUYBSABKAgSDwoHaW5kZXhlZBgGIAEoCBIRCgltYXhfYnl0ZXMYByABKAUSIAoEbWFzaxgIIAEoDjISLmxldGhlLnYxLk1hc2tLaW5kEhAKCHB1cnBvc2VzGAkgAygJEhMKC2Rlc2NyaXB0aW9uGAogASgJIt0BCgZTY2hlbWESDAoEbmFtZRgBIAEoCRIfCgZmaWVsZHMYAiADKAsyDy5sZXRoZS52MS5GaWVsZBIUCgpyZXRhaW5fZm9yGAMgASgJSAASFAoKb3Blbl9lbmRlZBgEIAEoCEgAEigKIGVyYXNlX29sZF92ZXJzaW9uc19zeW5jaHJvbm91c2x5GAUgASgIEhAKCHJldmlzaW9uGAYgASgFEi8KC3VwZGF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEILCglyZXRlbnRpb24iWgoTQ3JlYXRlU2NoZW1hUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEQoJc2NoZW1hX2lkGAIgASgJEiAKBnNjaGVtYRgDIAEoCzIQLmxldGhlLnYxLlNjaGVtYSI4ChRDcmVhdGVTY2hlbWFSZXNwb25zZRIgCgZzY2hlbWEYASABKAsyEC5sZXRoZS52MS5TY2hlbWEiNwoTVXBkYXRlU2NoZW1hUmVxdWVzdBIgCgZzY2hlbWEYASABKAsyEC5sZXRoZS52MS5TY2hlbWEiOAoUVXBkYXRlU2NoZW1hUmVzcG9uc2USIAoGc2NoZW1hGAEgASgLMhAubGV0aGUudjEuU2NoZW1hIiAKEEdldFNjaGVtYVJlcXVlc3QSDAoEbmFtZRgBIAEoCSI1ChFHZXRTY2hlbWFSZXNwb25zZRIgCgZzY2hlbWEYASABKAsyEC5sZXRoZS52MS5TY2hlbWEiSwoSTGlzdFNjaGVtYXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJRChNMaXN0U2NoZW1hc1Jlc3BvbnNlEiEKB3NjaGVtYXMYASADKAsyEC5sZXRoZS52MS5TY2hlbWESFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJKoUBCg5DbGFzc2lmaWNhdGlvbhIeChpDTEFTU0lGSUNBVElPTl9VTlNQRUNJRklFRBAAEhkKFUNMQVNTSUZJQ0FUSU9OX1BVQkxJQxABEhoKFkNMQVNTSUZJQ0FUSU9OX0dFTkVSQUwQAhIcChhDTEFTU0lGSUNBVElPTl9TRU5TSVRJVkUQAyqnAgoJRmllbGRLaW5kEhoKFkZJRUxEX0tJTkRfVU5TUEVDSUZJRUQQABITCg9GSUVMRF9LSU5EX1RFWFQQARIWChJGSUVMRF9LSU5EX0lOVEVHRVIQAhIVChFGSUVMRF9LSU5EX05VTUJFUhADEhYKEkZJRUxEX0tJTkRfQk9PTEVBThAEEhMKD0ZJRUxEX0tJTkRfREFURRAFEhQKEEZJRUxEX0tJTkRfQllURVMQBhIUChBGSUVMRF9LSU5EX0VNQUlMEAcSFAoQRklFTERfS0lORF9QSE9ORRAIEhoKFkZJRUxEX0tJTkRfUkVTSURFTlRfSUQQCRITCg9GSUVMRF9LSU5EX1VTQ0MQChIaChZGSUVMRF9LSU5EX1BPU1RBTF9DT0RFEAsqtAEKCE1hc2tLaW5kEhkKFU1BU0tfS0lORF9VTlNQRUNJRklFRBAAEhIKDk1BU0tfS0lORF9GVUxMEAESEgoOTUFTS19LSU5EX05BTUUQAhITCg9NQVNLX0tJTkRfUEhPTkUQAxITCg9NQVNLX0tJTkRfRU1BSUwQBBIQCgxNQVNLX0tJTkRfSUQQBRIVChFNQVNLX0tJTkRfQUREUkVTUxAGEhIKDk1BU0tfS0lORF9DQVJEEAcyvwIKDVNjaGVtYVNlcnZpY2USTQoMQ3JlYXRlU2NoZW1hEh0ubGV0aGUudjEuQ3JlYXRlU2NoZW1hUmVxdWVzdBoeLmxldGhlLnYxLkNyZWF0ZVNjaGVtYVJlc3BvbnNlEk0KDFVwZGF0ZVNjaGVtYRIdLmxldGhlLnYxLlVwZGF0ZVNjaGVtYVJlcXVlc3QaHi5sZXRoZS52MS5VcGRhdGVTY2hlbWFSZXNwb25zZRJECglHZXRTY2hlbWESGi5sZXRoZS52MS5HZXRTY2hlbWFSZXF1ZXN0GhsubGV0aGUudjEuR2V0U2NoZW1hUmVzcG9uc2USSgoLTGlzdFNjaGVtYXMSHC5sZXRoZS52MS5MaXN0U2NoZW1hc1JlcXVlc3QaHS5sZXRoZS52MS5MaXN0U2NoZW1hc1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChVsZXRoZS92MS9zY2hlbWEucHJvdG8SCGxldGhlLnYxIrsCCgVGaWVsZBIMCgRuYW1lGAEgASgJEiEKBGtpbmQYAiABKA4yEy5sZXRoZS52MS5GaWVsZEtpbmQSMAoOY2xhc3NpZmljYXRpb24YAyABKA4yGC5sZXRoZS52MS5DbGFzc2lmaWNhdGlvbhIQCghyZXF1aXJlZBgEIAEoCBIOCgZ1bmlxdWUYBSABKAgSDwoHaW5kZXhlZBgGIAEoCBIRCgltYXhfYnl0ZXMYByABKAUSIAoEbWFzaxgIIAEoDjISLmxldGhlLnYxLk1hc2tLaW5kEhAKCHB1cnBvc2VzGAkgAygJEhMKC2Rlc2NyaXB0aW9uGAogASgJEikKC2luZGV4X3N0YXRlGAsgASgOMhQubGV0aGUudjEuSW5kZXhTdGF0ZRIVCg1pbmRleF9wZXJjZW50GAwgASgFIt0BCgZTY2hlbWESDAoEbmFtZRgBIAEoCRIfCgZmaWVsZHMYAiADKAsyDy5sZXRoZS52MS5GaWVsZBIUCgpyZXRhaW5fZm9yGAMgASgJSAASFAoKb3Blbl9lbmRlZBgEIAEoCEgAEigKIGVyYXNlX29sZF92ZXJzaW9uc19zeW5jaHJvbm91c2x5GAUgASgIEhAKCHJldmlzaW9uGAYgASgFEi8KC3VwZGF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEILCglyZXRlbnRpb24iWgoTQ3JlYXRlU2NoZW1hUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEQoJc2NoZW1hX2lkGAIgASgJEiAKBnNjaGVtYRgDIAEoCzIQLmxldGhlLnYxLlNjaGVtYSI4ChRDcmVhdGVTY2hlbWFSZXNwb25zZRIgCgZzY2hlbWEYASABKAsyEC5sZXRoZS52MS5TY2hlbWEiaAoTVXBkYXRlU2NoZW1hUmVxdWVzdBIgCgZzY2hlbWEYASABKAsyEC5sZXRoZS52MS5TY2hlbWESLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIjgKFFVwZGF0ZVNjaGVtYVJlc3BvbnNlEiAKBnNjaGVtYRgBIAEoCzIQLmxldGhlLnYxLlNjaGVtYSIgChBHZXRTY2hlbWFSZXF1ZXN0EgwKBG5hbWUYASABKAkiNQoRR2V0U2NoZW1hUmVzcG9uc2USIAoGc2NoZW1hGAEgASgLMhAubGV0aGUudjEuU2NoZW1hIksKEkxpc3RTY2hlbWFzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiUQoTTGlzdFNjaGVtYXNSZXNwb25zZRIhCgdzY2hlbWFzGAEgAygLMhAubGV0aGUudjEuU2NoZW1hEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSqFAQoOQ2xhc3NpZmljYXRpb24SHgoaQ0xBU1NJRklDQVRJT05fVU5TUEVDSUZJRUQQABIZChVDTEFTU0lGSUNBVElPTl9QVUJMSUMQARIaChZDTEFTU0lGSUNBVElPTl9HRU5FUkFMEAISHAoYQ0xBU1NJRklDQVRJT05fU0VOU0lUSVZFEAMqpwIKCUZpZWxkS2luZBIaChZGSUVMRF9LSU5EX1VOU1BFQ0lGSUVEEAASEwoPRklFTERfS0lORF9URVhUEAESFgoSRklFTERfS0lORF9JTlRFR0VSEAISFQoRRklFTERfS0lORF9OVU1CRVIQAxIWChJGSUVMRF9LSU5EX0JPT0xFQU4QBBITCg9GSUVMRF9LSU5EX0RBVEUQBRIUChBGSUVMRF9LSU5EX0JZVEVTEAYSFAoQRklFTERfS0lORF9FTUFJTBAHEhQKEEZJRUxEX0tJTkRfUEhPTkUQCBIaChZGSUVMRF9LSU5EX1JFU0lERU5UX0lEEAkSEwoPRklFTERfS0lORF9VU0NDEAoSGgoWRklFTERfS0lORF9QT1NUQUxfQ09ERRALKnQKCkluZGV4U3RhdGUSGwoXSU5ERVhfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFJTkRFWF9TVEFURV9SRUFEWRABEhgKFElOREVYX1NUQVRFX0JVSUxESU5HEAISGAoUSU5ERVhfU1RBVEVfRFJPUFBJTkcQAyq0AQoITWFza0tpbmQSGQoVTUFTS19LSU5EX1VOU1BFQ0lGSUVEEAASEgoOTUFTS19LSU5EX0ZVTEwQARISCg5NQVNLX0tJTkRfTkFNRRACEhMKD01BU0tfS0lORF9QSE9ORRADEhMKD01BU0tfS0lORF9FTUFJTBAEEhAKDE1BU0tfS0lORF9JRBAFEhUKEU1BU0tfS0lORF9BRERSRVNTEAYSEgoOTUFTS19LSU5EX0NBUkQQBzK/AgoNU2NoZW1hU2VydmljZRJNCgxDcmVhdGVTY2hlbWESHS5sZXRoZS52MS5DcmVhdGVTY2hlbWFSZXF1ZXN0Gh4ubGV0aGUudjEuQ3JlYXRlU2NoZW1hUmVzcG9uc2USTQoMVXBkYXRlU2NoZW1hEh0ubGV0aGUudjEuVXBkYXRlU2NoZW1hUmVxdWVzdBoeLmxldGhlLnYxLlVwZGF0ZVNjaGVtYVJlc3BvbnNlEkQKCUdldFNjaGVtYRIaLmxldGhlLnYxLkdldFNjaGVtYVJlcXVlc3QaGy5sZXRoZS52MS5HZXRTY2hlbWFSZXNwb25zZRJKCgtMaXN0U2NoZW1hcxIcLmxldGhlLnYxLkxpc3RTY2hlbWFzUmVxdWVzdBodLmxldGhlLnYxLkxpc3RTY2hlbWFzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * One field of a schema.
@@ -83,6 +83,20 @@ export type Field = Message<"lethe.v1.Field"> & {
    * @generated from field: string description = 10;
    */
   description: string;
+
+  /**
+   * Output only.
+   *
+   * @generated from field: lethe.v1.IndexState index_state = 11;
+   */
+  indexState: IndexState;
+
+  /**
+   * Output only. While the index is BUILDING or DROPPING: how much of that is done, 0 to 99.
+   *
+   * @generated from field: int32 index_percent = 12;
+   */
+  indexPercent: number;
 };
 
 /**
@@ -215,11 +229,19 @@ export const CreateSchemaResponseSchema: GenMessage<CreateSchemaResponse> = /*@_
  */
 export type UpdateSchemaRequest = Message<"lethe.v1.UpdateSchemaRequest"> & {
   /**
-   * `schema.name` says which one. The whole schema is replaced.
+   * `schema.name` says which one.
    *
    * @generated from field: lethe.v1.Schema schema = 1;
    */
   schema?: Schema | undefined;
+
+  /**
+   * Parts to replace: `fields` (all of them), `fields.{name}` (this one, or a new one of this name), `retain_for` or
+   * `open_ended` (the retention), `erase_old_versions_synchronously`. Absent or `*` replaces the whole schema.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   */
+  updateMask?: FieldMask | undefined;
 };
 
 /**
@@ -464,6 +486,47 @@ export const FieldKindSchema: GenEnum<FieldKind> = /*@__PURE__*/
   enumDesc(file_lethe_v1_schema, 1);
 
 /**
+ * Whether the index has of a field what it should have.
+ *
+ * @generated from enum lethe.v1.IndexState
+ */
+export enum IndexState {
+  /**
+   * The field is not indexed.
+   *
+   * @generated from enum value: INDEX_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The field can be found by.
+   *
+   * @generated from enum value: INDEX_STATE_READY = 1;
+   */
+  READY = 1,
+
+  /**
+   * The field was made indexed: older records are being listed. Finding by it is refused with FAILED_PRECONDITION.
+   *
+   * @generated from enum value: INDEX_STATE_BUILDING = 2;
+   */
+  BUILDING = 2,
+
+  /**
+   * The field is not indexed any more: listings of older records are being taken out.
+   *
+   * @generated from enum value: INDEX_STATE_DROPPING = 3;
+   */
+  DROPPING = 3,
+}
+
+/**
+ * Describes the enum lethe.v1.IndexState.
+ */
+export const IndexStateSchema: GenEnum<IndexState> = /*@__PURE__*/
+  enumDesc(file_lethe_v1_schema, 2);
+
+/**
  * How a value is shown to a reader without the clear right.
  *
  * @generated from enum lethe.v1.MaskKind
@@ -516,7 +579,7 @@ export enum MaskKind {
  * Describes the enum lethe.v1.MaskKind.
  */
 export const MaskKindSchema: GenEnum<MaskKind> = /*@__PURE__*/
-  enumDesc(file_lethe_v1_schema, 2);
+  enumDesc(file_lethe_v1_schema, 3);
 
 /**
  * Manages the schemas of a tenant.
@@ -538,7 +601,10 @@ export const SchemaService: GenService<{
    * Replaces a schema by a compatible newer revision.
    *
    * Allowed: new optional fields, looser `required`, longer `max_bytes`, another class, mask, purposes or description.
-   * Refused with FAILED_PRECONDITION: removing a field, another kind, turning `indexed` on or off or `unique` on,
+   * Allowed too: turning `indexed` on or off. Records that exist are listed or unlisted in the background while all else
+   * goes on; `Field.index_state` says how far that is. And turning `unique` on where the field's index is READY: all
+   * values are looked through, and FAILED_PRECONDITION names records that have the same one.
+   * Refused with FAILED_PRECONDITION: removing a field, another kind, `unique` without such an index,
    * a shorter `max_bytes`, tighter `required`, a new required field, another retention.
    *
    * @generated from rpc lethe.v1.SchemaService.UpdateSchema

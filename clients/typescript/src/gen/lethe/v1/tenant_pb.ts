@@ -6,15 +6,15 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file lethe/v1/tenant.proto.
  */
 export const file_lethe_v1_tenant: GenFile = /*@__PURE__*/
-  fileDesc("ChVsZXRoZS92MS90ZW5hbnQucHJvdG8SCGxldGhlLnYxIl0KBlRlbmFudBIMCgRuYW1lGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRIvCgtjcmVhdGVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiSgoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSIAoGdGVuYW50GAIgASgLMhAubGV0aGUudjEuVGVuYW50IjgKFENyZWF0ZVRlbmFudFJlc3BvbnNlEiAKBnRlbmFudBgBIAEoCzIQLmxldGhlLnYxLlRlbmFudCIgChBHZXRUZW5hbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkiNQoRR2V0VGVuYW50UmVzcG9uc2USIAoGdGVuYW50GAEgASgLMhAubGV0aGUudjEuVGVuYW50IjsKEkxpc3RUZW5hbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJRChNMaXN0VGVuYW50c1Jlc3BvbnNlEiEKB3RlbmFudHMYASADKAsyEC5sZXRoZS52MS5UZW5hbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMvABCg1UZW5hbnRTZXJ2aWNlEk0KDENyZWF0ZVRlbmFudBIdLmxldGhlLnYxLkNyZWF0ZVRlbmFudFJlcXVlc3QaHi5sZXRoZS52MS5DcmVhdGVUZW5hbnRSZXNwb25zZRJECglHZXRUZW5hbnQSGi5sZXRoZS52MS5HZXRUZW5hbnRSZXF1ZXN0GhsubGV0aGUudjEuR2V0VGVuYW50UmVzcG9uc2USSgoLTGlzdFRlbmFudHMSHC5sZXRoZS52MS5MaXN0VGVuYW50c1JlcXVlc3QaHS5sZXRoZS52MS5MaXN0VGVuYW50c1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChVsZXRoZS92MS90ZW5hbnQucHJvdG8SCGxldGhlLnYxImsKBlRlbmFudBIMCgRuYW1lGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRIvCgtjcmVhdGVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgEIAEoCSJKChNDcmVhdGVUZW5hbnRSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIgCgZ0ZW5hbnQYAiABKAsyEC5sZXRoZS52MS5UZW5hbnQiOAoUQ3JlYXRlVGVuYW50UmVzcG9uc2USIAoGdGVuYW50GAEgASgLMhAubGV0aGUudjEuVGVuYW50IiAKEEdldFRlbmFudFJlcXVlc3QSDAoEbmFtZRgBIAEoCSI1ChFHZXRUZW5hbnRSZXNwb25zZRIgCgZ0ZW5hbnQYASABKAsyEC5sZXRoZS52MS5UZW5hbnQiOwoSTGlzdFRlbmFudHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlEKE0xpc3RUZW5hbnRzUmVzcG9uc2USIQoHdGVuYW50cxgBIAMoCzIQLmxldGhlLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiaAoTVXBkYXRlVGVuYW50UmVxdWVzdBIgCgZ0ZW5hbnQYASABKAsyEC5sZXRoZS52MS5UZW5hbnQSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIjgKFFVwZGF0ZVRlbmFudFJlc3BvbnNlEiAKBnRlbmFudBgBIAEoCzIQLmxldGhlLnYxLlRlbmFudDK/AgoNVGVuYW50U2VydmljZRJNCgxDcmVhdGVUZW5hbnQSHS5sZXRoZS52MS5DcmVhdGVUZW5hbnRSZXF1ZXN0Gh4ubGV0aGUudjEuQ3JlYXRlVGVuYW50UmVzcG9uc2USRAoJR2V0VGVuYW50EhoubGV0aGUudjEuR2V0VGVuYW50UmVxdWVzdBobLmxldGhlLnYxLkdldFRlbmFudFJlc3BvbnNlEkoKC0xpc3RUZW5hbnRzEhwubGV0aGUudjEuTGlzdFRlbmFudHNSZXF1ZXN0Gh0ubGV0aGUudjEuTGlzdFRlbmFudHNSZXNwb25zZRJNCgxVcGRhdGVUZW5hbnQSHS5sZXRoZS52MS5VcGRhdGVUZW5hbnRSZXF1ZXN0Gh4ubGV0aGUudjEuVXBkYXRlVGVuYW50UmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * A data controller.
@@ -42,6 +42,13 @@ export type Tenant = Message<"lethe.v1.Tenant"> & {
    * @generated from field: google.protobuf.Timestamp create_time = 3;
    */
   createTime?: Timestamp | undefined;
+
+  /**
+   * Output only, but for an update: if it is given there, the tenant must not have changed since it was read.
+   *
+   * @generated from field: string etag = 4;
+   */
+  etag: string;
 };
 
 /**
@@ -177,6 +184,50 @@ export const ListTenantsResponseSchema: GenMessage<ListTenantsResponse> = /*@__P
   messageDesc(file_lethe_v1_tenant, 6);
 
 /**
+ * @generated from message lethe.v1.UpdateTenantRequest
+ */
+export type UpdateTenantRequest = Message<"lethe.v1.UpdateTenantRequest"> & {
+  /**
+   * `tenant.name` says which one.
+   *
+   * @generated from field: lethe.v1.Tenant tenant = 1;
+   */
+  tenant?: Tenant | undefined;
+
+  /**
+   * Fields to set: `display_name`, or `*` for all that can change. A field that is named but not given is emptied.
+   * Absent means the fields given.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message lethe.v1.UpdateTenantRequest.
+ * Use `create(UpdateTenantRequestSchema)` to create a new message.
+ */
+export const UpdateTenantRequestSchema: GenMessage<UpdateTenantRequest> = /*@__PURE__*/
+  messageDesc(file_lethe_v1_tenant, 7);
+
+/**
+ * @generated from message lethe.v1.UpdateTenantResponse
+ */
+export type UpdateTenantResponse = Message<"lethe.v1.UpdateTenantResponse"> & {
+  /**
+   * @generated from field: lethe.v1.Tenant tenant = 1;
+   */
+  tenant?: Tenant | undefined;
+};
+
+/**
+ * Describes the message lethe.v1.UpdateTenantResponse.
+ * Use `create(UpdateTenantResponseSchema)` to create a new message.
+ */
+export const UpdateTenantResponseSchema: GenMessage<UpdateTenantResponse> = /*@__PURE__*/
+  messageDesc(file_lethe_v1_tenant, 8);
+
+/**
  * Manages tenants.
  *
  * @generated from service lethe.v1.TenantService
@@ -211,6 +262,16 @@ export const TenantService: GenService<{
     methodKind: "unary";
     input: typeof ListTenantsRequestSchema;
     output: typeof ListTenantsResponseSchema;
+  },
+  /**
+   * Changes what a tenant is called.
+   *
+   * @generated from rpc lethe.v1.TenantService.UpdateTenant
+   */
+  updateTenant: {
+    methodKind: "unary";
+    input: typeof UpdateTenantRequestSchema;
+    output: typeof UpdateTenantResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_lethe_v1_tenant, 0);
