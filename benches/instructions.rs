@@ -1,8 +1,8 @@
 //! P1 and P10 by instructions: what a `GetRecord` costs the server, against a bare tonic server that answers with the
 //! same bytes; and how much of it is for rights, masking and the audit log.
 //!
-//! `cargo bench --profile release --bench instructions`. Needs valgrind. Both servers run under callgrind twice, with few and
-//! with many calls; the difference is what the calls cost. Counts hardly depend on what else the machine does.
+//! `cargo bench --profile release --bench instructions`. Needs valgrind. Both servers run under callgrind twice, with
+//! few and with many calls; the difference is what the calls cost. Counts hardly depend on what else the machine does.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/sides.rs"]

@@ -34,7 +34,7 @@ pub use action::{
     Action, ActionKind, CreateRecord, CreateSubject, CreateTenant, EraseBucket, EraseRecord,
     EraseSubject, ExportAudit, ExportRecords, ReadAudit, ReadBuckets, ReadKeyStatus, ReadRecord,
     ReadSchema, ReadStatus, ReadSubject, ReadTenants, RotateKey, UpdateRecord, UpdateTenant,
-    WatchRecords,     WriteSchema,
+    WatchRecords, WriteSchema,
 };
 pub use authority::{Authority, Binding, BindingError, InForce, TenantScope};
 pub use permit::{ClassSet, Denial, Missing, Permit};

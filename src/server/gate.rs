@@ -97,10 +97,10 @@ where
                 }
                 Reply::Ok(reply)
             };
-            let mut reply = tokio::time::timeout(time, served).await.unwrap_or_else(|_| {
+            let reply = tokio::time::timeout(time, served).await.unwrap_or_else(|_| {
                 Ok(Status::deadline_exceeded("the call took too long").into_http())
             })?;
-            let reply = untaken.watch(reply).await;
+            let mut reply = untaken.watch(reply).await;
             let status = Status::from_header_map(reply.headers()).map(undecodable);
             if let Some(Err(status)) = &status {
                 reply = status.clone().into_http();

@@ -1,8 +1,8 @@
 //! The process around the vault: what it keeps out of core files, where its log goes, how it is asked to stop.
 //!
-//! Guarantees: after [`harden`] the process writes no core file, no other process of its user may read its memory, and
-//! files that it makes are its user's alone. Log lines go to standard error, from the vault's own code at `log.level`
-//! and from libraries at WARN at most, which say nothing about contents.
+//! Guarantees: after [`harden`] the process writes no core file, no other process of its user may read its memory,
+//! and files that it makes are its user's alone. Log lines go to standard error, from the vault's own code at
+//! `log.level` and from libraries at WARN at most, which say nothing about contents.
 
 use std::future::Future;
 use std::io::{self, Write};

@@ -252,7 +252,8 @@ identity = [{ uri = "spiffe://test/application", role = "application", tenants =
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("lethed.toml"), CONFIG).unwrap();
             std::fs::write(dir.path().join("policy.cedar"), BUILT_IN_POLICY).unwrap();
-            let config = Config::load(&dir.path().join("lethed.toml"), &Sources::default()).unwrap();
+            let config =
+                Config::load(&dir.path().join("lethed.toml"), &Sources::default()).unwrap();
             let rights = Rights::open(&config).unwrap();
             let keeper = Keeper::new(rights, Arc::default()).unwrap();
             Self { dir, keeper }
@@ -332,7 +333,8 @@ identity = [{ uri = "spiffe://test/application", role = "application", tenants =
     fn a_start_with_a_bad_policy_is_refused() {
         let bench = Bench::new();
         bench.put("policy.cedar", "permit (principal, action, resource);");
-        let config = Config::load(&bench.dir.path().join("lethed.toml"), &Sources::default()).unwrap();
+        let config =
+            Config::load(&bench.dir.path().join("lethed.toml"), &Sources::default()).unwrap();
         let refused = Rights::open(&config).err().unwrap().to_string();
         assert!(refused.contains("policy.cedar: line 1: permits it to everybody"), "{refused}");
         std::fs::write(bench.dir.path().join("policy.cedar"), [0xff]).unwrap();

@@ -1,8 +1,8 @@
 //! Metrics and probes on a Unix socket: GET /metrics, /livez, /readyz in HTTP/1.1, and nothing else.
 //!
 //! Guarantees: only the daemon's user can connect (mode 0600 from the moment that the path exists); a socket that a
-//! live process listens on is never replaced, one that a killed daemon left is; connections and their time are bounded.
-//! A lock on `PATH.lock`, held for the socket's life, decides between two daemons that start at once.
+//! live process listens on is never replaced, one that a killed daemon left is; connections and their time are
+//! bounded. A lock on `PATH.lock`, held for the socket's life, decides between two daemons that start at once.
 
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions, Permissions};

@@ -5,6 +5,7 @@
 
 mod evolve;
 mod kill;
+mod receipts;
 mod upkeep;
 mod worker;
 
@@ -21,11 +22,11 @@ use super::core::{Core, Stripes, Vault};
 use super::damaged::UNATTRIBUTED;
 use super::error::VaultError;
 use super::index::{Token, subject_token};
-use super::ledger::{Receipt, leaf_key};
+use super::ledger::Receipt;
 use super::lookup::tokens_ever;
 use super::records::{SUBJECT, Sort};
 use super::registry::Tenant;
-use super::rows::{Intent, Pointer, Tombstone};
+use super::rows::{Intent, Pointer};
 use super::sealed::{self, Version};
 use super::slug::Slug;
 use super::watch::{Change, ChangeKind};
@@ -33,7 +34,6 @@ use crate::audit::{Act, Entry, Member, Pseudonyms};
 use crate::authz::{EraseBucket, EraseRecord, EraseSubject, Permit, RotateKey};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::crypto::merkle::leaf_hash;
 use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
 use crate::keys::KeyError;
 use crate::limits;
@@ -325,48 +325,6 @@ impl Vault {
 }
 
 impl Core {
-    /// The receipt of what was erased before.
-    fn find_erased(
-        &self,
-        tenant: &Tenant,
-        (sort, record): (Sort, RecordId),
-        allowed: &Allowed<'_>,
-    ) -> Result<Option<Receipt>, VaultError> {
-        let check = |t: &Tombstone| sort.check(t.rtype).and_then(|()| allowed(t.rtype));
-        self.receipt_at(&Tombstone::key(tenant.ord, record), check)
-    }
-
-    /// The receipt of the last kill of a type's and day's buckets.
-    fn killed_before(
-        &self,
-        tenant: &Tenant,
-        (rtype, expires): (TypeOrd, Day),
-    ) -> Result<Option<Receipt>, VaultError> {
-        self.receipt_at(&Tombstone::bucket_key(tenant.ord, rtype, expires), |_| Ok(()))
-    }
-
-    /// The receipt that a tombstone names, signed anew.
-    fn receipt_at(
-        &self,
-        key: &[u8],
-        check: impl FnOnce(&Tombstone) -> Result<(), VaultError>,
-    ) -> Result<Option<Receipt>, VaultError> {
-        let Some(row) = self.tree.store().get(key)? else { return Ok(None) };
-        let tombstone = Tombstone::decode(&row).ok_or(VaultError::Damaged("tombstone"))?;
-        check(&tombstone)?;
-        let Some(erased) = self.tree.completed(tombstone.generation)? else {
-            // A batch that is not through yet has no level; of one that is, it is missing or damaged.
-            let committed = tombstone.generation <= self.tree.generation();
-            return if committed { Err(VaultError::Damaged("ledger")) } else { Ok(None) };
-        };
-        // A receipt is signed anew, so it must not vouch for another leaf or a damaged one.
-        let leaf = self.tree.store().get(&leaf_key(tombstone.leaf_seq))?;
-        let leaf = leaf.filter(|l| leaf_hash(l) == tombstone.leaf);
-        let signer = self.tree.read().signer()?;
-        let receipt = leaf.and_then(|l| Receipt::sign(self.vault(), &l, &erased, &signer));
-        receipt.map(Some).ok_or(VaultError::Damaged("ledger"))
-    }
-
     /// Everything of a record that has a key: its current version and the superseded ones.
     fn condemn(
         &self,

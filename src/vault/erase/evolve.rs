@@ -101,7 +101,7 @@ impl Worker {
         }
         let mut edits = Edits::default();
         gone.iter().for_each(|listed| listed.collect(&mut edits.unlist));
-        self.plain(edits, LeafKind::Rekey)?;
+        self.plain(edits, LeafKind::Rekey, None)?;
         gone.iter().for_each(|listed| core.index.unlist(listed));
         Ok(())
     }
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(core.tokens_now(&doomed).map_or(0, |t| t.len()), known + 1, "control");
 
         let (answer, answered) = oneshot::channel();
-        vault.send_units(vec![doomed], answer).unwrap();
+        vault.send_units(vec![doomed], None, answer).unwrap();
         assert_eq!(answered.await.unwrap().unwrap().len(), 1);
         assert!(!core.index.lists(&core.tree, kid).unwrap(), "a listing of the field is left");
         vault.close().unwrap();
