@@ -1,6 +1,7 @@
 //! `lethed probe`: asks a daemon's socket, for probes that run a program.
 //!
-//! Guarantees: the answer comes within `limits::PROBE_TIME_MAX`, also from a daemon that hangs; what is read is bounded.
+//! Guarantees: the answer comes within `limits::PROBE_TIME_MAX`, also from a daemon that hangs; what is read is
+//! bounded.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
