@@ -229,7 +229,7 @@ fn r15_no_planted_value_id_or_key_is_anywhere_it_should_not_be() {
     assert!(lines.iter().all(|line| serde_json::from_slice::<serde_json::Value>(line).is_ok()));
     let of_a_call =
         |line: &&[u8]| String::from_utf8_lossy(line).contains("RecordService/CreateRecord");
-    assert!(lines.iter().any(|line| of_a_call(line)), "each call has a line");
+    assert!(lines.iter().any(of_a_call), "each call has a line");
     let mut places = std::mem::take(&mut stage.seen);
     every_file(&stage.dir, &mut places);
     places.push(("the log".to_owned(), log.clone()));
