@@ -311,6 +311,17 @@ identity = [{ uri = "spiffe://test/application", role = "application", tenants =
             assert_eq!(bench.step(false), 1);
         }
         assert_eq!((bench.refused(), bench.keeper.metrics.notices.list().len()), (1, 1));
+        let tried = |bench: &Bench| bench.keeper.refused.as_ref().unwrap().at;
+        let first = tried(&bench);
+        bench.step(false);
+        assert_eq!(tried(&bench), first, "files that did not change are not compiled each second");
+        std::fs::copy(dir.join("bad"), dir.join("as-bad")).unwrap();
+        point_to("as-bad");
+        for _ in 0..4 {
+            bench.step(false);
+        }
+        assert_ne!(tried(&bench), first);
+        assert_eq!(bench.refused(), 1, "the same problem is told once");
         let told = &bench.keeper.metrics.notices.list()[0];
         assert!(!told.contains(dir.to_str().unwrap()), "{told}");
         assert_eq!((bench.step(true), bench.refused()), (1, 2), "who asks is told again");
