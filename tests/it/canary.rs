@@ -218,10 +218,28 @@ fn work(stage: &mut Stage) -> Vec<String> {
     vec![id(&name), id(&subject)]
 }
 
+fn uuid_bytes(id: &str) -> Vec<u8> {
+    let digits: String = id.chars().filter(|c| *c != '-').collect();
+    (0..32).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
+}
+
+/// What the audit log says of all that, as it is listed and as it is taken out.
+fn audited(stage: &mut Stage) -> Vec<u8> {
+    let listed = stage.ctl("auditor", &["audit", "list", "--limit", "1000"], "");
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let export = stage._tmp.path().join("audit.jsonl");
+    let taken = stage.ctl("auditor", &["audit", "export", export.to_str().unwrap()], "");
+    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+    let all = [listed.stdout, std::fs::read(export).unwrap()].concat();
+    assert!(hits(b"FindRecords", &all) > 0, "control: the log tells of the search");
+    all
+}
+
 #[test]
 fn r15_no_planted_value_id_or_key_is_anywhere_it_should_not_be() {
     let mut stage = Stage::start();
     let ids = work(&mut stage);
+    let audit = audited(&mut stage);
     let values = [NAME, PHONE, CITY, WRONG];
     let log = stage.log();
     assert!(log.len() > 200, "the log was recorded");
@@ -233,6 +251,7 @@ fn r15_no_planted_value_id_or_key_is_anywhere_it_should_not_be() {
     let mut places = std::mem::take(&mut stage.seen);
     every_file(&stage.dir, &mut places);
     places.push(("the log".to_owned(), log.clone()));
+    places.push(("the audit log".to_owned(), audit.clone()));
     for (place, content) in &places {
         for value in values {
             assert_eq!(hits(value.as_bytes(), content), 0, "{value} in {place}");
@@ -241,6 +260,8 @@ fn r15_no_planted_value_id_or_key_is_anywhere_it_should_not_be() {
     let metrics = &places.iter().find(|(place, _)| place == "the metrics").unwrap().1;
     for id in &ids {
         assert_eq!(hits(id.as_bytes(), &log), 0, "an id in the log");
+        assert_eq!(hits(id.as_bytes(), &audit), 0, "an id in the audit log");
+        assert_eq!(hits(&uuid_bytes(id), &audit), 0, "an id's bytes in the audit log");
         assert_eq!(hits(id.as_bytes(), metrics), 0, "an id in the metrics");
     }
     let kek = std::fs::read_to_string(stage.dir.join("kek")).unwrap();
