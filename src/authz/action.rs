@@ -101,6 +101,8 @@ actions!(
     ExportAudit: WholeVault,
     /// Read the vault's state.
     ReadStatus: Vault,
+    /// Read the daemon's metrics.
+    ReadMetrics: Vault,
     /// Give the vault a new KEK and root key.
     RotateKey: WholeVault,
     /// Read what is wrapped by what.

@@ -7,7 +7,7 @@ use crate::limits;
 /// Columns are application, support, operator, privacy officer, auditor. In a cell, the first three letters are an
 /// identity bound to all tenants that asks for the vault, tenant a, tenant b; the next three the same for an identity
 /// bound to tenant a only.
-const TABLE: [(Action, [&str; 5]); 21] = [
+const TABLE: [(Action, [&str; 5]); 22] = [
     (Action::CreateTenant, ["nnn nnn", "nnn nnn", "ynn nnn", "nnn nnn", "nnn nnn"]),
     (Action::ReadTenants, ["yyy yyn", "yyy yyn", "yyy yyn", "yyy yyn", "yyy yyn"]),
     (Action::UpdateTenant, ["nnn nnn", "nnn nnn", "nyy nyn", "nnn nnn", "nnn nnn"]),
@@ -25,6 +25,7 @@ const TABLE: [(Action, [&str; 5]); 21] = [
     (Action::ReadAudit, ["nnn nnn", "nnn nnn", "nnn nnn", "yyy yyn", "yyy yyn"]),
     (Action::ExportAudit, ["nnn nnn", "nnn nnn", "nnn nnn", "nnn nnn", "ynn nnn"]),
     (Action::ReadStatus, ["nnn nnn", "nnn nnn", "ynn ynn", "ynn ynn", "ynn ynn"]),
+    (Action::ReadMetrics, ["nnn nnn", "nnn nnn", "ynn ynn", "nnn nnn", "ynn ynn"]),
     (Action::RotateKey, ["nnn nnn", "nnn nnn", "ynn nnn", "nnn nnn", "nnn nnn"]),
     (Action::ReadKeyStatus, ["nnn nnn", "nnn nnn", "ynn ynn", "nnn nnn", "ynn ynn"]),
     (Action::ReadBuckets, ["nnn nnn", "nnn nnn", "nyy nyn", "nyy nyn", "nyy nyn"]),
@@ -129,6 +130,7 @@ fn decided(
         ReadAudit,
         ExportAudit,
         ReadStatus,
+        ReadMetrics,
         RotateKey,
         ReadKeyStatus,
         ReadBuckets,

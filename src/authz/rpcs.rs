@@ -14,6 +14,7 @@ pub const RPCS: &[(&str, Action)] = &[
     ("/lethe.admin.v1.AuditService/ListAuditEntries", Action::ReadAudit),
     ("/lethe.admin.v1.VaultService/EraseBucket", Action::EraseBucket),
     ("/lethe.admin.v1.VaultService/GetKeyStatus", Action::ReadKeyStatus),
+    ("/lethe.admin.v1.VaultService/GetMetrics", Action::ReadMetrics),
     ("/lethe.admin.v1.VaultService/GetStatus", Action::ReadStatus),
     ("/lethe.admin.v1.VaultService/ListBuckets", Action::ReadBuckets),
     ("/lethe.admin.v1.VaultService/RotateKey", Action::RotateKey),

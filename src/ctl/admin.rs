@@ -10,8 +10,8 @@ use super::output::{Out, hex, time};
 use super::tenant::{PAGES_MAX, page_size, short_name};
 use crate::client::{Client, read};
 use crate::proto::admin::{
-    GetKeyStatusRequest, GetStatusRequest, GetStatusResponse, KeyInfo, ListBucketsRequest,
-    RotateKeyRequest,
+    GetKeyStatusRequest, GetMetricsRequest, GetStatusRequest, GetStatusResponse, KeyInfo,
+    ListBucketsRequest, RotateKeyRequest,
 };
 
 /// Keys: serving.
@@ -23,6 +23,18 @@ pub(super) async fn health(client: &Client, out: &mut Out) -> Result<Done, CtlEr
         return Ok(Done::Wholly);
     }
     Err(CtlError::NotServing)
+}
+
+/// Keys: exposition.
+pub(super) async fn metrics(client: &Client, out: &mut Out) -> Result<Done, CtlError> {
+    let answer = read(|| {
+        let mut service = client.vault();
+        async move { service.get_metrics(GetMetricsRequest {}).await }
+    });
+    let text = answer.await.map_err(CtlError::call("get the metrics"))?.exposition;
+    out.json(&json!({ "exposition": text }))?;
+    text.lines().try_for_each(|line| out.line(&super::output::safe(line)))?;
+    Ok(Done::Wholly)
 }
 
 pub(super) async fn status(client: &Client, out: &mut Out) -> Result<Done, CtlError> {

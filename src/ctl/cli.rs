@@ -67,6 +67,8 @@ pub enum Command {
     Receipt(ReceiptCommand),
     /// The vault's state
     Status,
+    /// The daemon's metrics, in the format of Prometheus
+    Metrics,
     /// Whether the vault serves, by exit code: for probes; any identity of the vault may ask
     Health,
 }

@@ -116,6 +116,7 @@ async fn execute(cli: &Cli, out: &mut Out) -> Result<Done, CtlError> {
         Command::Audit(command) => audit::run(cli, command, out).await,
         Command::Key(command) => admin::keys(&connect(cli).await?, command, out).await,
         Command::Status => admin::status(&connect(cli).await?, out).await,
+        Command::Metrics => admin::metrics(&connect(cli).await?, out).await,
         Command::Health => admin::health(&connect(cli).await?, out).await,
     }
 }

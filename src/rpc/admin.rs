@@ -5,14 +5,14 @@ use tonic::{Request, Response, Status};
 use super::page::{self, Query};
 use super::status::{self, Terms, Violations};
 use super::{Rpc, convert, erasure, names};
-use crate::authz::{EraseBucket, ReadBuckets, ReadKeyStatus, ReadStatus, RotateKey};
+use crate::authz::{EraseBucket, ReadBuckets, ReadKeyStatus, ReadMetrics, ReadStatus, RotateKey};
 use crate::class::ErasureReason;
 use crate::id::{Day, TypeOrd};
 use crate::proto::admin::vault_service_server::VaultService;
 use crate::proto::admin::{
     Bucket, EraseBucketRequest, EraseBucketResponse, GetKeyStatusRequest, GetKeyStatusResponse,
-    GetStatusRequest, GetStatusResponse, KeyInfo, ListBucketsRequest, ListBucketsResponse,
-    RotateKeyRequest, RotateKeyResponse,
+    GetMetricsRequest, GetMetricsResponse, GetStatusRequest, GetStatusResponse, KeyInfo,
+    ListBucketsRequest, ListBucketsResponse, RotateKeyRequest, RotateKeyResponse,
 };
 use crate::vault;
 use crate::vault::calendar::parse_iso_date;
@@ -71,6 +71,16 @@ impl VaultService for Rpc {
         let status = self.vault.status(&permit);
         let status = status.map_err(|e| status::of(e, Terms::Plain, ""))?;
         Ok(Response::new(status_out(status)))
+    }
+
+    async fn get_metrics(
+        &self,
+        request: Request<GetMetricsRequest>,
+    ) -> Result<Response<GetMetricsResponse>, Status> {
+        let permit = self.permit::<ReadMetrics>(request.extensions(), None)?;
+        let told = self.vault.metrics_read(&permit);
+        told.map_err(|e| status::of(e, Terms::Plain, ""))?;
+        Ok(Response::new(GetMetricsResponse { exposition: (self.exposition)() }))
     }
 
     async fn rotate_key(

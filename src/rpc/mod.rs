@@ -49,7 +49,11 @@ struct Rpc {
     vault: Arc<Vault>,
     authority: Arc<Authority>,
     streams: Streams,
+    exposition: Exposition,
 }
+
+/// Makes the daemon's metrics, as text.
+pub type Exposition = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Every service of a vault, and its health.
 /// `stopping` turns true when the server is asked to stop.
@@ -57,9 +61,10 @@ pub fn routes(
     vault: Arc<Vault>,
     authority: Arc<Authority>,
     stopping: watch::Receiver<bool>,
+    exposition: Exposition,
 ) -> Routes {
     let health = HealthServer::new(health::Probe::new(Arc::clone(&vault)));
-    let rpc = Rpc { vault, authority, streams: Streams::new(stopping) };
+    let rpc = Rpc { vault, authority, streams: Streams::new(stopping), exposition };
     macro_rules! bounded {
         ($server:ident) => {
             $server::new(rpc.clone())
@@ -117,7 +122,7 @@ mod tests {
         let vault = Arc::new(vault_on(dir.path(), Arc::new(Memory::new())));
         let authority = Arc::new(Authority::new(Vec::new()).unwrap());
         let streams = Streams::new(watch::channel(false).1);
-        let rpc = Rpc { vault, authority, streams };
+        let rpc = Rpc { vault, authority, streams, exposition: Arc::new(String::new) };
         let done = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&done);
         let slow = rpc.change(Terms::Plain, "", |_| async move {

@@ -176,7 +176,10 @@ pub async fn run(
     }
     let vault = opening::open(&config, &wiring, opening).await?;
     let (stops, stopping) = watch::channel(false);
-    let routes = rpc::routes(Arc::clone(&vault), Arc::clone(&wiring.authority), stopping);
+    let shown = Arc::clone(&view);
+    let exposition = Arc::new(move || shown.text());
+    let authority = Arc::clone(&wiring.authority);
+    let routes = rpc::routes(Arc::clone(&vault), authority, stopping, exposition);
     let addr = door.local_addr().unwrap_or(config.listen);
     view.opened(&vault);
     tracing::info!(%addr, "listening");

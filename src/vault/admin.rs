@@ -4,7 +4,7 @@ use super::core::Vault;
 use super::error::VaultError;
 use super::slug::Slug;
 use crate::audit::Act;
-use crate::authz::{Permit, ReadBuckets, ReadStatus};
+use crate::authz::{Permit, ReadBuckets, ReadMetrics, ReadStatus};
 use crate::class::{ErasureLevel, Medium};
 use crate::clock::UnixMillis;
 use crate::id::{Day, Gen, TypeOrd, VaultId};
@@ -118,6 +118,11 @@ impl Vault {
             public_key: core.tree.read().signer()?.public_key(),
             counters: core.metrics.snapshot(),
         })
+    }
+
+    /// Tells the log that someone is given the metrics, which the vault itself does not have.
+    pub fn metrics_read(&self, permit: &Permit<ReadMetrics>) -> Result<(), VaultError> {
+        self.core.note(&self.core.entry(permit, Act::GetMetrics))
     }
 
     /// Buckets of a tenant in the order of type and day, after `after`.

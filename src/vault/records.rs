@@ -316,7 +316,7 @@ impl Vault {
         spec.check(&[&schema])?;
         let (def, value) = schema.check_query(field, value)?;
         let clear = permit.clear(rtype.as_str(), spec.purpose.as_deref());
-        if !clear.contains(def.class) {
+        if !clear.contains(def.class) || !spec.serves(def) {
             // Finding by a value would tell whom it belongs to.
             return Err(VaultError::Forbidden);
         }

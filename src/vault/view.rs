@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
 use super::mask::masked;
-use super::schema::Schema;
+use super::schema::{FieldDef, Schema};
 use super::slug::Slug;
 use super::value::Value;
 use crate::audit::{Member, Pseudonyms, Seen};
@@ -25,6 +25,11 @@ pub struct ReadSpec {
 }
 
 impl ReadSpec {
+    /// Whether a field is there for the purpose of this reading.
+    pub(super) fn serves(&self, def: &FieldDef) -> bool {
+        self.purpose.as_deref().map_or(def.purposes.is_empty(), |p| def.serves(p))
+    }
+
     /// Fails if a field is asked for that none of the schemas has.
     pub(super) fn check(&self, schemas: &[&Schema]) -> Result<(), VaultError> {
         let known = |name: &str| schemas.iter().any(|s| s.field(name).is_some());
@@ -71,8 +76,7 @@ pub(super) fn view(
     for (ord, value) in map.fields {
         let Some(def) = schema.field_by_ord(ord) else { continue };
         let wanted = spec.fields.as_ref().is_none_or(|w| w.contains_key(def.name.as_str()));
-        let serves = spec.purpose.as_deref().map_or(def.purposes.is_empty(), |p| def.serves(p));
-        if !wanted || !serves {
+        if !wanted || !spec.serves(def) {
             continue;
         }
         let shown = if clear.contains(def.class) {

@@ -10,12 +10,13 @@ use crate::live::{Live, create, get, new_customer};
 /// Written out by hand from the requirement. Columns are application, support, operator, privacy officer, auditor. A
 /// cell's first letter is an identity that is bound to all tenants; then, of one that is bound to `a` only, the calls
 /// about `a` and about `b`. Methods about the vault name no tenant: both last letters are the same call.
-const TABLE: [(&str, [&str; 5]); 31] = [
+const TABLE: [(&str, [&str; 5]); 32] = [
     ("/lethe.admin.v1.AuditService/ExportAuditEntries", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
     ("/lethe.admin.v1.AuditService/GetAuditHead", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
     ("/lethe.admin.v1.AuditService/ListAuditEntries", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
     ("/lethe.admin.v1.VaultService/EraseBucket", ["nnn", "nnn", "yyn", "yyn", "nnn"]),
     ("/lethe.admin.v1.VaultService/GetKeyStatus", ["nnn", "nnn", "yyy", "nnn", "yyy"]),
+    ("/lethe.admin.v1.VaultService/GetMetrics", ["nnn", "nnn", "yyy", "nnn", "yyy"]),
     ("/lethe.admin.v1.VaultService/GetStatus", ["nnn", "nnn", "yyy", "yyy", "yyy"]),
     ("/lethe.admin.v1.VaultService/ListBuckets", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
     ("/lethe.admin.v1.VaultService/RotateKey", ["nnn", "nnn", "ynn", "nnn", "nnn"]),
@@ -97,6 +98,7 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
             reason: 0
         })),
         "GetKeyStatus" => ask!(vault.get_key_status(admin::GetKeyStatusRequest {})),
+        "GetMetrics" => ask!(vault.get_metrics(admin::GetMetricsRequest {})),
         "GetStatus" => ask!(vault.get_status(admin::GetStatusRequest {})),
         "ListBuckets" => {
             ask!(vault.list_buckets(admin::ListBucketsRequest { parent, ..Default::default() }))

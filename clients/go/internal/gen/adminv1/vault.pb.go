@@ -486,6 +486,87 @@ func (x *GetKeyStatusResponse) GetKeys() []*KeyInfo {
 	return nil
 }
 
+type GetMetricsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMetricsRequest) Reset() {
+	*x = GetMetricsRequest{}
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMetricsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMetricsRequest) ProtoMessage() {}
+
+func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
+func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
+	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{7}
+}
+
+type GetMetricsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Text in the format of Prometheus, version 0.0.4 (docs/OPERATING.md).
+	Exposition    string `protobuf:"bytes,1,opt,name=exposition,proto3" json:"exposition,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMetricsResponse) Reset() {
+	*x = GetMetricsResponse{}
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMetricsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMetricsResponse) ProtoMessage() {}
+
+func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMetricsResponse.ProtoReflect.Descriptor instead.
+func (*GetMetricsResponse) Descriptor() ([]byte, []int) {
+	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetMetricsResponse) GetExposition() string {
+	if x != nil {
+		return x.Exposition
+	}
+	return ""
+}
+
 type ListBucketsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `tenants/{tenant}`
@@ -499,7 +580,7 @@ type ListBucketsRequest struct {
 
 func (x *ListBucketsRequest) Reset() {
 	*x = ListBucketsRequest{}
-	mi := &file_lethe_admin_v1_vault_proto_msgTypes[7]
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +592,7 @@ func (x *ListBucketsRequest) String() string {
 func (*ListBucketsRequest) ProtoMessage() {}
 
 func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lethe_admin_v1_vault_proto_msgTypes[7]
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +605,7 @@ func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsRequest.ProtoReflect.Descriptor instead.
 func (*ListBucketsRequest) Descriptor() ([]byte, []int) {
-	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{7}
+	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListBucketsRequest) GetParent() string {
@@ -561,7 +642,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_lethe_admin_v1_vault_proto_msgTypes[8]
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +654,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_lethe_admin_v1_vault_proto_msgTypes[8]
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +667,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{8}
+	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Bucket) GetSchema() string {
@@ -614,7 +695,7 @@ type ListBucketsResponse struct {
 
 func (x *ListBucketsResponse) Reset() {
 	*x = ListBucketsResponse{}
-	mi := &file_lethe_admin_v1_vault_proto_msgTypes[9]
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +707,7 @@ func (x *ListBucketsResponse) String() string {
 func (*ListBucketsResponse) ProtoMessage() {}
 
 func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lethe_admin_v1_vault_proto_msgTypes[9]
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +720,7 @@ func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsResponse.ProtoReflect.Descriptor instead.
 func (*ListBucketsResponse) Descriptor() ([]byte, []int) {
-	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{9}
+	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListBucketsResponse) GetBuckets() []*Bucket {
@@ -669,7 +750,7 @@ type EraseBucketRequest struct {
 
 func (x *EraseBucketRequest) Reset() {
 	*x = EraseBucketRequest{}
-	mi := &file_lethe_admin_v1_vault_proto_msgTypes[10]
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +762,7 @@ func (x *EraseBucketRequest) String() string {
 func (*EraseBucketRequest) ProtoMessage() {}
 
 func (x *EraseBucketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lethe_admin_v1_vault_proto_msgTypes[10]
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +775,7 @@ func (x *EraseBucketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseBucketRequest.ProtoReflect.Descriptor instead.
 func (*EraseBucketRequest) Descriptor() ([]byte, []int) {
-	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{10}
+	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EraseBucketRequest) GetSchema() string {
@@ -727,7 +808,7 @@ type EraseBucketResponse struct {
 
 func (x *EraseBucketResponse) Reset() {
 	*x = EraseBucketResponse{}
-	mi := &file_lethe_admin_v1_vault_proto_msgTypes[11]
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +820,7 @@ func (x *EraseBucketResponse) String() string {
 func (*EraseBucketResponse) ProtoMessage() {}
 
 func (x *EraseBucketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lethe_admin_v1_vault_proto_msgTypes[11]
+	mi := &file_lethe_admin_v1_vault_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +833,7 @@ func (x *EraseBucketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseBucketResponse.ProtoReflect.Descriptor instead.
 func (*EraseBucketResponse) Descriptor() ([]byte, []int) {
-	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{11}
+	return file_lethe_admin_v1_vault_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EraseBucketResponse) GetReceipt() *lethev1.ErasureReceipt {
@@ -810,7 +891,12 @@ const file_lethe_admin_v1_vault_proto_rawDesc = "" +
 	"\x11oldest_generation\x18\a \x01(\x04R\x10oldestGeneration\x12+\n" +
 	"\x11newest_generation\x18\b \x01(\x04R\x10newestGeneration\"C\n" +
 	"\x14GetKeyStatusResponse\x12+\n" +
-	"\x04keys\x18\x01 \x03(\v2\x17.lethe.admin.v1.KeyInfoR\x04keys\"h\n" +
+	"\x04keys\x18\x01 \x03(\v2\x17.lethe.admin.v1.KeyInfoR\x04keys\"\x13\n" +
+	"\x11GetMetricsRequest\"4\n" +
+	"\x12GetMetricsResponse\x12\x1e\n" +
+	"\n" +
+	"exposition\x18\x01 \x01(\tR\n" +
+	"exposition\"h\n" +
 	"\x12ListBucketsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -829,11 +915,13 @@ const file_lethe_admin_v1_vault_proto_rawDesc = "" +
 	"expireDate\x12/\n" +
 	"\x06reason\x18\x03 \x01(\x0e2\x17.lethe.v1.ErasureReasonR\x06reason\"I\n" +
 	"\x13EraseBucketResponse\x122\n" +
-	"\areceipt\x18\x01 \x01(\v2\x18.lethe.v1.ErasureReceiptR\areceipt2\xbd\x03\n" +
+	"\areceipt\x18\x01 \x01(\v2\x18.lethe.v1.ErasureReceiptR\areceipt2\x92\x04\n" +
 	"\fVaultService\x12P\n" +
 	"\tGetStatus\x12 .lethe.admin.v1.GetStatusRequest\x1a!.lethe.admin.v1.GetStatusResponse\x12P\n" +
 	"\tRotateKey\x12 .lethe.admin.v1.RotateKeyRequest\x1a!.lethe.admin.v1.RotateKeyResponse\x12Y\n" +
-	"\fGetKeyStatus\x12#.lethe.admin.v1.GetKeyStatusRequest\x1a$.lethe.admin.v1.GetKeyStatusResponse\x12V\n" +
+	"\fGetKeyStatus\x12#.lethe.admin.v1.GetKeyStatusRequest\x1a$.lethe.admin.v1.GetKeyStatusResponse\x12S\n" +
+	"\n" +
+	"GetMetrics\x12!.lethe.admin.v1.GetMetricsRequest\x1a\".lethe.admin.v1.GetMetricsResponse\x12V\n" +
 	"\vListBuckets\x12\".lethe.admin.v1.ListBucketsRequest\x1a#.lethe.admin.v1.ListBucketsResponse\x12V\n" +
 	"\vEraseBucket\x12\".lethe.admin.v1.EraseBucketRequest\x1a#.lethe.admin.v1.EraseBucketResponseB\xad\x01\n" +
 	"\x12com.lethe.admin.v1B\n" +
@@ -851,7 +939,7 @@ func file_lethe_admin_v1_vault_proto_rawDescGZIP() []byte {
 	return file_lethe_admin_v1_vault_proto_rawDescData
 }
 
-var file_lethe_admin_v1_vault_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_lethe_admin_v1_vault_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_lethe_admin_v1_vault_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),       // 0: lethe.admin.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),      // 1: lethe.admin.v1.GetStatusResponse
@@ -860,40 +948,44 @@ var file_lethe_admin_v1_vault_proto_goTypes = []any{
 	(*GetKeyStatusRequest)(nil),    // 4: lethe.admin.v1.GetKeyStatusRequest
 	(*KeyInfo)(nil),                // 5: lethe.admin.v1.KeyInfo
 	(*GetKeyStatusResponse)(nil),   // 6: lethe.admin.v1.GetKeyStatusResponse
-	(*ListBucketsRequest)(nil),     // 7: lethe.admin.v1.ListBucketsRequest
-	(*Bucket)(nil),                 // 8: lethe.admin.v1.Bucket
-	(*ListBucketsResponse)(nil),    // 9: lethe.admin.v1.ListBucketsResponse
-	(*EraseBucketRequest)(nil),     // 10: lethe.admin.v1.EraseBucketRequest
-	(*EraseBucketResponse)(nil),    // 11: lethe.admin.v1.EraseBucketResponse
-	nil,                            // 12: lethe.admin.v1.GetStatusResponse.CountersEntry
-	(lethev1.ErasureLevel)(0),      // 13: lethe.v1.ErasureLevel
-	(*timestamppb.Timestamp)(nil),  // 14: google.protobuf.Timestamp
-	(lethev1.ErasureReason)(0),     // 15: lethe.v1.ErasureReason
-	(*lethev1.ErasureReceipt)(nil), // 16: lethe.v1.ErasureReceipt
+	(*GetMetricsRequest)(nil),      // 7: lethe.admin.v1.GetMetricsRequest
+	(*GetMetricsResponse)(nil),     // 8: lethe.admin.v1.GetMetricsResponse
+	(*ListBucketsRequest)(nil),     // 9: lethe.admin.v1.ListBucketsRequest
+	(*Bucket)(nil),                 // 10: lethe.admin.v1.Bucket
+	(*ListBucketsResponse)(nil),    // 11: lethe.admin.v1.ListBucketsResponse
+	(*EraseBucketRequest)(nil),     // 12: lethe.admin.v1.EraseBucketRequest
+	(*EraseBucketResponse)(nil),    // 13: lethe.admin.v1.EraseBucketResponse
+	nil,                            // 14: lethe.admin.v1.GetStatusResponse.CountersEntry
+	(lethev1.ErasureLevel)(0),      // 15: lethe.v1.ErasureLevel
+	(*timestamppb.Timestamp)(nil),  // 16: google.protobuf.Timestamp
+	(lethev1.ErasureReason)(0),     // 17: lethe.v1.ErasureReason
+	(*lethev1.ErasureReceipt)(nil), // 18: lethe.v1.ErasureReceipt
 }
 var file_lethe_admin_v1_vault_proto_depIdxs = []int32{
-	13, // 0: lethe.admin.v1.GetStatusResponse.advertised_level:type_name -> lethe.v1.ErasureLevel
-	14, // 1: lethe.admin.v1.GetStatusResponse.start_time:type_name -> google.protobuf.Timestamp
-	12, // 2: lethe.admin.v1.GetStatusResponse.counters:type_name -> lethe.admin.v1.GetStatusResponse.CountersEntry
+	15, // 0: lethe.admin.v1.GetStatusResponse.advertised_level:type_name -> lethe.v1.ErasureLevel
+	16, // 1: lethe.admin.v1.GetStatusResponse.start_time:type_name -> google.protobuf.Timestamp
+	14, // 2: lethe.admin.v1.GetStatusResponse.counters:type_name -> lethe.admin.v1.GetStatusResponse.CountersEntry
 	5,  // 3: lethe.admin.v1.RotateKeyResponse.kek:type_name -> lethe.admin.v1.KeyInfo
-	14, // 4: lethe.admin.v1.KeyInfo.since:type_name -> google.protobuf.Timestamp
-	14, // 5: lethe.admin.v1.KeyInfo.newest_since:type_name -> google.protobuf.Timestamp
+	16, // 4: lethe.admin.v1.KeyInfo.since:type_name -> google.protobuf.Timestamp
+	16, // 5: lethe.admin.v1.KeyInfo.newest_since:type_name -> google.protobuf.Timestamp
 	5,  // 6: lethe.admin.v1.GetKeyStatusResponse.keys:type_name -> lethe.admin.v1.KeyInfo
-	8,  // 7: lethe.admin.v1.ListBucketsResponse.buckets:type_name -> lethe.admin.v1.Bucket
-	15, // 8: lethe.admin.v1.EraseBucketRequest.reason:type_name -> lethe.v1.ErasureReason
-	16, // 9: lethe.admin.v1.EraseBucketResponse.receipt:type_name -> lethe.v1.ErasureReceipt
+	10, // 7: lethe.admin.v1.ListBucketsResponse.buckets:type_name -> lethe.admin.v1.Bucket
+	17, // 8: lethe.admin.v1.EraseBucketRequest.reason:type_name -> lethe.v1.ErasureReason
+	18, // 9: lethe.admin.v1.EraseBucketResponse.receipt:type_name -> lethe.v1.ErasureReceipt
 	0,  // 10: lethe.admin.v1.VaultService.GetStatus:input_type -> lethe.admin.v1.GetStatusRequest
 	2,  // 11: lethe.admin.v1.VaultService.RotateKey:input_type -> lethe.admin.v1.RotateKeyRequest
 	4,  // 12: lethe.admin.v1.VaultService.GetKeyStatus:input_type -> lethe.admin.v1.GetKeyStatusRequest
-	7,  // 13: lethe.admin.v1.VaultService.ListBuckets:input_type -> lethe.admin.v1.ListBucketsRequest
-	10, // 14: lethe.admin.v1.VaultService.EraseBucket:input_type -> lethe.admin.v1.EraseBucketRequest
-	1,  // 15: lethe.admin.v1.VaultService.GetStatus:output_type -> lethe.admin.v1.GetStatusResponse
-	3,  // 16: lethe.admin.v1.VaultService.RotateKey:output_type -> lethe.admin.v1.RotateKeyResponse
-	6,  // 17: lethe.admin.v1.VaultService.GetKeyStatus:output_type -> lethe.admin.v1.GetKeyStatusResponse
-	9,  // 18: lethe.admin.v1.VaultService.ListBuckets:output_type -> lethe.admin.v1.ListBucketsResponse
-	11, // 19: lethe.admin.v1.VaultService.EraseBucket:output_type -> lethe.admin.v1.EraseBucketResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
+	7,  // 13: lethe.admin.v1.VaultService.GetMetrics:input_type -> lethe.admin.v1.GetMetricsRequest
+	9,  // 14: lethe.admin.v1.VaultService.ListBuckets:input_type -> lethe.admin.v1.ListBucketsRequest
+	12, // 15: lethe.admin.v1.VaultService.EraseBucket:input_type -> lethe.admin.v1.EraseBucketRequest
+	1,  // 16: lethe.admin.v1.VaultService.GetStatus:output_type -> lethe.admin.v1.GetStatusResponse
+	3,  // 17: lethe.admin.v1.VaultService.RotateKey:output_type -> lethe.admin.v1.RotateKeyResponse
+	6,  // 18: lethe.admin.v1.VaultService.GetKeyStatus:output_type -> lethe.admin.v1.GetKeyStatusResponse
+	8,  // 19: lethe.admin.v1.VaultService.GetMetrics:output_type -> lethe.admin.v1.GetMetricsResponse
+	11, // 20: lethe.admin.v1.VaultService.ListBuckets:output_type -> lethe.admin.v1.ListBucketsResponse
+	13, // 21: lethe.admin.v1.VaultService.EraseBucket:output_type -> lethe.admin.v1.EraseBucketResponse
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -910,7 +1002,7 @@ func file_lethe_admin_v1_vault_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lethe_admin_v1_vault_proto_rawDesc), len(file_lethe_admin_v1_vault_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const (
 	VaultService_GetStatus_FullMethodName    = "/lethe.admin.v1.VaultService/GetStatus"
 	VaultService_RotateKey_FullMethodName    = "/lethe.admin.v1.VaultService/RotateKey"
 	VaultService_GetKeyStatus_FullMethodName = "/lethe.admin.v1.VaultService/GetKeyStatus"
+	VaultService_GetMetrics_FullMethodName   = "/lethe.admin.v1.VaultService/GetMetrics"
 	VaultService_ListBuckets_FullMethodName  = "/lethe.admin.v1.VaultService/ListBuckets"
 	VaultService_EraseBucket_FullMethodName  = "/lethe.admin.v1.VaultService/EraseBucket"
 )
@@ -40,6 +41,8 @@ type VaultServiceClient interface {
 	RotateKey(ctx context.Context, in *RotateKeyRequest, opts ...grpc.CallOption) (*RotateKeyResponse, error)
 	// Says what is wrapped by what, and how old each key is.
 	GetKeyStatus(ctx context.Context, in *GetKeyStatusRequest, opts ...grpc.CallOption) (*GetKeyStatusResponse, error)
+	// Returns the daemon's metrics, as its Unix socket gives them.
+	GetMetrics(ctx context.Context, in *GetMetricsRequest, opts ...grpc.CallOption) (*GetMetricsResponse, error)
 	// Lists the retention buckets of a tenant.
 	ListBuckets(ctx context.Context, in *ListBucketsRequest, opts ...grpc.CallOption) (*ListBucketsResponse, error)
 	// Erases every record of one type that expires on one day, at once, however many they are.
@@ -84,6 +87,16 @@ func (c *vaultServiceClient) GetKeyStatus(ctx context.Context, in *GetKeyStatusR
 	return out, nil
 }
 
+func (c *vaultServiceClient) GetMetrics(ctx context.Context, in *GetMetricsRequest, opts ...grpc.CallOption) (*GetMetricsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetMetricsResponse)
+	err := c.cc.Invoke(ctx, VaultService_GetMetrics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *vaultServiceClient) ListBuckets(ctx context.Context, in *ListBucketsRequest, opts ...grpc.CallOption) (*ListBucketsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListBucketsResponse)
@@ -116,6 +129,8 @@ type VaultServiceServer interface {
 	RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error)
 	// Says what is wrapped by what, and how old each key is.
 	GetKeyStatus(context.Context, *GetKeyStatusRequest) (*GetKeyStatusResponse, error)
+	// Returns the daemon's metrics, as its Unix socket gives them.
+	GetMetrics(context.Context, *GetMetricsRequest) (*GetMetricsResponse, error)
 	// Lists the retention buckets of a tenant.
 	ListBuckets(context.Context, *ListBucketsRequest) (*ListBucketsResponse, error)
 	// Erases every record of one type that expires on one day, at once, however many they are.
@@ -138,6 +153,9 @@ func (UnimplementedVaultServiceServer) RotateKey(context.Context, *RotateKeyRequ
 }
 func (UnimplementedVaultServiceServer) GetKeyStatus(context.Context, *GetKeyStatusRequest) (*GetKeyStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetKeyStatus not implemented")
+}
+func (UnimplementedVaultServiceServer) GetMetrics(context.Context, *GetMetricsRequest) (*GetMetricsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetMetrics not implemented")
 }
 func (UnimplementedVaultServiceServer) ListBuckets(context.Context, *ListBucketsRequest) (*ListBucketsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListBuckets not implemented")
@@ -220,6 +238,24 @@ func _VaultService_GetKeyStatus_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _VaultService_GetMetrics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetMetricsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VaultServiceServer).GetMetrics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VaultService_GetMetrics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VaultServiceServer).GetMetrics(ctx, req.(*GetMetricsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _VaultService_ListBuckets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListBucketsRequest)
 	if err := dec(in); err != nil {
@@ -274,6 +310,10 @@ var VaultService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetKeyStatus",
 			Handler:    _VaultService_GetKeyStatus_Handler,
+		},
+		{
+			MethodName: "GetMetrics",
+			Handler:    _VaultService_GetMetrics_Handler,
 		},
 		{
 			MethodName: "ListBuckets",

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file lethe/admin/v1/vault.proto.
  */
 export const file_lethe_admin_v1_vault: GenFile = /*@__PURE__*/
-  fileDesc("ChpsZXRoZS9hZG1pbi92MS92YXVsdC5wcm90bxIObGV0aGUuYWRtaW4udjEiEgoQR2V0U3RhdHVzUmVxdWVzdCKxAwoRR2V0U3RhdHVzUmVzcG9uc2USEAoIdmF1bHRfaWQYASABKAkSDwoHdmVyc2lvbhgCIAEoCRIUCgxzdG9yZV9lbmdpbmUYAyABKAkSEgoKZ2VuZXJhdGlvbhgEIAEoBBITCgtsZWRnZXJfc2l6ZRgFIAEoBBITCgtsZWRnZXJfcm9vdBgGIAEoDBIwChBhZHZlcnRpc2VkX2xldmVsGAcgASgOMhYubGV0aGUudjEuRXJhc3VyZUxldmVsEhAKCHdhcm5pbmdzGAggAygJEi4KCnN0YXJ0X3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3RlbmFudHMYCiABKAQSGAoQcGVuZGluZ19lcmFzdXJlcxgLIAEoBBISCgpwdWJsaWNfa2V5GAwgASgMEkEKCGNvdW50ZXJzGA0gAygLMi8ubGV0aGUuYWRtaW4udjEuR2V0U3RhdHVzUmVzcG9uc2UuQ291bnRlcnNFbnRyeRovCg1Db3VudGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEiEgoQUm90YXRlS2V5UmVxdWVzdCJNChFSb3RhdGVLZXlSZXNwb25zZRIkCgNrZWsYASABKAsyFy5sZXRoZS5hZG1pbi52MS5LZXlJbmZvEhIKCmdlbmVyYXRpb24YAiABKAQiFQoTR2V0S2V5U3RhdHVzUmVxdWVzdCLdAQoHS2V5SW5mbxIMCgRraW5kGAEgASgJEg4KBmtleV9pZBgCIAEoCRISCgp3cmFwcGVkX2J5GAMgASgJEg0KBWNvdW50GAQgASgEEikKBXNpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxuZXdlc3Rfc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKEW9sZGVzdF9nZW5lcmF0aW9uGAcgASgEEhkKEW5ld2VzdF9nZW5lcmF0aW9uGAggASgEIj0KFEdldEtleVN0YXR1c1Jlc3BvbnNlEiUKBGtleXMYASADKAsyFy5sZXRoZS5hZG1pbi52MS5LZXlJbmZvIksKEkxpc3RCdWNrZXRzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiLQoGQnVja2V0Eg4KBnNjaGVtYRgBIAEoCRITCgtleHBpcmVfZGF0ZRgCIAEoCSJXChNMaXN0QnVja2V0c1Jlc3BvbnNlEicKB2J1Y2tldHMYASADKAsyFi5sZXRoZS5hZG1pbi52MS5CdWNrZXQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImIKEkVyYXNlQnVja2V0UmVxdWVzdBIOCgZzY2hlbWEYASABKAkSEwoLZXhwaXJlX2RhdGUYAiABKAkSJwoGcmVhc29uGAMgASgOMhcubGV0aGUudjEuRXJhc3VyZVJlYXNvbiJAChNFcmFzZUJ1Y2tldFJlc3BvbnNlEikKB3JlY2VpcHQYASABKAsyGC5sZXRoZS52MS5FcmFzdXJlUmVjZWlwdDK9AwoMVmF1bHRTZXJ2aWNlElAKCUdldFN0YXR1cxIgLmxldGhlLmFkbWluLnYxLkdldFN0YXR1c1JlcXVlc3QaIS5sZXRoZS5hZG1pbi52MS5HZXRTdGF0dXNSZXNwb25zZRJQCglSb3RhdGVLZXkSIC5sZXRoZS5hZG1pbi52MS5Sb3RhdGVLZXlSZXF1ZXN0GiEubGV0aGUuYWRtaW4udjEuUm90YXRlS2V5UmVzcG9uc2USWQoMR2V0S2V5U3RhdHVzEiMubGV0aGUuYWRtaW4udjEuR2V0S2V5U3RhdHVzUmVxdWVzdBokLmxldGhlLmFkbWluLnYxLkdldEtleVN0YXR1c1Jlc3BvbnNlElYKC0xpc3RCdWNrZXRzEiIubGV0aGUuYWRtaW4udjEuTGlzdEJ1Y2tldHNSZXF1ZXN0GiMubGV0aGUuYWRtaW4udjEuTGlzdEJ1Y2tldHNSZXNwb25zZRJWCgtFcmFzZUJ1Y2tldBIiLmxldGhlLmFkbWluLnYxLkVyYXNlQnVja2V0UmVxdWVzdBojLmxldGhlLmFkbWluLnYxLkVyYXNlQnVja2V0UmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp, file_lethe_v1_erasure]);
+  fileDesc("ChpsZXRoZS9hZG1pbi92MS92YXVsdC5wcm90bxIObGV0aGUuYWRtaW4udjEiEgoQR2V0U3RhdHVzUmVxdWVzdCKxAwoRR2V0U3RhdHVzUmVzcG9uc2USEAoIdmF1bHRfaWQYASABKAkSDwoHdmVyc2lvbhgCIAEoCRIUCgxzdG9yZV9lbmdpbmUYAyABKAkSEgoKZ2VuZXJhdGlvbhgEIAEoBBITCgtsZWRnZXJfc2l6ZRgFIAEoBBITCgtsZWRnZXJfcm9vdBgGIAEoDBIwChBhZHZlcnRpc2VkX2xldmVsGAcgASgOMhYubGV0aGUudjEuRXJhc3VyZUxldmVsEhAKCHdhcm5pbmdzGAggAygJEi4KCnN0YXJ0X3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3RlbmFudHMYCiABKAQSGAoQcGVuZGluZ19lcmFzdXJlcxgLIAEoBBISCgpwdWJsaWNfa2V5GAwgASgMEkEKCGNvdW50ZXJzGA0gAygLMi8ubGV0aGUuYWRtaW4udjEuR2V0U3RhdHVzUmVzcG9uc2UuQ291bnRlcnNFbnRyeRovCg1Db3VudGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEiEgoQUm90YXRlS2V5UmVxdWVzdCJNChFSb3RhdGVLZXlSZXNwb25zZRIkCgNrZWsYASABKAsyFy5sZXRoZS5hZG1pbi52MS5LZXlJbmZvEhIKCmdlbmVyYXRpb24YAiABKAQiFQoTR2V0S2V5U3RhdHVzUmVxdWVzdCLdAQoHS2V5SW5mbxIMCgRraW5kGAEgASgJEg4KBmtleV9pZBgCIAEoCRISCgp3cmFwcGVkX2J5GAMgASgJEg0KBWNvdW50GAQgASgEEikKBXNpbmNlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxuZXdlc3Rfc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKEW9sZGVzdF9nZW5lcmF0aW9uGAcgASgEEhkKEW5ld2VzdF9nZW5lcmF0aW9uGAggASgEIj0KFEdldEtleVN0YXR1c1Jlc3BvbnNlEiUKBGtleXMYASADKAsyFy5sZXRoZS5hZG1pbi52MS5LZXlJbmZvIhMKEUdldE1ldHJpY3NSZXF1ZXN0IigKEkdldE1ldHJpY3NSZXNwb25zZRISCgpleHBvc2l0aW9uGAEgASgJIksKEkxpc3RCdWNrZXRzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiLQoGQnVja2V0Eg4KBnNjaGVtYRgBIAEoCRITCgtleHBpcmVfZGF0ZRgCIAEoCSJXChNMaXN0QnVja2V0c1Jlc3BvbnNlEicKB2J1Y2tldHMYASADKAsyFi5sZXRoZS5hZG1pbi52MS5CdWNrZXQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImIKEkVyYXNlQnVja2V0UmVxdWVzdBIOCgZzY2hlbWEYASABKAkSEwoLZXhwaXJlX2RhdGUYAiABKAkSJwoGcmVhc29uGAMgASgOMhcubGV0aGUudjEuRXJhc3VyZVJlYXNvbiJAChNFcmFzZUJ1Y2tldFJlc3BvbnNlEikKB3JlY2VpcHQYASABKAsyGC5sZXRoZS52MS5FcmFzdXJlUmVjZWlwdDKSBAoMVmF1bHRTZXJ2aWNlElAKCUdldFN0YXR1cxIgLmxldGhlLmFkbWluLnYxLkdldFN0YXR1c1JlcXVlc3QaIS5sZXRoZS5hZG1pbi52MS5HZXRTdGF0dXNSZXNwb25zZRJQCglSb3RhdGVLZXkSIC5sZXRoZS5hZG1pbi52MS5Sb3RhdGVLZXlSZXF1ZXN0GiEubGV0aGUuYWRtaW4udjEuUm90YXRlS2V5UmVzcG9uc2USWQoMR2V0S2V5U3RhdHVzEiMubGV0aGUuYWRtaW4udjEuR2V0S2V5U3RhdHVzUmVxdWVzdBokLmxldGhlLmFkbWluLnYxLkdldEtleVN0YXR1c1Jlc3BvbnNlElMKCkdldE1ldHJpY3MSIS5sZXRoZS5hZG1pbi52MS5HZXRNZXRyaWNzUmVxdWVzdBoiLmxldGhlLmFkbWluLnYxLkdldE1ldHJpY3NSZXNwb25zZRJWCgtMaXN0QnVja2V0cxIiLmxldGhlLmFkbWluLnYxLkxpc3RCdWNrZXRzUmVxdWVzdBojLmxldGhlLmFkbWluLnYxLkxpc3RCdWNrZXRzUmVzcG9uc2USVgoLRXJhc2VCdWNrZXQSIi5sZXRoZS5hZG1pbi52MS5FcmFzZUJ1Y2tldFJlcXVlc3QaIy5sZXRoZS5hZG1pbi52MS5FcmFzZUJ1Y2tldFJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_lethe_v1_erasure]);
 
 /**
  * @generated from message lethe.admin.v1.GetStatusRequest
@@ -260,6 +260,38 @@ export const GetKeyStatusResponseSchema: GenMessage<GetKeyStatusResponse> = /*@_
   messageDesc(file_lethe_admin_v1_vault, 6);
 
 /**
+ * @generated from message lethe.admin.v1.GetMetricsRequest
+ */
+export type GetMetricsRequest = Message<"lethe.admin.v1.GetMetricsRequest"> & {
+};
+
+/**
+ * Describes the message lethe.admin.v1.GetMetricsRequest.
+ * Use `create(GetMetricsRequestSchema)` to create a new message.
+ */
+export const GetMetricsRequestSchema: GenMessage<GetMetricsRequest> = /*@__PURE__*/
+  messageDesc(file_lethe_admin_v1_vault, 7);
+
+/**
+ * @generated from message lethe.admin.v1.GetMetricsResponse
+ */
+export type GetMetricsResponse = Message<"lethe.admin.v1.GetMetricsResponse"> & {
+  /**
+   * Text in the format of Prometheus, version 0.0.4 (docs/OPERATING.md).
+   *
+   * @generated from field: string exposition = 1;
+   */
+  exposition: string;
+};
+
+/**
+ * Describes the message lethe.admin.v1.GetMetricsResponse.
+ * Use `create(GetMetricsResponseSchema)` to create a new message.
+ */
+export const GetMetricsResponseSchema: GenMessage<GetMetricsResponse> = /*@__PURE__*/
+  messageDesc(file_lethe_admin_v1_vault, 8);
+
+/**
  * @generated from message lethe.admin.v1.ListBucketsRequest
  */
 export type ListBucketsRequest = Message<"lethe.admin.v1.ListBucketsRequest"> & {
@@ -288,7 +320,7 @@ export type ListBucketsRequest = Message<"lethe.admin.v1.ListBucketsRequest"> & 
  * Use `create(ListBucketsRequestSchema)` to create a new message.
  */
 export const ListBucketsRequestSchema: GenMessage<ListBucketsRequest> = /*@__PURE__*/
-  messageDesc(file_lethe_admin_v1_vault, 7);
+  messageDesc(file_lethe_admin_v1_vault, 9);
 
 /**
  * The records of one type that expire on one day.
@@ -316,7 +348,7 @@ export type Bucket = Message<"lethe.admin.v1.Bucket"> & {
  * Use `create(BucketSchema)` to create a new message.
  */
 export const BucketSchema: GenMessage<Bucket> = /*@__PURE__*/
-  messageDesc(file_lethe_admin_v1_vault, 8);
+  messageDesc(file_lethe_admin_v1_vault, 10);
 
 /**
  * @generated from message lethe.admin.v1.ListBucketsResponse
@@ -340,7 +372,7 @@ export type ListBucketsResponse = Message<"lethe.admin.v1.ListBucketsResponse"> 
  * Use `create(ListBucketsResponseSchema)` to create a new message.
  */
 export const ListBucketsResponseSchema: GenMessage<ListBucketsResponse> = /*@__PURE__*/
-  messageDesc(file_lethe_admin_v1_vault, 9);
+  messageDesc(file_lethe_admin_v1_vault, 11);
 
 /**
  * @generated from message lethe.admin.v1.EraseBucketRequest
@@ -371,7 +403,7 @@ export type EraseBucketRequest = Message<"lethe.admin.v1.EraseBucketRequest"> & 
  * Use `create(EraseBucketRequestSchema)` to create a new message.
  */
 export const EraseBucketRequestSchema: GenMessage<EraseBucketRequest> = /*@__PURE__*/
-  messageDesc(file_lethe_admin_v1_vault, 10);
+  messageDesc(file_lethe_admin_v1_vault, 12);
 
 /**
  * @generated from message lethe.admin.v1.EraseBucketResponse
@@ -388,7 +420,7 @@ export type EraseBucketResponse = Message<"lethe.admin.v1.EraseBucketResponse"> 
  * Use `create(EraseBucketResponseSchema)` to create a new message.
  */
 export const EraseBucketResponseSchema: GenMessage<EraseBucketResponse> = /*@__PURE__*/
-  messageDesc(file_lethe_admin_v1_vault, 11);
+  messageDesc(file_lethe_admin_v1_vault, 13);
 
 /**
  * Operates a vault.
@@ -425,6 +457,16 @@ export const VaultService: GenService<{
     methodKind: "unary";
     input: typeof GetKeyStatusRequestSchema;
     output: typeof GetKeyStatusResponseSchema;
+  },
+  /**
+   * Returns the daemon's metrics, as its Unix socket gives them.
+   *
+   * @generated from rpc lethe.admin.v1.VaultService.GetMetrics
+   */
+  getMetrics: {
+    methodKind: "unary";
+    input: typeof GetMetricsRequestSchema;
+    output: typeof GetMetricsResponseSchema;
   },
   /**
    * Lists the retention buckets of a tenant.
