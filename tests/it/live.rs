@@ -174,7 +174,7 @@ pub fn customer() -> v1::Schema {
             v1::Field { required: true, unique: true, mask: M::Email.into(), ..email },
             v1::Field { mask: M::Name.into(), max_bytes: 100, ..name },
             v1::Field { indexed: true, max_bytes: 60, ..city },
-            v1::Field { purposes: vec!["catering".into()], ..diet },
+            v1::Field { purposes: vec!["catering".into()], indexed: true, max_bytes: 60, ..diet },
             field("phone", K::Phone, C::Sensitive),
             field("identity", K::ResidentId, C::Sensitive),
             field("born", K::Date, C::General),

@@ -102,8 +102,20 @@ async fn what_was_stored_is_read_by_right_purpose_and_mask() {
         value: Some(text("ada@example.org")),
         ..Default::default()
     };
-    let refused = clerk.records().find_records(probe).await.unwrap_err();
+    let refused = clerk.records().find_records(probe.clone()).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "a search would tell whom a value is of");
+    let by_diet = |purpose: &str| v1::FindRecordsRequest {
+        field: "diet".into(),
+        value: Some(text("vegan")),
+        purpose: purpose.into(),
+        ..probe.clone()
+    };
+    let found = application.records().find_records(by_diet("catering")).await.unwrap();
+    assert_eq!(found.into_inner().records.len(), 1);
+    for purpose in ["", "marketing"] {
+        let refused = application.records().find_records(by_diet(purpose)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "a field for another purpose");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
