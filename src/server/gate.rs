@@ -266,9 +266,9 @@ mod tests {
         }
     }
 
-    /// What the audit log would be told.
+    /// What the audit log would be told; and whether replies are held up, by a log that fails.
     #[derive(Default)]
-    struct Seen(std::sync::Mutex<Vec<(String, Code)>>);
+    struct Seen(std::sync::Mutex<Vec<(String, Code)>>, std::sync::atomic::AtomicBool);
 
     impl Witness for Seen {
         fn refused(&self, principal: &Principal, path: &str, code: Code) {
@@ -276,11 +276,11 @@ mod tests {
         }
 
         fn settled(&self) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + '_>> {
-            Box::pin(async { Ok(()) })
+            Box::pin(async { Err(Status::unavailable("the log")) })
         }
 
         fn holds_up(&self) -> bool {
-            false
+            self.1.load(std::sync::atomic::Ordering::SeqCst)
         }
     }
 
@@ -454,5 +454,16 @@ mod tests {
             (format!("{who} /lethe.v1.RecordService/GetRecord"), Code::DeadlineExceeded),
         ];
         assert_eq!(*bench.seen.0.lock().unwrap(), told);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_served_is_answered_once_the_log_has_it_where_reads_wait_for_that() {
+        let bench = Bench::new();
+        assert_eq!(bench.call(CHECK, &[], true).await.code(), Code::Ok);
+        bench.seen.1.store(true, std::sync::atomic::Ordering::SeqCst);
+        let unlogged = bench.call(CHECK, &[], true).await;
+        assert_eq!((unlogged.code(), unlogged.message()), (Code::Unavailable, "the log"));
+        let failed = bench.call("/lethe.v1.TenantService/GetTenant", &[], true).await;
+        assert_eq!(failed.code(), Code::Internal, "what failed has nothing to wait for");
     }
 }
