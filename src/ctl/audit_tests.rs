@@ -124,7 +124,8 @@ fn every_change_of_an_export_is_noticed() {
         change(&mut lines);
         log.verify(&lines, None).unwrap_err()
     };
-    let cases: [(&dyn Fn(&mut Vec<String>), &str); 10] = [
+    type Change<'a> = &'a dyn Fn(&mut Vec<String>);
+    let cases: [(Change<'_>, &str); 10] = [
         (&|l| drop(l.remove(2)), "follows"),
         (&|l| l.swap(2, 3), "follows"),
         (&|l| drop(l.pop()), "not the 5 of the signed head"),

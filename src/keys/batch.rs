@@ -328,7 +328,6 @@ impl Tree {
             wall: now.max(anchor.payload.wall),
             kek_since: if next_kek.is_some() { now } else { anchor.payload.kek_since },
             clean: false,
-            ..anchor.payload.duplicate()?
         };
         if let Some(kek) = next_kek {
             anchor.kek = kek;

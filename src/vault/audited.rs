@@ -51,6 +51,9 @@ pub struct AuditFilter {
 /// Entries, the newest first, and before which index the next page ends.
 pub type AuditPage = (Vec<AuditLine>, Option<u64>);
 
+/// Bytes of entries, each with its index; `None` for one whose row is lost.
+type Leaves = Vec<(u64, Option<Vec<u8>>)>;
+
 /// A signed head.
 pub struct SignedHead {
     pub head: Head,
@@ -231,8 +234,8 @@ impl Core {
     }
 
     /// The bytes of the entries from `start` to `end`, each with its index; `None` for one whose row is lost.
-    fn log_leaves(&self, start: u64, end: u64) -> Result<Vec<(u64, Option<Vec<u8>>)>, VaultError> {
-        let mut leaves: Vec<(u64, Option<Vec<u8>>)> = (start..end).map(|n| (n, None)).collect();
+    fn log_leaves(&self, start: u64, end: u64) -> Result<Leaves, VaultError> {
+        let mut leaves: Leaves = (start..end).map(|n| (n, None)).collect();
         // A row is named by its first entry, so the one that has `start` may begin somewhat before.
         let mut from = row_key(start.saturating_sub(ROW_ENTRIES_MAX));
         let until = row_key(end);
