@@ -107,11 +107,11 @@ fn rows_split_across_writes_are_found() {
 #[test]
 fn padding_and_chunks() {
     let mut v = Vault::new();
-    // 45 bytes go to the length, the fixed part and the field's own head.
+    // 61 bytes go to the length, the fixed part and the field's own head.
     let totals =
         [64, 65, 1_024, 1_025, 1_088, 1_089, 7_936, 7_937, 15_872, 16_000, 40_000, 100_000];
     for (i, total) in totals.into_iter().enumerate() {
-        let map = field_map(record(9), &"y".repeat(total - 45));
+        let map = field_map(record(9), &"y".repeat(total - 61));
         assert!(map.len() >= total && map.len() <= total + total / 8 + 64);
         v.put((0, 0, 0), (i % 8) as u8, record(i as u8), &map);
         v.put((0, 0, i as u32), 7, record(100 + i as u8), &map);
@@ -120,7 +120,7 @@ fn padding_and_chunks() {
     let a = Case::new(&v).run(PLAIN);
     let mut lengths: Vec<usize> = a.texts().iter().map(String::len).collect();
     lengths.dedup();
-    assert_eq!(lengths, totals.map(|t| t - 45));
+    assert_eq!(lengths, totals.map(|t| t - 61));
     assert_eq!(a.json["format_warnings"], serde_json::json!([]));
 
     let mut padded = field_map(record(9), "odd");
@@ -194,6 +194,38 @@ fn a_dek_shared_by_two_versions_is_found() {
     v.put((0, 0, 1), 1, record(1), &field_map(record(9), "second version"));
     v.erase((0, 0, 0), 0, Mutant::None);
     assert!(Case::new(&v).run(PLAIN).texts().contains(&"victim-text".to_owned()));
+}
+
+/// The log's pseudonyms are tied to a subject by a key that lies in its records, and by nothing once they are gone.
+#[test]
+fn the_audit_log_names_whom_a_record_that_opens_is_about() {
+    for (mutant, named) in [(Mutant::None, false), (Mutant::ReusePageKey, true)] {
+        let mut v = small();
+        v.tell(0, record(9));
+        v.tell(1, record(8));
+        v.tell(2, record(7));
+        let case = Case::new(&v);
+        let names = |line: &str| -> (Vec<(u64, String)>, u64) {
+            let audit = case.run(line).json["audit"].clone();
+            let one = |n: &serde_json::Value| {
+                (n["seq"].as_u64().unwrap(), n["subject"].as_str().unwrap().to_owned())
+            };
+            let named = audit["named"].as_array().unwrap().iter().map(one).collect();
+            (named, audit["unnamed"].as_u64().unwrap())
+        };
+        let (nine, eight) =
+            ("09090909-0909-0909-0909-090909090909", "08080808-0808-0808-0808-080808080808");
+        let both = (vec![(0, nine.to_owned()), (1, eight.to_owned())], 1);
+        assert_eq!(names(PLAIN), both, "nobody's is unnamed");
+        v.erase((0, 0, 0), 0, mutant);
+        case.update(&v);
+        assert_eq!(names(PLAIN), both, "a record of theirs is left");
+        v.erase((0, 0, 0), 1, mutant);
+        case.update(&v);
+        let now = if named { both.clone() } else { (vec![(1, eight.to_owned())], 2) };
+        assert_eq!(names(PLAIN), now);
+        assert_eq!(names(&format!("{PLAIN} --anchor-from-history")), both, "control");
+    }
 }
 
 /// A request id stays for a day. What was asked for can be confirmed by who guesses it while the version's key is in

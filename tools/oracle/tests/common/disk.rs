@@ -26,9 +26,14 @@ impl Disk {
     }
 }
 
+/// The key of a subject's pseudonyms.
+pub fn pseudonyms(subject: [u8; 16]) -> [u8; 16] {
+    subject.map(|byte| byte ^ 0x5a)
+}
+
 /// A padded field map with one text field, padded by the rule of section 5.1.
 pub fn field_map(subject: [u8; 16], text: &str) -> Vec<u8> {
-    let mut body = [&subject[..], &[0; 16], &[0, 1], &[0, 4, 1]].concat();
+    let mut body = [&subject[..], &pseudonyms(subject), &[0; 16], &[0, 1], &[0, 4, 1]].concat();
     body.extend((text.len() as u32).to_be_bytes());
     body.extend(text.as_bytes());
     let mut out = (body.len() as u32).to_be_bytes().to_vec();
