@@ -224,6 +224,10 @@ async fn who_is_bound_to_a_tenant_sees_that_tenants_entries_only() {
     }
     let everything = list(&bound(&["*"], None).unwrap(), &none).unwrap();
     assert!(everything.iter().any(|t| t.tenant.is_none()));
+    let of_one = AuditFilter { tenant: Some(slug("other")), ..AuditFilter::default() };
+    let of_one = list(&bound(&["*"], Some("other")).unwrap(), &of_one).unwrap();
+    assert!(!of_one.is_empty() && of_one.len() < everything.len());
+    assert!(of_one.iter().all(|t| t.tenant.as_ref().is_some_and(|t| t.as_str() == "other")));
     assert!(bound::<lethe::authz::ReadAudit>(&["other"], Some(TENANT)).is_err());
     assert!(bound::<lethe::authz::ExportAudit>(&[TENANT], None).is_err());
     // A permit for one tenant does not read another's, whatever the filter says.
