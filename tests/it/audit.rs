@@ -11,6 +11,7 @@ use lethe::class::{AuditReads, Classification, ErasureReason, Role};
 use lethe::crypto::merkle::{Frontier, leaf_hash};
 use lethe::id::RecordId;
 use lethe::limits::{NOTES_BYTES_MAX, NOTES_WAIT};
+use lethe::proto::{admin, v1};
 use lethe::store::{Engine, Memory, Row, StoreError, Write};
 use lethe::vault::{
     AuditFilter, AuditLine, EngineChoice, NewRecord, ReadSpec, Told, Vault, VaultError,
@@ -20,6 +21,7 @@ use crate::crash::scratch;
 use crate::house::{
     House, TENANT, app, fields, furnish, get, operator, permit, put, slug, text, update,
 };
+use crate::live::Live;
 
 /// Every entry, those of the last moment too.
 fn all(vault: &Vault) -> Vec<AuditLine> {
@@ -53,7 +55,9 @@ fn since(vault: &Vault, seen: usize) -> Vec<Entry> {
 
 /// Every entry is in the tree whose head the vault signs.
 async fn check_whole(vault: &Vault) -> usize {
+    let before = told(vault).len() as u64;
     let signed = vault.audit_head(&permit(Role::Auditor, None)).await.unwrap();
+    assert!(signed.head.size >= before, "the head is over what there is, not what there was");
     let mut tree = Frontier::default();
     for told in told(vault).iter().take(signed.head.size as usize) {
         assert_eq!(told.entry.seq, tree.size());
@@ -186,6 +190,72 @@ async fn repeated_calls_and_refused_ones_are_told_as_what_they_are() {
     assert_eq!(counted, [(Act::GetRecord, 5, 1), (Act::GetRecord, 7, 5)]);
     let names: BTreeSet<_> = told(&vault).into_iter().filter_map(|t| t.principal).collect();
     assert!(names.contains(who.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_masked_reading_is_told_as_masked() {
+    let dir = scratch();
+    let vault = House::new(dir.path(), EngineChoice::Redb).create();
+    furnish(&vault).await;
+    let one = put(&vault, "customer", person(1)).await.unwrap();
+    let support = permit::<lethe::authz::ReadRecord>(Role::Support, Some(TENANT));
+    vault.get_record(&support, TENANT, one.id, &ReadSpec::default()).unwrap();
+    let told = told(&vault);
+    let read = &told.iter().find(|t| t.entry.act == Act::GetRecord).unwrap().entry;
+    assert!(read.seen.shows_masked(Classification::Sensitive));
+    assert!(!read.seen.shows_clear(Classification::Sensitive));
+    assert_eq!(read.role, Some(Role::Support));
+}
+
+/// The anchor binds the log at each batch: what was told before an erasure cannot be cut off afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_cut_to_before_the_last_batch_is_refused() {
+    let dir = scratch();
+    let rows = Arc::new(Memory::new());
+    let house = House::new(dir.path(), EngineChoice::Given(rows.clone()));
+    let vault = house.create();
+    furnish(&vault).await;
+    let gone = put(&vault, "customer", person(1)).await.unwrap();
+    let before = rows.get(b"f").unwrap();
+    get(&vault, gone.id).unwrap();
+    told(&vault);
+    let reason = ErasureReason::SubjectRequest;
+    vault.erase_records(&app(), TENANT, &[gone.id], reason, None).await.unwrap();
+    drop(vault);
+    let now = rows.get(b"f").unwrap();
+    assert_ne!(before, now);
+    rows.commit(&[(b"f".to_vec(), before)]).unwrap();
+    let refused = house.open().err().unwrap();
+    assert!(refused.to_string().contains("lethed repair"), "{refused}");
+    rows.commit(&[(b"f".to_vec(), now)]).unwrap();
+    check_whole(&house.open().unwrap()).await;
+}
+
+/// Its status comes when the door has let it pass long ago.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_refused_after_its_beginning_is_told() {
+    let mut live = Live::start().await;
+    live.furnish("b").await;
+    let bound = live.client("application-a").await;
+    let import_id = lethe::client::request_id();
+    let start = v1::ImportStart { parent: "tenants/b".into(), import_id };
+    let message = Some(v1::import_records_request::Message::Start(start));
+    let sent = tokio_stream::once(v1::ImportRecordsRequest { message });
+    let status = match bound.streams().import_records(sent).await {
+        Ok(answer) => answer.into_inner().message().await.unwrap_err(),
+        Err(status) => status,
+    };
+    assert_eq!(status.code(), tonic::Code::PermissionDenied);
+    drop(bound);
+    live.restart().await;
+    let auditor = live.client("auditor").await;
+    let request = admin::ListAuditEntriesRequest { page_size: 100, ..Default::default() };
+    let entries = auditor.audit().list_audit_entries(request).await.unwrap().into_inner().entries;
+    let refused = |e: &&admin::AuditEntry| {
+        e.kind() == admin::AuditEntryKind::Refusals && e.method == "ImportRecords"
+    };
+    let told: Vec<_> = entries.iter().filter(refused).map(|e| (e.code, e.total)).collect();
+    assert_eq!(told, [(7, 1)]);
 }
 
 /// A permit of an identity that is bound to some tenants.

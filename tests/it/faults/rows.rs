@@ -201,6 +201,15 @@ fn log(scene: &mut Scene) {
             "named"
         });
     }
+    // A row in another's place tells nothing.
+    let rows = scene.all(b"a");
+    let (one, other) = (rows[rows.len() - 2].clone(), rows[rows.len() - 3].clone());
+    scene.set(&one.0, &other.1);
+    let moved = u64::from_be_bytes(one.0[1..].try_into().unwrap());
+    let lines = page(scene);
+    assert!(lines.iter().find(|l| l.index == moved).unwrap().told.is_none());
+    scene.set(&one.0, &one.1);
+    scene.seen("a", "moved, named");
     let names = scene.all(b"n");
     for _ in 0..60 {
         let key = scene.dice.pick(&names).unwrap().0.clone();
@@ -239,6 +248,10 @@ fn log_end(scene: &mut Scene) {
         matches!(&refused, Some(VaultError::Keys(KeyError::Store(StoreError::Damaged(_))))),
         "{refused:?}"
     );
+    scene.seen("f", "named");
+    // Nor may a row be missing altogether.
+    scene.spy.rows.commit(&[(key.clone(), None)]).unwrap();
+    assert!(scene.house.open().is_err());
     scene.seen("f", "named");
     scene.set(&key, &entries);
     scene.set(b"f", &end);
