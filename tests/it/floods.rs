@@ -420,7 +420,9 @@ async fn r12_large_answers_that_nobody_takes_are_bounded_by_their_bytes() {
     let how = Abuse { settings: SHUT.into(), reads: true, burst };
     let tally = siege.under_as("application", &how).await;
     assert!(tally.bursts >= 4 * 250, "{tally:?}");
-    let bound = lethe::limits::UNTAKEN_BYTES_MAX + 2 * GROWTH_MAX;
+    // As much again for calls under way, whose answers are not encoded yet: on a busy machine there are many at once.
+    // Without the guard it is a GiB.
+    let bound = 2 * lethe::limits::UNTAKEN_BYTES_MAX + 2 * GROWTH_MAX;
     let text = String::from_utf8(siege.served.probe("metrics").stdout).unwrap();
     let refused = "method=\"/lethe.v1.RecordService/GetRecord\",code=\"RESOURCE_EXHAUSTED\"";
     assert!(text.contains(refused), "{text}");
