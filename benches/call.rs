@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use lethe::proto::v1;
 
 use sides::{Side, furnish, record, serve};
@@ -31,6 +31,9 @@ struct Args {
     writers: u64,
     #[arg(long, default_value_t = 5)]
     rounds: u64,
+    /// Only these kinds of calls, for a profiler.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Get, Kind::Batch, Kind::Create])]
+    only: Vec<Kind>,
     #[arg(long, hide = true)]
     serve: Option<String>,
     #[arg(long, hide = true)]
@@ -83,7 +86,7 @@ impl Figures {
 }
 
 /// Which call is measured.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Kind {
     Get,
     Batch,
@@ -98,10 +101,10 @@ async fn compare(args: &Args) -> Outcome<()> {
     let names = furnish(&at, &vault, args.common.bytes, 20).await?;
     let mut figures: [[Figures; 2]; 3] = Default::default();
     for round in 0..args.rounds {
-        for (kind, at) in [Kind::Get, Kind::Batch, Kind::Create].into_iter().zip(0..) {
+        for kind in &args.only {
             for (side, of) in [(&vault, 0), (&echo, 1)] {
-                let figures = &mut figures[at][of];
-                measure(side, kind, &names, round, args, figures).await?;
+                let figures = &mut figures[*kind as usize][of];
+                measure(side, *kind, &names, round, args, figures).await?;
             }
         }
     }
@@ -109,14 +112,15 @@ async fn compare(args: &Args) -> Outcome<()> {
         "call: {} rounds of {} calls, {} callers ({} for creates), values of {} bytes in 6 fields",
         args.rounds, args.calls, args.callers, args.writers, args.common.bytes
     );
-    let [get, batch, create] = &figures;
-    get[0].against("P1 GetRecord", &get[1], [">= 0.8", "-", "<= 1.5"]);
-    batch[0].against("P2 BatchGetRecords of 100", &batch[1], [">= 0.6", "-", "-"]);
-    create[0].against(
-        "P3 CreateRecord, durable, three indexed fields",
-        &create[1],
-        ["-", "-", "-"],
-    );
+    for kind in &args.only {
+        let [vault, echo] = &figures[*kind as usize];
+        let (what, targets) = match kind {
+            Kind::Get => ("P1 GetRecord", [">= 0.8", "-", "<= 1.5"]),
+            Kind::Batch => ("P2 BatchGetRecords of 100", [">= 0.6", "-", "-"]),
+            Kind::Create => ("P3 CreateRecord, durable, three indexed fields", ["-", "-", "-"]),
+        };
+        vault.against(what, echo, targets);
+    }
     Ok(())
 }
 

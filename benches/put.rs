@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use lethe::clock::UnixMillis;
-use lethe::crypto::PseudonymKey;
 use lethe::id::{BucketOrd, FieldOrd, Kid, PageOrd, RecordId, TenantOrd, VaultId};
 use lethe::store::{Batch, DiskGuard, Journal, Store};
 use lethe::vault::fieldmap::FieldMap;
@@ -141,7 +140,7 @@ fn row_bytes(bytes: usize) -> Outcome<usize> {
     let values = fields(1, bytes).into_values();
     let map = FieldMap {
         subject: RecordId([0; 16]),
-        pseudonyms: PseudonymKey::copied(&[6; 16]),
+        member: lethe::audit::Member { subject: [6; 16], record: [4; 16] },
         created: UnixMillis(0),
         updated: UnixMillis(0),
         fields: (1..).map(FieldOrd).zip(values).collect(),

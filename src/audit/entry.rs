@@ -2,8 +2,8 @@
 
 use crate::class::{Classification, Role};
 use crate::clock::UnixMillis;
-use crate::crypto::{PseudonymKey, hmac_sha256, labels, sha256_parts};
-use crate::id::{Gen, RecordId, TenantOrd, TypeOrd, VaultId};
+use crate::crypto::{labels, sha256_parts};
+use crate::id::{Gen, TenantOrd, TypeOrd, VaultId};
 
 const MAGIC: &[u8; 4] = b"LTE1";
 /// Bytes of an entry before its members.
@@ -136,29 +136,12 @@ impl Seen {
     }
 }
 
-/// A subject and a record of it, by pseudonyms. Zeros: not known, since it did not open; or a subject without a record.
+/// A subject and a record of it, by pseudonyms: random, and kept only in what they stand for. Zeros: not known, since
+/// it did not open; or a subject without a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     pub subject: [u8; 16],
     pub record: [u8; 16],
-}
-
-/// Makes the pseudonyms of one subject.
-pub struct Pseudonyms<'a>(pub &'a PseudonymKey);
-
-impl Pseudonyms<'_> {
-    pub fn subject(&self) -> [u8; 16] {
-        first_half(hmac_sha256(self.0.expose(), &[labels::SUBJECT_REF]))
-    }
-
-    pub fn record(&self, record: RecordId) -> [u8; 16] {
-        first_half(hmac_sha256(self.0.expose(), &[labels::RECORD_REF, &record.0]))
-    }
-
-    pub fn member(&self, record: Option<RecordId>) -> Member {
-        let record = record.map(|r| self.record(r)).unwrap_or_default();
-        Member { subject: self.subject(), record }
-    }
 }
 
 fn first_half(hash: [u8; 32]) -> [u8; 16] {
@@ -446,18 +429,6 @@ mod tests {
         assert!(seen.shows_masked(Classification::Sensitive));
         assert!(!seen.shows_clear(Classification::Sensitive));
         assert!(!seen.shows_masked(Classification::Public));
-    }
-
-    #[test]
-    fn pseudonyms_are_of_one_key_and_one_record() {
-        let (a, b) = (PseudonymKey::copied(&[1; 16]), PseudonymKey::copied(&[2; 16]));
-        let of = |key, record: u8| Pseudonyms(key).member(Some(RecordId([record; 16])));
-        assert_eq!(of(&a, 1), of(&a, 1));
-        assert_eq!(of(&a, 1).subject, of(&a, 2).subject);
-        assert_ne!(of(&a, 1).record, of(&a, 2).record);
-        assert_ne!(of(&a, 1).subject, of(&b, 1).subject);
-        assert_ne!(of(&a, 1).record, of(&b, 1).record);
-        assert_eq!(Pseudonyms(&a).member(None).record, [0; 16]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The audit log: what was done with the vault, by whom and when, with nobody's data in it (docs/FORMAT.md §9).
 //!
 //! Guarantees: an entry is a closed set of typed values: enums, numbers, times, hashes of principals and purposes, and
-//! pseudonyms of subjects and records whose key dies with the subject. No caller's text can get into one. Entries have
+//! random pseudonyms of subjects and records, which lie in what they stand for and die with it. No caller's text can get into one. Entries have
 //! one order; an RFC 9162 tree over them has a head that the anchor binds.
 
 mod book;
@@ -9,7 +9,5 @@ mod entry;
 mod head;
 
 pub use book::{Book, FRONTIER_KEY, MEMBERS_MAX, entries_in, first_in, load, row_key};
-pub use entry::{
-    Act, Entry, EntryError, Kind, Member, Pseudonyms, Seen, principal_hash, purpose_hash,
-};
+pub use entry::{Act, Entry, EntryError, Kind, Member, Seen, principal_hash, purpose_hash};
 pub use head::{Head, HeadError};

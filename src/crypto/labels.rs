@@ -15,9 +15,6 @@ pub const FINGERPRINT: &[u8] = b"lethe/v1/request";
 /// HKDF info of the key of principals' names.
 pub const NAMES: &[u8] = b"lethe/v1/names";
 
-/// First bytes of the input of a subject's pseudonym, and of a record's.
-pub const SUBJECT_REF: &[u8] = b"VS1";
-pub const RECORD_REF: &[u8] = b"VT1";
 /// First bytes of the hash that stands for a principal, and for a purpose.
 pub const PRINCIPAL: &[u8] = b"VP1";
 pub const PURPOSE: &[u8] = b"VO1";

@@ -82,15 +82,12 @@ impl ZeroizeOnDrop for SecretBytes {}
 
 macro_rules! secret {
     ($(#[$doc:meta])* $name:ident) => {
-        secret!($(#[$doc])* $name, 32);
-    };
-    ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
         $(#[$doc])*
-        pub struct $name([u8; $bytes]);
+        pub struct $name([u8; 32]);
 
         impl Zeroize for $name {
             fn zeroize(&mut self) {
-                self.0 = [0; $bytes];
+                self.0 = [0; 32];
                 optimization_barrier(&self.0);
             }
         }
@@ -105,18 +102,18 @@ macro_rules! secret {
 
         impl $name {
             pub fn generate() -> Self {
-                let mut new = Self([0; $bytes]);
+                let mut new = Self([0; 32]);
                 fill_random(&mut new.0);
                 new
             }
 
             /// Takes a copy of bytes that the caller zeroizes.
-            pub fn copied(bytes: &[u8; $bytes]) -> Self {
+            pub fn copied(bytes: &[u8; 32]) -> Self {
                 Self(*bytes)
             }
 
             /// The secret. Grep for this name to find every place that sees one.
-            pub fn expose(&self) -> &[u8; $bytes] {
+            pub fn expose(&self) -> &[u8; 32] {
                 &self.0
             }
 
@@ -155,11 +152,6 @@ secret!(
     IndexKey
 );
 secret!(
-    /// Makes a subject's pseudonyms in the audit log. It lies in the subject's records and dies with them.
-    PseudonymKey,
-    16
-);
-secret!(
     /// Opens the names of principals.
     NamesKey
 );
@@ -194,20 +186,19 @@ mod tests {
     #[test]
     fn debug_of_a_secret_shows_nothing() {
         let shown = format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             NodeKey::copied(&[0xab; 32]),
             Dek::copied(&[0xab; 32]),
             Kek::copied(&[0xab; 32]),
             MetaKey::copied(&[0xab; 32]),
             IndexKey::copied(&[0xab; 32]),
-            PseudonymKey::copied(&[0xab; 16]),
             NamesKey::copied(&[0xab; 32]),
             LockedKey::copied(&[0xab; 32]).unwrap(),
         );
         assert_eq!(
             shown,
-            "NodeKey(secret) Dek(secret) Kek(secret) MetaKey(secret) IndexKey(secret) PseudonymKey(secret) \
-             NamesKey(secret) LockedKey(secret)"
+            "NodeKey(secret) Dek(secret) Kek(secret) MetaKey(secret) IndexKey(secret) NamesKey(secret) \
+             LockedKey(secret)"
         );
     }
 

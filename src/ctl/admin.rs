@@ -55,6 +55,7 @@ pub(super) async fn status(client: &Client, out: &mut Out) -> Result<Done, CtlEr
         ("receipts claim", level(&status)),
         ("waiting erasures", status.pending_erasures.to_string()),
         ("public key", hex(&status.public_key)),
+        ("policy", format!("epoch {}, SHA-256 {}", status.policy_epoch, status.policy_sha256)),
     ])?;
     for warning in &status.warnings {
         out.line(&format!("warning: {}", super::output::safe(warning)))?;
@@ -84,6 +85,8 @@ fn status_json(status: &GetStatusResponse) -> serde_json::Value {
         "ledger_size": status.ledger_size,
         "ledger_root": hex(&status.ledger_root),
         "advertised_level": level(status),
+        "policy_epoch": status.policy_epoch,
+        "policy_sha256": status.policy_sha256,
         "warnings": status.warnings,
         "start_time": time(status.start_time.as_ref()),
         "tenants": status.tenants,

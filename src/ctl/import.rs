@@ -4,8 +4,8 @@
 //! key field a second import updates what changed and doubles nothing; what would fail every row stops the import at
 //! once. At most [`FLIGHT_MAX`] calls are under way, so memory does not grow with the file.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -319,7 +319,7 @@ async fn update(
 }
 
 /// The fields that the row speaks of and that the record holds otherwise.
-fn changes(row: &Row, present: &HashMap<String, Value>) -> Vec<String> {
+fn changes(row: &Row, present: &BTreeMap<String, Value>) -> Vec<String> {
     let differs = |name: &&String| row.fields.get(*name) != present.get(*name);
     row.spoken_of.iter().filter(differs).cloned().collect()
 }

@@ -96,10 +96,13 @@ fn text(s: &str) -> Value {
 #[test]
 fn only_what_differs_is_changed_and_emptied_cells_remove() {
     let row = Row {
-        fields: HashMap::from([("a".into(), text("1")), ("b".into(), text("new"))]),
+        fields: std::collections::BTreeMap::from([
+            ("a".into(), text("1")),
+            ("b".into(), text("new")),
+        ]),
         spoken_of: vec!["a".into(), "b".into(), "c".into(), "d".into()],
     };
-    let present = HashMap::from([
+    let present = std::collections::BTreeMap::from([
         ("a".to_owned(), text("1")),
         ("b".to_owned(), text("old")),
         ("c".to_owned(), text("to go")),

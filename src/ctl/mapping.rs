@@ -205,7 +205,7 @@ pub struct Plan {
 
 /// What one row becomes.
 pub struct Row {
-    pub fields: HashMap<String, Value>,
+    pub fields: BTreeMap<String, Value>,
     /// Every field that the mapping speaks of, also the empty ones: an update removes those.
     pub spoken_of: Vec<String>,
 }
@@ -219,7 +219,7 @@ impl Plan {
                 format!("has {} columns where the header has {}{more}", row.len(), self.width);
             return Err(RowError { field: String::new(), reason });
         }
-        let mut fields: HashMap<String, Value> = self.constants.iter().cloned().collect();
+        let mut fields: BTreeMap<String, Value> = self.constants.iter().cloned().collect();
         let mut spoken_of: Vec<String> = self.constants.iter().map(|(f, _)| f.clone()).collect();
         for cell in &self.cells {
             spoken_of.push(cell.field.name.clone());

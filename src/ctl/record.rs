@@ -1,6 +1,6 @@
 //! `lethectl record create|get|update|list|find` and `lethectl subject create`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use prost_types::FieldMask;
@@ -88,8 +88,8 @@ fn parse_object(text: &str) -> Result<Map<String, Json>, CtlError> {
 }
 
 /// The values that `object` gives; `null` gives none.
-fn values(object: &Map<String, Json>) -> Result<HashMap<String, Value>, CtlError> {
-    let mut made = HashMap::new();
+fn values(object: &Map<String, Json>) -> Result<BTreeMap<String, Value>, CtlError> {
+    let mut made = BTreeMap::new();
     for (name, json) in object {
         let value = value::from_json(json).map_err(|e| CtlError::Input {
             what: format!("the field {} {e}", field_name(name)),
@@ -127,7 +127,7 @@ async fn create(
     tenant: &TenantName,
     schema: String,
     subject: Option<&SubjectName>,
-    fields: HashMap<String, Value>,
+    fields: BTreeMap<String, Value>,
 ) -> Result<Record, CtlError> {
     let subject = subject.map(ToString::to_string).unwrap_or_default();
     let record = Record { schema, subject, fields, ..Record::default() };

@@ -1,21 +1,27 @@
 //! Nodes in memory, each sealed under one key in locked memory, so that a memory image without that page tells nothing.
 //!
 //! Invariants: directory nodes are never evicted (a grown one may be newer than the store's row); pages and leaves are
-//! immutable per version and leave first when the budget is used up.
+//! immutable per version and leave first when the budget is used up. A page is sealed in pieces, so that one record's
+//! key is had without opening all of its neighbours'.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::KeyError;
-use super::node::{NodeDamaged, Opened, Plain};
-use super::path::{NodeKind, Path};
-use crate::crypto::{LockedKey, open_in_place, seal_append};
+use super::node::{DEK_BYTES, NodeDamaged, Opened, Plain, dek_in};
+use super::path::{NodeKind, PATH_BYTES, Path};
+use crate::crypto::{Dek, LockedKey, NONCE_BYTES, TAG_BYTES, open_in_place, seal_append};
 use crate::id::{BucketOrd, Gen, TenantOrd};
 
 const SHARDS: usize = 16;
 /// What a cached node costs beside its sealed body.
 const OVERHEAD: usize = 160;
+/// Record keys in one piece of a page.
+const PIECE_SLOTS: u8 = 16;
+const PIECE: usize = PIECE_SLOTS as usize * DEK_BYTES;
+/// Bytes by which a sealed piece is longer.
+const SEAL: usize = NONCE_BYTES + TAG_BYTES;
 
 /// A node in the cache.
 pub struct Cached {
@@ -39,6 +45,22 @@ pub struct NodeCache {
     key: LockedKey,
     shards: [Mutex<Shard>; SHARDS],
     shard_budget: usize,
+}
+
+/// How many bytes of a node's plaintext are sealed together.
+fn piece_of(path: &Path) -> usize {
+    if path.kind == NodeKind::Page { PIECE } else { usize::MAX - SEAL }
+}
+
+/// What binds a sealed piece to its node and its place there.
+fn aad(path: &Path, piece: usize) -> [u8; PATH_BYTES + 1] {
+    let mut aad = [0; PATH_BYTES + 1];
+    aad.iter_mut().zip(path.bytes()).for_each(|(to, from)| *to = from);
+    // A page has at most 128 slots, so at most 8 pieces.
+    if let Some(last) = aad.last_mut() {
+        *last = piece as u8;
+    }
+    aad
 }
 
 fn evictable(path: &Path) -> bool {
@@ -70,22 +92,51 @@ impl NodeCache {
 
     /// Seals a node for the cache.
     pub fn wrap(&self, path: &Path, opened: &Opened) -> Result<Arc<Cached>, NodeDamaged> {
-        let mut sealed = Vec::new();
-        seal_append(self.key.expose(), &path.bytes(), &opened.plain, &mut sealed)
-            .map_err(|_| NodeDamaged)?;
+        let mut sealed = Vec::with_capacity(opened.plain.len() + SEAL);
+        for (n, piece) in opened.plain.chunks(piece_of(path)).enumerate() {
+            seal_append(self.key.expose(), &aad(path, n), piece, &mut sealed)
+                .map_err(|_| NodeDamaged)?;
+        }
         let (made, aux) = (opened.made, opened.aux.clone());
         Ok(Arc::new(Cached { made, aux, sealed, used: AtomicBool::new(false) }))
     }
 
     /// The plaintext of a cached node.
     pub fn open(&self, path: &Path, node: &Cached) -> Result<Plain, NodeDamaged> {
-        let mut buffer = Plain::new(node.sealed.clone());
-        let length = open_in_place(self.key.expose(), &path.bytes(), &mut buffer)
-            .map_err(|_| NodeDamaged)?
-            .len();
-        buffer.copy_within(12..12 + length, 0);
-        buffer.truncate(length);
-        Ok(buffer)
+        let mut plain = Plain::with_capacity(node.sealed.len());
+        for (n, sealed) in node.sealed.chunks(piece_of(path) + SEAL).enumerate() {
+            self.open_piece(path, n, sealed, &mut plain)?;
+        }
+        Ok(plain)
+    }
+
+    /// A record's key in a cached page; `None` if the page has no such slot.
+    pub fn dek(&self, path: &Path, node: &Cached, slot: u8) -> Result<Option<Dek>, NodeDamaged> {
+        let n = usize::from(slot / PIECE_SLOTS);
+        let Some(sealed) = node.sealed.chunks(piece_of(path) + SEAL).nth(n) else {
+            return Ok(None);
+        };
+        let mut plain = Plain::with_capacity(sealed.len());
+        self.open_piece(path, n, sealed, &mut plain)?;
+        Ok(dek_in(&plain, slot % PIECE_SLOTS))
+    }
+
+    /// Adds a piece's plaintext to `plain`, which has room for the sealed piece.
+    fn open_piece(
+        &self,
+        path: &Path,
+        n: usize,
+        sealed: &[u8],
+        plain: &mut Plain,
+    ) -> Result<(), NodeDamaged> {
+        let from = plain.len();
+        plain.extend_from_slice(sealed);
+        let body = plain.get_mut(from..).ok_or(NodeDamaged)?;
+        let length =
+            open_in_place(self.key.expose(), &aad(path, n), body).map_err(|_| NodeDamaged)?.len();
+        body.copy_within(NONCE_BYTES..NONCE_BYTES + length, 0);
+        plain.truncate(from + length);
+        Ok(())
     }
 
     /// Takes a node that was read from the store, unless a newer one arrived meanwhile; returns the one that counts.
@@ -150,6 +201,7 @@ fn insert(shard: &mut Shard, path: &Path, node: Arc<Cached>, budget: usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::node::Page;
     use super::*;
     use crate::id::PageOrd;
 
@@ -174,8 +226,36 @@ mod tests {
         let back = cache.find(&dir).unwrap();
         assert_eq!(cache.open(&dir, &back).unwrap()[..], [9; 4096]);
         assert!(cache.open(&page(1), &back).is_err(), "a node is bound to its path");
+        let leaf = |n| Path { kind: NodeKind::Leaf, ..page(n) };
+        let back = cache.wrap(&leaf(1), &opened(9)).unwrap();
+        assert!(cache.open(&leaf(2), &back).is_err(), "a node is bound to its path");
         cache.remove_bucket(TenantOrd::of(1), BucketOrd::of(1));
         assert!(cache.find(&dir).is_none());
+    }
+
+    #[test]
+    fn a_page_gives_each_of_its_keys_and_no_other_pages() {
+        let cache = NodeCache::new(1 << 20).unwrap();
+        for slots in [1, 16, 17, 127, 128] {
+            let fresh = Page::fresh(slots);
+            let plain = Plain::new(fresh.keys.to_vec());
+            let opened = Opened { made: Gen(1), aux: vec![], plain };
+            let node = cache.wrap(&page(1), &opened).unwrap();
+            assert_eq!(cache.open(&page(1), &node).unwrap()[..], fresh.keys[..]);
+            for slot in 0..=u8::MAX {
+                let key = cache.dek(&page(1), &node, slot).unwrap();
+                let there = fresh.keys.chunks(DEK_BYTES).nth(slot.into());
+                assert_eq!(key.as_ref().map(|k| k.expose().as_slice()), there, "{slot} of {slots}");
+            }
+            assert!(cache.dek(&page(2), &node, 0).is_err(), "a page is bound to its path");
+            if slots > 2 * PIECE_SLOTS {
+                let mut swapped = node.sealed.clone();
+                swapped.rotate_left(PIECE + SEAL);
+                let (made, used) = (Gen(1), AtomicBool::new(false));
+                let swapped = Cached { made, aux: vec![], sealed: swapped, used };
+                assert!(cache.dek(&page(1), &swapped, 0).is_err(), "a piece is bound to its place");
+            }
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ const PAGE_AUX: usize = 17;
 pub const LEAF_ENTRY: usize = 20;
 /// Bytes of an index token.
 pub const TOKEN_BYTES: usize = 16;
+/// Bytes of a record version's key.
+pub const DEK_BYTES: usize = 32;
 /// Slots of the largest page.
 pub const PAGE_SLOTS_MAX: u8 = 128;
 
@@ -83,7 +85,7 @@ pub enum Body {
 impl Page {
     /// All slots pre-filled with fresh random keys.
     pub fn fresh(slots: u8) -> Self {
-        let mut keys = SecretBytes::new(vec![0; usize::from(slots) * 32]);
+        let mut keys = SecretBytes::new(vec![0; usize::from(slots) * DEK_BYTES]);
         fill_random(&mut keys);
         Self { slots, dead: [0; 16], keys }
     }
@@ -97,8 +99,8 @@ impl Page {
         if slot >= self.slots || self.is_dead(slot) {
             return false;
         }
-        let from = usize::from(slot) * 32;
-        if let Some(key) = self.keys.get_mut(from..from + 32) {
+        let from = usize::from(slot) * DEK_BYTES;
+        if let Some(key) = self.keys.get_mut(from..from + DEK_BYTES) {
             key.zeroize();
         }
         if let Some(byte) = self.dead.get_mut(usize::from(slot / 8)) {
@@ -109,7 +111,7 @@ impl Page {
 
     /// Gives fresh keys to the slots from `first` on, which nobody was ever handed.
     pub fn rerandomise_from(&mut self, first: u8) {
-        if let Some(rest) = self.keys.get_mut(usize::from(first) * 32..) {
+        if let Some(rest) = self.keys.get_mut(usize::from(first) * DEK_BYTES..) {
             fill_random(rest);
         }
     }
@@ -154,7 +156,7 @@ impl Body {
             NodeKind::Page => {
                 let (slots, dead) = aux.split_first().ok_or(NodeDamaged)?;
                 let dead = <[u8; 16]>::try_from(dead).map_err(|_| NodeDamaged)?;
-                if *slots > PAGE_SLOTS_MAX || plain.len() != usize::from(*slots) * 32 {
+                if *slots > PAGE_SLOTS_MAX || plain.len() != usize::from(*slots) * DEK_BYTES {
                     return Err(NodeDamaged);
                 }
                 Ok(Body::Page(Page { slots: *slots, dead, keys: SecretBytes::new(plain.to_vec()) }))
@@ -203,8 +205,8 @@ impl<'a> LeafView<'a> {
 
 /// The DEK in a page's plaintext.
 pub fn dek_in(plain: &[u8], slot: u8) -> Option<Dek> {
-    let from = usize::from(slot) * 32;
-    plain.get(from..from + 32)?.first_chunk().map(Dek::copied)
+    let from = usize::from(slot) * DEK_BYTES;
+    plain.get(from..from + DEK_BYTES)?.first_chunk().map(Dek::copied)
 }
 
 /// Head of a BUCKET.

@@ -16,7 +16,10 @@ pub const ROW_KINDS: [(u8, &str); 17] = [
     (b'l', "ledger leaf: hashes, enums and numbers only"),
     (b'h', "ledger frontier: hashes only"),
     (b'g', "level reached: numbers only"),
-    (b'a', "audit entries: hashes, enums, numbers, and pseudonyms whose key dies with the subject"),
+    (
+        b'a',
+        "audit entries: hashes, enums, numbers, and random pseudonyms that die with what they stand for",
+    ),
     (b'f', "audit frontier: hashes only"),
     (b'n', "sealed name of a principal: no customer's data"),
     (b'w', "what a repair gave up of the audit log: a number and a hash"),

@@ -15,7 +15,7 @@ use super::batch::Sabotage;
 use super::cache::{Cached, NodeCache};
 use super::dir::DirView;
 use super::erased::Erased;
-use super::node::{Body, BucketHead, Entry, Leaf, LeafView, Listing, Opened, dek_in, open};
+use super::node::{Body, BucketHead, Entry, Leaf, LeafView, Listing, Opened, open};
 use super::path::{ChildKey, NodeKind, Path};
 use super::slots::Slots;
 use crate::class::Medium;
@@ -263,9 +263,8 @@ impl Reader<'_> {
         if dead & (1 << (kid.slot % 8)) != 0 {
             return Err(KeyError::Gone);
         }
-        let plain = self.tree.cache.open(&path, &node);
-        let plain = plain.map_err(|_| KeyError::Damaged(path.kind))?;
-        dek_in(&plain, kid.slot).ok_or(KeyError::Gone)
+        let key = self.tree.cache.dek(&path, &node, kid.slot);
+        key.map_err(|_| KeyError::Damaged(path.kind))?.ok_or(KeyError::Gone)
     }
 
     /// Slots of a page and which of them are dead; `None` if the page is gone.

@@ -5,7 +5,9 @@ use tonic::{Request, Response, Status};
 use super::page::{self, Query};
 use super::status::{self, Terms, Violations};
 use super::{Rpc, convert, erasure, names};
-use crate::authz::{EraseBucket, ReadBuckets, ReadKeyStatus, ReadMetrics, ReadStatus, RotateKey};
+use crate::authz::{
+    EraseBucket, InForce, ReadBuckets, ReadKeyStatus, ReadMetrics, ReadStatus, RotateKey,
+};
 use crate::class::ErasureReason;
 use crate::id::{Day, TypeOrd};
 use crate::proto::admin::vault_service_server::VaultService;
@@ -32,7 +34,7 @@ fn key(info: vault::KeyInfo) -> KeyInfo {
     }
 }
 
-fn status_out(status: vault::Status) -> GetStatusResponse {
+fn status_out(status: vault::Status, in_force: &InForce) -> GetStatusResponse {
     GetStatusResponse {
         vault_id: crate::keys::anchor::hex(&status.vault.0),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -47,6 +49,8 @@ fn status_out(status: vault::Status) -> GetStatusResponse {
         pending_erasures: status.pending_erasures,
         public_key: status.public_key.to_vec(),
         counters: status.counters.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
+        policy_epoch: in_force.epoch(),
+        policy_sha256: in_force.policy().sha256(),
     }
 }
 
@@ -70,7 +74,7 @@ impl VaultService for Rpc {
         let permit = self.permit::<ReadStatus>(request.extensions(), None)?;
         let status = self.vault.status(&permit);
         let status = status.map_err(|e| status::of(e, Terms::Plain, ""))?;
-        Ok(Response::new(status_out(status)))
+        Ok(Response::new(status_out(status, &self.authority.in_force())))
     }
 
     async fn get_metrics(

@@ -3,7 +3,7 @@
 //! Guarantees: values are moved, not copied; a name that is not in the grammar of field names is not repeated to the
 //! caller; a date is told as ISO 8601.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use prost_types::Timestamp;
 
@@ -84,7 +84,7 @@ pub fn given(field: &str, value: Option<v1::Value>, found: &mut Violations) -> O
 
 /// The fields of a request's record.
 pub fn fields(
-    given: HashMap<String, v1::Value>,
+    given: BTreeMap<String, v1::Value>,
     found: &mut Violations,
 ) -> BTreeMap<String, Value> {
     let mut fields = BTreeMap::new();

@@ -88,7 +88,7 @@ impl Rpc {
         F: Future<Output = Result<(), Status>> + Send + 'static,
     {
         // The status of a stream comes after the door has seen its beginning, so it is told here.
-        let path = extensions.get::<Called>().cloned();
+        let path = extensions.get::<Called>().copied();
         let caller = extensions.get::<Principal>().cloned().zip(path);
         let place = Arc::clone(&self.streams.places).try_acquire_owned();
         let place = place.map_err(|_| status::too_many("too many streams are open"))?;
@@ -106,7 +106,7 @@ impl Rpc {
             };
             if let Err(status) = outcome {
                 if let Some((principal, path)) = &caller {
-                    Witness::refused(&*vault, principal, &path.0, status.code());
+                    Witness::refused(&*vault, principal, path.0, status.code());
                 }
                 // A peer that takes nothing does not hear why either.
                 let _ = timeout(STREAM_STALL_MAX, out.send(Err(status))).await;

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use tonic::{Code, Status};
 
@@ -10,9 +9,9 @@ use super::status::{self, Terms};
 use crate::authz::Principal;
 use crate::vault::Vault;
 
-/// The path of a call. The door puts it beside the principal.
-#[derive(Clone)]
-pub struct Called(pub Arc<str>);
+/// The path of a call, as the table of methods has it. The door puts it beside the principal.
+#[derive(Clone, Copy)]
+pub struct Called(pub &'static str);
 
 /// What the door tells of each call.
 pub trait Witness: Send + Sync {

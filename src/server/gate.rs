@@ -70,18 +70,18 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let (began, gate) = (Instant::now(), self.gate.clone());
-        let called = Called(request.uri().path().into());
+        let called = Called(method(request.uri().path()));
         let (guest, time) = match gate.examine(&request) {
             Ok(passed) => passed,
             Err(status) => {
                 let guest = request.extensions().get::<Guest>();
-                gate.ended(guest.map(Guest::principal), &called, status.code(), began);
+                gate.ended(guest.map(Guest::principal), called, status.code(), began);
                 return Box::pin(std::future::ready(Ok(status.into_http())));
             }
         };
         let principal = guest.principal().clone();
         request.extensions_mut().insert(principal.clone());
-        request.extensions_mut().insert(called.clone());
+        request.extensions_mut().insert(called);
         let untaken = guest.untaken();
         let standing = Stay { guest, trust: gate.trust.clone(), clock: gate.clock.clone() };
         request.extensions_mut().insert(Arc::new(standing) as Arc<dyn Standing>);
@@ -109,7 +109,7 @@ where
                 None => Code::Ok,
                 Some(Ok(status) | Err(status)) => status.code(),
             };
-            gate.ended(Some(&principal), &called, code, began);
+            gate.ended(Some(&principal), called, code, began);
             Ok(reply)
         })
     }
@@ -148,8 +148,8 @@ impl GateLayer {
     }
 
     /// How a call ended. A stream is told of when it begins.
-    fn ended(&self, principal: Option<&Principal>, called: &Called, code: Code, began: Instant) {
-        let (method, name, took) = (method(&called.0), name_of(code), began.elapsed());
+    fn ended(&self, principal: Option<&Principal>, called: Called, code: Code, began: Instant) {
+        let (method, name, took) = (called.0, name_of(code), began.elapsed());
         self.metrics.calls.add((method, name), took);
         tracing::debug!(method, code = name, micros = took.as_micros(), "call");
         match code {
@@ -160,7 +160,7 @@ impl GateLayer {
             _ => {}
         }
         if let Some(principal) = principal.filter(|_| code != Code::Ok) {
-            self.witness.refused(principal, &called.0, code);
+            self.witness.refused(principal, method, code);
         }
     }
 
@@ -449,7 +449,7 @@ mod tests {
         bench.call("/lethe.v1.RecordService/GetRecord", &[(deadline::HEADER, "1m")], true).await;
         let who = "spiffe://test/application";
         let told = [
-            (format!("{who} /nothing"), Code::Unimplemented),
+            (format!("{who} unlisted"), Code::Unimplemented),
             (format!("{who} /lethe.admin.v1.VaultService/GetStatus"), Code::PermissionDenied),
             (format!("{who} /lethe.v1.RecordService/GetRecord"), Code::DeadlineExceeded),
         ];

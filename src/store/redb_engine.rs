@@ -5,16 +5,22 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
 
 use super::durable;
 use super::{Engine, Row, StoreError};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
+type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 /// The file `redb` of a directory.
 pub struct Redb {
+    /// The rows as the last commit left them, opened once for all readers. Goes before the database does: redb closes
+    /// its file cleanly only when nobody reads it. `None` during a commit, so that redb can use the pages that it frees.
+    latest: RwLock<Option<Arc<Table>>>,
     db: Database,
 }
 
@@ -37,11 +43,30 @@ impl Redb {
             Ok(db)
         })?;
         durable::sync_dir(dir)?;
-        Ok(Self { db })
+        Ok(Self { latest: RwLock::default(), db })
+    }
+
+    /// The rows as a commit left them that is not older than any that has returned.
+    fn table(&self) -> Result<Arc<Table>, redb::Error> {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match latest {
+            Some(table) => Ok(table),
+            None => Ok(Arc::new(self.db.begin_read()?.open_table(ROWS)?)),
+        }
+    }
+
+    fn set_latest(&self, table: Option<Table>) {
+        let table = table.map(Arc::new);
+        let before = std::mem::replace(
+            &mut *self.latest.write().unwrap_or_else(PoisonError::into_inner),
+            table,
+        );
+        drop(before);
     }
 
     /// Reads the whole file, checks its sums and mends what redb can mend. `false` if something was mended.
     pub fn check(&mut self) -> Result<bool, StoreError> {
+        self.set_latest(None);
         caught(|| Ok(self.db.check_integrity()?))
     }
 }
@@ -53,7 +78,7 @@ impl Engine for Redb {
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         caught(|| {
-            let table = self.db.begin_read()?.open_table(ROWS)?;
+            let table = self.table()?;
             Ok(table.get(key)?.map(|v| v.value().to_vec()))
         })
     }
@@ -63,7 +88,7 @@ impl Engine for Redb {
             return Ok(Vec::new());
         }
         caught(|| {
-            let table = self.db.begin_read()?.open_table(ROWS)?;
+            let table = self.table()?;
             let mut rows = Vec::new();
             for found in table.range(start..end)?.take(limit) {
                 let (key, value) = found?;
@@ -74,6 +99,7 @@ impl Engine for Redb {
     }
 
     fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+        self.set_latest(None);
         caught(|| {
             let mut tx = self.db.begin_write()?;
             tx.set_durability(Durability::Immediate)?;
@@ -86,7 +112,11 @@ impl Engine for Redb {
                     };
                 }
             }
-            Ok(tx.commit()?)
+            tx.commit()?;
+            // It is done, whatever becomes of the readers' view: without one each reader opens his own.
+            let table = self.db.begin_read().map_err(redb::Error::from);
+            self.set_latest(table.and_then(|tx| Ok(tx.open_table(ROWS)?)).ok());
+            Ok(())
         })
     }
 }

@@ -10,9 +10,7 @@ use super::error::VaultError;
 use super::records::Sort;
 use super::slug::Slug;
 use super::trail::{name_key, open_name};
-use crate::audit::{
-    Act, Entry, Head, Pseudonyms, entries_in, first_in, principal_hash, purpose_hash, row_key,
-};
+use crate::audit::{Act, Entry, Head, entries_in, first_in, principal_hash, purpose_hash, row_key};
 use crate::authz::{ExportAudit, Permit, Principal, ReadAudit};
 use crate::id::{RecordId, TenantOrd, TypeOrd};
 use crate::limits::{AUDIT_LOOK_MAX, SCAN_PAGE_ROWS};
@@ -143,7 +141,7 @@ impl Vault {
             Some((tenant, id)) => {
                 let tenant = core.tenant(permit, tenant.as_str())?;
                 let found = core.find_current(&tenant, *id, Sort::Subject)?;
-                Some((tenant.ord, Pseudonyms(&found.open.fields.pseudonyms).subject()))
+                Some((tenant.ord, found.open.fields.member.subject))
             }
             None => None,
         };

@@ -19,10 +19,10 @@ use super::slug::Slug;
 use super::value::Value;
 use super::view::{ReadSpec, RecordView, view};
 use super::watch::{Change, ChangeKind};
-use crate::audit::{Act, Entry};
+use crate::audit::{Act, Entry, Member};
 use crate::authz::{CreateRecord, Permit, Principal};
 use crate::clock::UnixMillis;
-use crate::crypto::PseudonymKey;
+use crate::crypto::random;
 use crate::id::{Day, FieldOrd, RecVer, RecordId, RequestId};
 use crate::keys::slots::Slot;
 use crate::limits;
@@ -55,8 +55,8 @@ struct Draft {
     id: RecordId,
     schema: Arc<Schema>,
     subject: Option<RecordId>,
-    /// Of the named subject, once it was looked up.
-    pseudonyms: Option<PseudonymKey>,
+    /// What stands for the named subject in the audit log, once it was looked up.
+    reference: Option<[u8; 16]>,
     fields: BTreeMap<FieldOrd, Value>,
     repeat: Option<(RequestId, Asked)>,
 }
@@ -75,7 +75,7 @@ impl Draft {
         let repeat = new.request.map(|request| (request, new.asked(permit.principal())));
         let fields = schema.check(new.fields)?;
         let subject = new.subject;
-        Ok(Self { at, id: new_id(), schema, subject, pseudonyms: None, fields, repeat })
+        Ok(Self { at, id: new_id(), schema, subject, reference: None, fields, repeat })
     }
 }
 
@@ -291,8 +291,8 @@ impl Core {
         let mut tokens = Vec::with_capacity(drafts.len());
         for mut draft in drafts {
             match draft.subject.map(|s| self.check_subject(tenant, s)).transpose() {
-                Ok(pseudonyms) => {
-                    draft.pseudonyms = pseudonyms;
+                Ok(reference) => {
+                    draft.reference = reference;
                     tokens.push(self.unique_tokens(tenant, &draft.schema, &draft.fields)?);
                     sound.push(draft);
                 }
@@ -369,16 +369,16 @@ impl Core {
         slots: &mut Vec<Slot>,
         batch: &mut Batch,
     ) -> Result<(usize, RecordView), VaultError> {
-        let Draft { at, id, schema, subject, pseudonyms, fields, repeat } = draft;
+        let Draft { at, id, schema, subject, reference, fields, repeat } = draft;
         let about = subject.unwrap_or_else(new_id);
-        let pseudonyms = pseudonyms.unwrap_or_else(PseudonymKey::generate);
+        let member = Member { subject: reference.unwrap_or_else(random), record: random() };
         if subject.is_none() {
             let open = Home::Expiry(Day::OPEN_ENDED);
-            let map = subject_map(about, pseudonyms.duplicate(), now);
+            let map = subject_map(about, member.subject, now);
             let version = (SUBJECT, about, RecVer(1), 1);
             slots.push(self.put_version(tenant, version, open, &map, batch).await?);
         }
-        let map = FieldMap { subject: about, pseudonyms, created: now, updated: now, fields };
+        let map = FieldMap { subject: about, member, created: now, updated: now, fields };
         let expires = schema.retention().expiry_day(now);
         let version = (schema.ord(), id, RecVer(1), schema.revision());
         let slot = self.put_version(tenant, version, Home::Expiry(expires), &map, batch).await?;

@@ -11,10 +11,11 @@ use super::registry::{Meta, TenantInfo};
 use super::rows::{Intent, Pointer, Tombstone, record_in};
 use super::schema::Schema;
 use super::{Setup, Vault, sealed};
+use crate::audit::Member;
 use crate::class::ErasureReason;
 use crate::clock::{SystemClock, UnixMillis};
 use crate::crypto::merkle::Frontier;
-use crate::crypto::{Dek, Kek, MetaKey, PseudonymKey, Signer};
+use crate::crypto::{Dek, Kek, MetaKey, Signer};
 use crate::id::{BucketOrd, Gen, Kid, PageOrd, RecVer, RecordId, TenantOrd, TypeOrd, VaultId};
 use crate::keys::anchor::{SLOT_BYTES, open_slot};
 use crate::keys::dir::DirView;
@@ -77,7 +78,7 @@ impl Dice {
 fn field_map() -> FieldMap {
     FieldMap {
         subject: RecordId([9; 16]),
-        pseudonyms: PseudonymKey::copied(&[6; 16]),
+        member: Member { subject: [6; 16], record: [4; 16] },
         created: UnixMillis(1),
         updated: UnixMillis(2),
         fields: [

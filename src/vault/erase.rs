@@ -24,13 +24,13 @@ use super::error::VaultError;
 use super::index::{Token, subject_token};
 use super::ledger::Receipt;
 use super::lookup::tokens_ever;
-use super::records::{SUBJECT, Sort};
+use super::records::Sort;
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer};
 use super::sealed::{self, Version};
 use super::slug::Slug;
 use super::watch::{Change, ChangeKind};
-use crate::audit::{Act, Entry, Member, Pseudonyms};
+use crate::audit::{Act, Entry, Member};
 use crate::authz::{EraseBucket, EraseRecord, EraseSubject, Permit, RotateKey};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
@@ -399,9 +399,7 @@ impl Core {
             Some(open) => open.rows,
             None => self.count_rows(unit.kid),
         };
-        let record = (unit.rtype != SUBJECT).then_some(unit.record);
-        let member = open.map(|o| Pseudonyms(&o.fields.pseudonyms).member(record));
-        let member = member.unwrap_or_default();
+        let member = open.map(|o| o.fields.member).unwrap_or_default();
         Ok(Doomed {
             kid: unit.kid,
             record: unit.record,

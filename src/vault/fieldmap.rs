@@ -8,16 +8,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use zeroize::Zeroizing;
-
 use super::value::Value;
+use crate::audit::Member;
 use crate::clock::UnixMillis;
-use crate::crypto::{PseudonymKey, SecretBytes};
+use crate::crypto::SecretBytes;
 use crate::id::{Day, FieldOrd, RecordId};
 use crate::limits;
 
-/// `subject[16] | pseudonyms[16] | created i64 | updated i64 | count u16`.
-const HEAD_BYTES: usize = 50;
+/// `subject[16] | subject_ref[16] | record_ref[16] | created i64 | updated i64 | count u16`.
+const HEAD_BYTES: usize = 66;
 /// `field u16 | vtype u8 | len u32`.
 const ENTRY_HEAD_BYTES: usize = 7;
 /// The `len u32` before the body.
@@ -36,8 +35,9 @@ const VTYPE_BYTES: u8 = 6;
 /// What a record's ciphertext holds.
 pub struct FieldMap {
     pub subject: RecordId,
-    /// Of the subject; in each of its records, so that it dies with the last of them.
-    pub pseudonyms: PseudonymKey,
+    /// What stands for it in the audit log: random, and nowhere else tied to it. The subject's half is in each of its
+    /// records and dies with the last of them, the record's in all of its versions.
+    pub member: Member,
     pub created: UnixMillis,
     pub updated: UnixMillis,
     pub fields: BTreeMap<FieldOrd, Value>,
@@ -46,7 +46,7 @@ pub struct FieldMap {
 impl PartialEq for FieldMap {
     fn eq(&self, other: &Self) -> bool {
         (self.subject, self.created, self.updated) == (other.subject, other.created, other.updated)
-            && self.pseudonyms.expose() == other.pseudonyms.expose()
+            && self.member == other.member
             && self.fields == other.fields
     }
 }
@@ -96,7 +96,8 @@ impl FieldMap {
         let mut out = SecretBytes::with_capacity(padded);
         out.extend_from_slice(&width(body)?);
         out.extend_from_slice(&self.subject.0);
-        out.extend_from_slice(self.pseudonyms.expose());
+        out.extend_from_slice(&self.member.subject);
+        out.extend_from_slice(&self.member.record);
         out.extend_from_slice(&self.created.0.to_be_bytes());
         out.extend_from_slice(&self.updated.0.to_be_bytes());
         out.extend_from_slice(&count.to_be_bytes());
@@ -133,7 +134,7 @@ impl FieldMap {
             return Err(FieldMapError::Padding);
         }
         let subject = RecordId(body.array()?);
-        let pseudonyms = PseudonymKey::copied(&Zeroizing::new(body.array()?));
+        let member = Member { subject: body.array()?, record: body.array()? };
         let created = UnixMillis(i64::from_be_bytes(body.array()?));
         let updated = UnixMillis(i64::from_be_bytes(body.array()?));
         let count = u16::from_be_bytes(body.array()?);
@@ -151,7 +152,7 @@ impl FieldMap {
         if !body.0.is_empty() {
             return Err(FieldMapError::TrailingBytes);
         }
-        let map = FieldMap { subject, pseudonyms, created, updated, fields };
+        let map = FieldMap { subject, member, created, updated, fields };
         map.body_len()?;
         Ok(map)
     }

@@ -20,11 +20,11 @@ use super::slug::Slug;
 use super::value::Value;
 use super::view::{ReadSpec, RecordView, view};
 use super::watch::{Change, ChangeKind};
-use crate::audit::{Act, Entry};
+use crate::audit::{Act, Entry, Member};
 use crate::authz::{ActionKind, ExportRecords, Permit, Principal, ReadRecord, UpdateRecord};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::crypto::{PseudonymKey, random};
+use crate::crypto::random;
 use crate::id::{Kid, RecVer, RecordId, RequestId, TypeOrd};
 use crate::keys::KeyError;
 use crate::limits;
@@ -344,12 +344,9 @@ pub(super) fn new_id() -> RecordId {
 }
 
 /// What a subject's own record holds.
-pub(super) fn subject_map(
-    subject: RecordId,
-    pseudonyms: PseudonymKey,
-    now: UnixMillis,
-) -> FieldMap {
-    FieldMap { subject, pseudonyms, created: now, updated: now, fields: BTreeMap::new() }
+pub(super) fn subject_map(subject: RecordId, reference: [u8; 16], now: UnixMillis) -> FieldMap {
+    let member = Member { subject: reference, record: [0; 16] };
+    FieldMap { subject, member, created: now, updated: now, fields: BTreeMap::new() }
 }
 
 /// Actions whose permit lets records be listed, and as which act that is told.
@@ -459,13 +456,14 @@ impl Core {
         sealed::open(self.tree.store(), self.vault(), kid, &dek, expected)
     }
 
-    /// Fails unless the subject is there and not being erased. Answers with the key of its pseudonyms.
+    /// Fails unless the subject is there and not being erased. Answers with what stands for it in the
+    /// audit log.
     pub(super) fn check_subject(
         &self,
         tenant: &Tenant,
         subject: RecordId,
-    ) -> Result<PseudonymKey, VaultError> {
+    ) -> Result<[u8; 16], VaultError> {
         let found = self.find_current(tenant, subject, Sort::Subject)?;
-        Ok(found.open.fields.pseudonyms)
+        Ok(found.open.fields.member.subject)
     }
 }

@@ -156,14 +156,16 @@ pub fn open_rows(
         let aad = labels::record_aad(vault, value.get(..HEADER).unwrap_or_default());
         let sealed = value.get_mut(HEADER..).ok_or_else(damaged)?;
         let part = open_in_place(&chunk_key(dek, chunk), &aad, sealed).map_err(|_| damaged())?;
-        if padded.capacity() == 0 && last {
-            padded.reserve_exact(part.len());
-        } else if padded.capacity() == 0 {
-            padded.reserve_exact(crate::limits::RECORD_BYTES_MAX + 64 * 1024);
+        // Most records are one row: those are read where they lie.
+        let whole = last && chunk == 0;
+        if !whole {
+            if padded.capacity() == 0 {
+                padded.reserve_exact(crate::limits::RECORD_BYTES_MAX + 64 * 1024);
+            }
+            padded.extend_from_slice(part);
         }
-        padded.extend_from_slice(part);
         if last {
-            let fields = FieldMap::decode(&padded)?;
+            let fields = FieldMap::decode(if whole { part } else { &padded })?;
             return Ok(OpenVersion { version, fields, rows: chunk + 1 });
         }
     }
@@ -176,8 +178,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::audit::Member;
     use crate::clock::UnixMillis;
-    use crate::crypto::PseudonymKey;
     use crate::id::FieldOrd;
     use crate::store::{Batch, Memory};
     use crate::vault::value::Value;
@@ -193,7 +195,7 @@ mod tests {
         };
         let fields = FieldMap {
             subject: RecordId([9; 16]),
-            pseudonyms: PseudonymKey::copied(&[6; 16]),
+            member: Member { subject: [6; 16], record: [4; 16] },
             created: UnixMillis(1),
             updated: UnixMillis(2),
             fields: BTreeMap::from([(FieldOrd(1), Value::Bytes(vec![7; size]))]),

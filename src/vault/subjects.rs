@@ -6,10 +6,10 @@ use super::put::Home;
 use super::records::{SUBJECT, Sort, new_id, subject_map};
 use super::registry::Tenant;
 use super::requests::{Asked, Operation};
-use crate::audit::{Act, Member, Pseudonyms};
+use crate::audit::{Act, Member};
 use crate::authz::{CreateSubject, Permit, ReadSubject};
 use crate::clock::UnixMillis;
-use crate::crypto::PseudonymKey;
+use crate::crypto::random;
 use crate::id::{Day, RecVer, RecordId, RequestId};
 use crate::store::Batch;
 
@@ -44,10 +44,9 @@ impl Vault {
         let id = new_id();
         let mut batch = Batch::default();
         let version = (SUBJECT, id, RecVer(1), 1);
-        let map = subject_map(id, PseudonymKey::generate(), now);
+        let map = subject_map(id, random(), now);
         let entry = core.entry(permit, Act::CreateSubject).of(tenant.ord);
-        let member = Pseudonyms(&map.pseudonyms).member(None);
-        batch.entries = entry.about([(Some(SUBJECT), member)]).encode();
+        batch.entries = entry.about([(Some(SUBJECT), map.member)]).encode();
         let home = Home::Expiry(Day::OPEN_ENDED);
         let slot = core.put_version(&tenant, version, home, &map, &mut batch).await?;
         if let Some((request, asked)) = &repeat {
@@ -79,7 +78,6 @@ impl Core {
     fn subject(&self, tenant: &Tenant, id: RecordId) -> Result<(SubjectView, Member), VaultError> {
         let found = self.find_current(tenant, id, Sort::Subject)?;
         let map = found.open.fields;
-        let member = Pseudonyms(&map.pseudonyms).member(None);
-        Ok((SubjectView { id, created: map.created }, member))
+        Ok((SubjectView { id, created: map.created }, map.member))
     }
 }

@@ -10,7 +10,7 @@ use super::mask::masked;
 use super::schema::{FieldDef, Schema};
 use super::slug::Slug;
 use super::value::Value;
-use crate::audit::{Member, Pseudonyms, Seen};
+use crate::audit::{Member, Seen};
 use crate::authz::ClassSet;
 use crate::clock::UnixMillis;
 use crate::id::{Day, RecVer, RecordId, TypeOrd};
@@ -97,10 +97,6 @@ pub(super) fn view(
         created: map.created,
         updated: map.updated,
         expires,
-        trace: Trace {
-            member: Pseudonyms(&map.pseudonyms).member(Some(id)),
-            rtype: schema.ord(),
-            seen,
-        },
+        trace: Trace { member: map.member, rtype: schema.ord(), seen },
     }
 }

@@ -1,7 +1,7 @@
 //! A whole daemon in this process: the directory of `lethed dev`, sled, a free port, and identities that differ in
 //! role, tenants and what they may see in clear.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -192,7 +192,7 @@ pub fn text(value: &str) -> v1::Value {
     v1::Value { kind: Some(v1::value::Kind::StringValue(value.into())) }
 }
 
-pub fn texts(fields: &[(&str, &str)]) -> HashMap<String, v1::Value> {
+pub fn texts(fields: &[(&str, &str)]) -> BTreeMap<String, v1::Value> {
     fields.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect()
 }
 

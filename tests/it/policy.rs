@@ -5,7 +5,7 @@ mod command;
 
 use std::time::Duration;
 
-use lethe::authz::BUILT_IN_POLICY;
+use lethe::authz::{BUILT_IN_POLICY, Policy};
 use lethe::client::Client;
 use lethe::proto::{admin, v1};
 use tonic::{Code, Status, Streaming};
@@ -297,9 +297,17 @@ async fn the_next_call_sees_a_change_and_a_file_with_an_error_changes_nothing() 
     let (kept, _) = scene.fill().await;
     let application = scene.live.client("application").await;
     let no_reads = "forbid (principal, action == Action::\"ReadRecord\", resource);";
+    let before = scene.status().await;
     scene.add(no_reads);
     assert!(scene.reloads().await);
     denied(get(&application, &kept).await);
+    let taken = scene.status().await;
+    let own = Policy::parse(&format!("{BUILT_IN_POLICY}\n{no_reads}\n")).unwrap();
+    assert_eq!(
+        (taken.policy_epoch, &taken.policy_sha256),
+        (before.policy_epoch + 1, &own.sha256())
+    );
+    assert_ne!(taken.policy_sha256, before.policy_sha256);
 
     let bad: [(&str, &str); 6] = [
         ("", "policy.file: holds no policy"),
@@ -333,6 +341,9 @@ async fn the_next_call_sees_a_change_and_a_file_with_an_error_changes_nothing() 
         );
         denied(get(&application, &kept).await);
     }
+    let still = scene.status().await;
+    assert_eq!(still.policy_epoch, taken.policy_epoch);
+    assert_eq!(still.policy_sha256, taken.policy_sha256);
     // Sound again, but forbidding still.
     scene.add(no_reads);
     assert!(scene.reloads().await);

@@ -1,7 +1,5 @@
 //! What one identity may take: connections at once, calls in a second, and the age of a connection.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lethe::server::DoorLimits;
@@ -65,23 +63,18 @@ async fn a_connection_ends_at_its_age_and_no_call_with_it() {
     let limits = DoorLimits { age, ..DoorLimits::default() };
     let door = Running::start_with(limits, health()).await;
     let live = channel(door.addr, door.client(Some(door.caller(|_| {})))).await;
-    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let calling = {
-        let (stop, calls) = (Arc::clone(&stop), Arc::clone(&calls));
-        tokio::spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                assert_eq!(call(&live, CHECK).await.err().map(|s| s.to_string()), None);
-                calls.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-    };
-    tokio::time::sleep(8 * age).await;
-    stop.store(true, Ordering::Relaxed);
-    in_time(calling).await.unwrap();
-    let aged = door.metrics.connections_aged.value();
-    assert!((4..=8).contains(&aged), "{aged} of {} connections", door.metrics.connections.value());
-    assert!(calls.load(Ordering::Relaxed) > 50);
+    let aged = || door.metrics.connections_aged.value();
+    let (began, mut calls) = (Instant::now(), 0);
+    in_time(async {
+        while aged() < 4 {
+            assert_eq!(call(&live, CHECK).await.err().map(|s| s.to_string()), None);
+            calls += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(began.elapsed() >= 4 * (age - age / 4), "{:?}", began.elapsed());
+    assert!(calls > aged(), "{calls} calls");
 }
 
 #[tokio::test]

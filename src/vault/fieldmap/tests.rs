@@ -33,7 +33,7 @@ impl Seeded {
     fn map(&mut self, fields: usize) -> FieldMap {
         FieldMap {
             subject: RecordId([self.next() as u8; 16]),
-            pseudonyms: PseudonymKey::copied(&[6; 16]),
+            member: Member { subject: [6; 16], record: [4; 16] },
             created: UnixMillis(self.next() as i64),
             updated: UnixMillis(self.next() as i64),
             fields: (0..fields).map(|_| (FieldOrd(self.next() as u16), self.value())).collect(),
@@ -44,7 +44,7 @@ impl Seeded {
 fn with(fields: impl IntoIterator<Item = (u16, Value)>) -> FieldMap {
     FieldMap {
         subject: RecordId([0xab; 16]),
-        pseudonyms: PseudonymKey::copied(&[6; 16]),
+        member: Member { subject: [6; 16], record: [4; 16] },
         created: UnixMillis(1),
         updated: UnixMillis(-2),
         fields: fields.into_iter().map(|(n, v)| (FieldOrd(n), v)).collect(),
@@ -76,16 +76,17 @@ fn the_bytes_are_those_of_the_format() {
         (2, Value::Boolean(true)),
         (0x0103, Value::Date(Day(-1))),
     ]));
-    let mut want = vec![0, 0, 0, 78];
+    let mut want = vec![0, 0, 0, 94];
     want.extend([0xab; 16]);
     want.extend([6; 16]);
+    want.extend([4; 16]);
     want.extend([0, 0, 0, 0, 0, 0, 0, 1]);
     want.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe]);
     want.extend([0, 3]);
     want.extend([0, 1, 1, 0, 0, 0, 2, 0xc3, 0xa9]);
     want.extend([0, 2, 4, 0, 0, 0, 1, 1]);
     want.extend([1, 3, 5, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff]);
-    assert_eq!(want.len(), 82);
+    assert_eq!(want.len(), 98);
     want.resize(128, 0);
     assert_eq!(bytes, want);
 }

@@ -132,7 +132,10 @@ fn read(json: &Json) -> Opened {
         records: BTreeMap::new(),
         listed: BTreeSet::new(),
         kids: BTreeSet::new(),
-        named: named.map(|n| n["subject"].as_str().unwrap().to_owned()).collect(),
+        named: named
+            .flat_map(|n| [&n["subject"], &n["record"]])
+            .filter_map(|id| Some(id.as_str()?.to_owned()))
+            .collect(),
         unnamed: json["audit"]["unnamed"].as_u64().unwrap(),
         asked: BTreeMap::new(),
     };

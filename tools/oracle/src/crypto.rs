@@ -43,17 +43,6 @@ pub fn index_token(k_idx: &Key, record_type: u16, field: u16, value: &[u8]) -> [
     token.try_into().unwrap_or_default()
 }
 
-/// A pseudonym of the audit log: of a subject (`VS1`), or of a record (`VT1` and its id).
-pub fn pseudonym(key: &[u8; 16], input: &[&[u8]]) -> [u8; 16] {
-    let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(key) else {
-        return [0; 16]; // HMAC takes keys of every length
-    };
-    input.iter().for_each(|part| mac.update(part));
-    let full: [u8; 32] = mac.finalize().into_bytes().into();
-    let (half, _) = full.split_at(16);
-    half.try_into().unwrap_or_default()
-}
-
 /// What a request is compared by (FORMAT section 3.7).
 pub fn fingerprint(dek: &Key, asked: &[u8]) -> [u8; 16] {
     let key: Key = hkdf(b"", dek, b"lethe/v1/request");

@@ -14,8 +14,9 @@ pub struct Field {
 /// A decoded field map. `whole` is false if the bytes end before it does.
 pub struct FieldMap {
     pub subject: [u8; 16],
-    /// Key of the subject's pseudonyms in the audit log.
-    pub pseudonyms: [u8; 16],
+    /// What stands for the subject and for the record in the audit log.
+    pub subject_ref: [u8; 16],
+    pub record_ref: [u8; 16],
     pub created: i64,
     pub updated: i64,
     pub fields: Vec<Field>,
@@ -42,10 +43,19 @@ impl FieldMap {
         let whole = outer.0.len() >= len;
         let (body, padding) = outer.0.split_at(len.min(outer.0.len()));
         let mut c = Cursor(body);
-        let (subject, pseudonyms) = (c.array()?, c.array()?);
+        let (subject, subject_ref, record_ref) = (c.array()?, c.array()?, c.array()?);
         let (created, updated, count) = (c.i64()?, c.i64()?, c.u16()?);
         let (fields, warnings) = (Vec::new(), Vec::new());
-        let mut map = FieldMap { subject, pseudonyms, created, updated, fields, whole, warnings };
+        let mut map = FieldMap {
+            subject,
+            subject_ref,
+            record_ref,
+            created,
+            updated,
+            fields,
+            whole,
+            warnings,
+        };
         for _ in 0..count {
             let Some(field) = read_field(&mut c) else {
                 map.whole = false;
@@ -95,8 +105,8 @@ mod tests {
     #[test]
     fn short_input_is_an_answer() {
         assert!(FieldMap::parse(&[0, 0, 0, 40]).is_none());
-        let mut plain = 60u32.to_be_bytes().to_vec();
-        plain.extend([0; 48]);
+        let mut plain = 80u32.to_be_bytes().to_vec();
+        plain.extend([0; 64]);
         plain.extend([0, 1, 0, 5, 1]);
         let map = FieldMap::parse(&plain).unwrap();
         assert!(!map.whole && map.fields.is_empty());

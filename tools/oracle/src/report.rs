@@ -1,7 +1,7 @@
 //! Says in JSON what was opened, what stayed sealed, and where a plaintext was seen.
 
 use crate::closure::{Closure, Sealed, Version};
-use crate::crypto::{Key, index_token, pseudonym};
+use crate::crypto::{Key, index_token};
 use crate::encoding::{hex, parse_uuid, uuid};
 use crate::fieldmap::Field;
 use crate::find::{Finder, Sightings};
@@ -126,16 +126,19 @@ impl Outcome<'_> {
 
     /// Whom the audit log names to someone who has the keys that were opened; and how many it does not.
     fn audit(&self) -> Value {
-        let mut keys = BTreeMap::new();
-        for map in self.versions.iter().filter_map(|v| v.map.as_ref()) {
-            keys.insert(pseudonym(&map.pseudonyms, &[b"VS1"]), map);
+        let (mut subjects, mut records) = (BTreeMap::new(), BTreeMap::new());
+        for (version, map) in self.versions.iter().filter_map(|v| Some((v, v.map.as_ref()?))) {
+            subjects.insert(map.subject_ref, uuid(&map.subject));
+            records.insert(map.record_ref, uuid(&version.record));
         }
+        records.remove(&[0; 16]);
         let (mut named, mut unnamed) = (Vec::new(), 0u64);
         for entry in &self.rows.entries {
-            for (subject, _) in entry.members.iter().filter(|m| m.0 != [0; 16]) {
-                match keys.get(subject) {
-                    Some(map) => named.push(json!({"seq": entry.seq, "act": entry.act,
-                        "subject": uuid(&map.subject)})),
+            for (subject, record) in entry.members.iter().filter(|m| m.0 != [0; 16]) {
+                let (subject, record) = (subjects.get(subject), records.get(record));
+                match subject.or(record) {
+                    Some(_) => named.push(json!({"seq": entry.seq, "act": entry.act,
+                        "subject": subject, "record": record})),
                     None => unnamed += 1,
                 }
             }

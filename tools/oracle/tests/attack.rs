@@ -196,33 +196,40 @@ fn a_dek_shared_by_two_versions_is_found() {
     assert!(Case::new(&v).run(PLAIN).texts().contains(&"victim-text".to_owned()));
 }
 
-/// The log's pseudonyms are tied to a subject by a key that lies in its records, and by nothing once they are gone.
+/// The log's pseudonyms are tied to a subject by its records, to a record by its own versions, and by nothing once they
+/// are gone.
 #[test]
 fn the_audit_log_names_whom_a_record_that_opens_is_about() {
     for (mutant, named) in [(Mutant::None, false), (Mutant::ReusePageKey, true)] {
         let mut v = small();
-        v.tell(0, record(9));
-        v.tell(1, record(8));
-        v.tell(2, record(7));
+        v.tell(0, record(9), "victim-text");
+        v.tell(1, record(8), "bystander-text");
+        v.tell(2, record(7), "nobody's");
         let case = Case::new(&v);
-        let names = |line: &str| -> (Vec<(u64, String)>, u64) {
+        let names = |line: &str| -> (Vec<(u64, String, Option<String>)>, u64) {
             let audit = case.run(line).json["audit"].clone();
             let one = |n: &serde_json::Value| {
-                (n["seq"].as_u64().unwrap(), n["subject"].as_str().unwrap().to_owned())
+                let name = |of: &str| n[of].as_str().map(str::to_owned);
+                (n["seq"].as_u64().unwrap(), name("subject").unwrap(), name("record"))
             };
             let named = audit["named"].as_array().unwrap().iter().map(one).collect();
             (named, audit["unnamed"].as_u64().unwrap())
         };
-        let (nine, eight) =
-            ("09090909-0909-0909-0909-090909090909", "08080808-0808-0808-0808-080808080808");
-        let both = (vec![(0, nine.to_owned()), (1, eight.to_owned())], 1);
+        let id = |n: u8| {
+            let pair = format!("{n:02x}").repeat(2);
+            format!("{pair}{pair}-{pair}-{pair}-{pair}-{pair}{pair}{pair}")
+        };
+        let eight = (1, id(8), Some(id(3)));
+        let both = (vec![(0, id(9), Some(id(1))), eight.clone()], 1);
         assert_eq!(names(PLAIN), both, "nobody's is unnamed");
         v.erase((0, 0, 0), 0, mutant);
         case.update(&v);
-        assert_eq!(names(PLAIN), both, "a record of theirs is left");
+        let record = named.then(|| id(1));
+        let left = (vec![(0, id(9), record), eight.clone()], 1);
+        assert_eq!(names(PLAIN), left, "a record of theirs is left, but not this one");
         v.erase((0, 0, 0), 1, mutant);
         case.update(&v);
-        let now = if named { both.clone() } else { (vec![(1, eight.to_owned())], 2) };
+        let now = if named { both.clone() } else { (vec![eight], 2) };
         assert_eq!(names(PLAIN), now);
         assert_eq!(names(&format!("{PLAIN} --anchor-from-history")), both, "control");
     }

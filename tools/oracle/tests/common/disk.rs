@@ -26,14 +26,23 @@ impl Disk {
     }
 }
 
-/// The key of a subject's pseudonyms.
-pub fn pseudonyms(subject: [u8; 16]) -> [u8; 16] {
+/// What stands for a subject in the audit log.
+pub fn subject_ref(subject: [u8; 16]) -> [u8; 16] {
     subject.map(|byte| byte ^ 0x5a)
+}
+
+/// What stands for a record with this text.
+pub fn record_ref(text: &str) -> [u8; 16] {
+    let mut out = [0xee; 16];
+    out.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+    out
 }
 
 /// A padded field map with one text field, padded by the rule of section 5.1.
 pub fn field_map(subject: [u8; 16], text: &str) -> Vec<u8> {
-    let mut body = [&subject[..], &pseudonyms(subject), &[0; 16], &[0, 1], &[0, 4, 1]].concat();
+    let (subject_ref, record_ref) = (subject_ref(subject), record_ref(text));
+    let mut body =
+        [&subject[..], &subject_ref, &record_ref, &[0; 16], &[0, 1], &[0, 4, 1]].concat();
     body.extend((text.len() as u32).to_be_bytes());
     body.extend(text.as_bytes());
     let mut out = (body.len() as u32).to_be_bytes().to_vec();

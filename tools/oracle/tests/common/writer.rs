@@ -9,7 +9,7 @@ use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 
-pub use super::disk::{Disk, field_map, pseudonyms};
+pub use super::disk::{Disk, field_map, record_ref, subject_ref};
 
 pub type Key = [u8; 32];
 pub type Path = [u8; 14];
@@ -170,15 +170,12 @@ impl Vault {
         self.row(&[b"p", &be24(tenant)[..], &id[..16]].concat(), &row);
     }
 
-    /// Tells the audit log of a call about a subject (section 9.1).
-    pub fn tell(&mut self, seq: u64, subject: [u8; 16]) {
-        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&pseudonyms(subject)).unwrap();
-        mac.update(b"VS1");
-        let name: [u8; 32] = mac.finalize().into_bytes().into();
+    /// Tells the audit log of a call about a subject's record with this text (section 9.1).
+    pub fn tell(&mut self, seq: u64, subject: [u8; 16], text: &str) {
         let mut entry = [&b"LTE1\x01\x00\x21\x00"[..], &seq.to_be_bytes()].concat();
         entry.resize(77, 0);
         entry.extend([0, 1, 0]);
-        entry.extend([&name[..16], &[7; 16]].concat());
+        entry.extend([subject_ref(subject), record_ref(text)].concat());
         let mut row = [&b"LTD1\x00\x01"[..], &(entry.len() as u16).to_be_bytes()].concat();
         row.extend(entry);
         self.row(&[&b"a"[..], &seq.to_be_bytes()].concat(), &row);

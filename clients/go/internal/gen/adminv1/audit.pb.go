@@ -89,8 +89,8 @@ func (AuditEntryKind) EnumDescriptor() ([]byte, []int) {
 	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{0}
 }
 
-// A subject and one of its records, by pseudonyms. Their key lies in the subject's records and is destroyed with them;
-// after that nobody can tell whose they were.
+// A subject and one of its records, by random pseudonyms. They lie in the records and are destroyed with them; after
+// that nobody can tell whose they were.
 type AuditMember struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 16 bytes; zeros if the record did not open.

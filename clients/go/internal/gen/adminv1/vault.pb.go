@@ -84,7 +84,11 @@ type GetStatusResponse struct {
 	// The vault's Ed25519 public key, 32 bytes.
 	PublicKey []byte `protobuf:"bytes,12,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
 	// Counters since the start, by name (docs/OPERATING.md).
-	Counters      map[string]uint64 `protobuf:"bytes,13,rep,name=counters,proto3" json:"counters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Counters map[string]uint64 `protobuf:"bytes,13,rep,name=counters,proto3" json:"counters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// How often policy or identities were put in force anew since the start.
+	PolicyEpoch uint64 `protobuf:"varint,14,opt,name=policy_epoch,json=policyEpoch,proto3" json:"policy_epoch,omitempty"`
+	// SHA-256 of the policy's text, in hex, as `lethed policy check` prints it.
+	PolicySha256  string `protobuf:"bytes,15,opt,name=policy_sha256,json=policySha256,proto3" json:"policy_sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -208,6 +212,20 @@ func (x *GetStatusResponse) GetCounters() map[string]uint64 {
 		return x.Counters
 	}
 	return nil
+}
+
+func (x *GetStatusResponse) GetPolicyEpoch() uint64 {
+	if x != nil {
+		return x.PolicyEpoch
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetPolicySha256() string {
+	if x != nil {
+		return x.PolicySha256
+	}
+	return ""
 }
 
 type RotateKeyRequest struct {
@@ -848,7 +866,7 @@ var File_lethe_admin_v1_vault_proto protoreflect.FileDescriptor
 const file_lethe_admin_v1_vault_proto_rawDesc = "" +
 	"\n" +
 	"\x1alethe/admin/v1/vault.proto\x12\x0elethe.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16lethe/v1/erasure.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xd5\x04\n" +
+	"\x10GetStatusRequest\"\x9d\x05\n" +
 	"\x11GetStatusResponse\x12\x19\n" +
 	"\bvault_id\x18\x01 \x01(\tR\avaultId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12!\n" +
@@ -869,7 +887,9 @@ const file_lethe_admin_v1_vault_proto_rawDesc = "" +
 	"\x10pending_erasures\x18\v \x01(\x04R\x0fpendingErasures\x12\x1d\n" +
 	"\n" +
 	"public_key\x18\f \x01(\fR\tpublicKey\x12K\n" +
-	"\bcounters\x18\r \x03(\v2/.lethe.admin.v1.GetStatusResponse.CountersEntryR\bcounters\x1a;\n" +
+	"\bcounters\x18\r \x03(\v2/.lethe.admin.v1.GetStatusResponse.CountersEntryR\bcounters\x12!\n" +
+	"\fpolicy_epoch\x18\x0e \x01(\x04R\vpolicyEpoch\x12#\n" +
+	"\rpolicy_sha256\x18\x0f \x01(\tR\fpolicySha256\x1a;\n" +
 	"\rCountersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x12\n" +

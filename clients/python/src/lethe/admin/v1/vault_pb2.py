@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lethe.v1 import erasure_pb2 as lethe_dot_v1_dot_erasure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alethe/admin/v1/vault.proto\x12\x0elethe.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16lethe/v1/erasure.proto\"\x12\n\x10GetStatusRequest\"\xb1\x03\n\x11GetStatusResponse\x12\x10\n\x08vault_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0cstore_engine\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x13\n\x0bledger_size\x18\x05 \x01(\x04\x12\x13\n\x0bledger_root\x18\x06 \x01(\x0c\x12\x30\n\x10\x61\x64vertised_level\x18\x07 \x01(\x0e\x32\x16.lethe.v1.ErasureLevel\x12\x10\n\x08warnings\x18\x08 \x03(\t\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07tenants\x18\n \x01(\x04\x12\x18\n\x10pending_erasures\x18\x0b \x01(\x04\x12\x12\n\npublic_key\x18\x0c \x01(\x0c\x12\x41\n\x08\x63ounters\x18\r \x03(\x0b\x32/.lethe.admin.v1.GetStatusResponse.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x12\n\x10RotateKeyRequest\"M\n\x11RotateKeyResponse\x12$\n\x03kek\x18\x01 \x01(\x0b\x32\x17.lethe.admin.v1.KeyInfo\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"\x15\n\x13GetKeyStatusRequest\"\xdd\x01\n\x07KeyInfo\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x12\n\nwrapped_by\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x04\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cnewest_since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11oldest_generation\x18\x07 \x01(\x04\x12\x19\n\x11newest_generation\x18\x08 \x01(\x04\"=\n\x14GetKeyStatusResponse\x12%\n\x04keys\x18\x01 \x03(\x0b\x32\x17.lethe.admin.v1.KeyInfo\"\x13\n\x11GetMetricsRequest\"(\n\x12GetMetricsResponse\x12\x12\n\nexposition\x18\x01 \x01(\t\"K\n\x12ListBucketsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"-\n\x06\x42ucket\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12\x13\n\x0b\x65xpire_date\x18\x02 \x01(\t\"W\n\x13ListBucketsResponse\x12\'\n\x07\x62uckets\x18\x01 \x03(\x0b\x32\x16.lethe.admin.v1.Bucket\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"b\n\x12\x45raseBucketRequest\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12\x13\n\x0b\x65xpire_date\x18\x02 \x01(\t\x12\'\n\x06reason\x18\x03 \x01(\x0e\x32\x17.lethe.v1.ErasureReason\"@\n\x13\x45raseBucketResponse\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.lethe.v1.ErasureReceipt2\x92\x04\n\x0cVaultService\x12P\n\tGetStatus\x12 .lethe.admin.v1.GetStatusRequest\x1a!.lethe.admin.v1.GetStatusResponse\x12P\n\tRotateKey\x12 .lethe.admin.v1.RotateKeyRequest\x1a!.lethe.admin.v1.RotateKeyResponse\x12Y\n\x0cGetKeyStatus\x12#.lethe.admin.v1.GetKeyStatusRequest\x1a$.lethe.admin.v1.GetKeyStatusResponse\x12S\n\nGetMetrics\x12!.lethe.admin.v1.GetMetricsRequest\x1a\".lethe.admin.v1.GetMetricsResponse\x12V\n\x0bListBuckets\x12\".lethe.admin.v1.ListBucketsRequest\x1a#.lethe.admin.v1.ListBucketsResponse\x12V\n\x0b\x45raseBucket\x12\".lethe.admin.v1.EraseBucketRequest\x1a#.lethe.admin.v1.EraseBucketResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alethe/admin/v1/vault.proto\x12\x0elethe.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16lethe/v1/erasure.proto\"\x12\n\x10GetStatusRequest\"\xde\x03\n\x11GetStatusResponse\x12\x10\n\x08vault_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0cstore_engine\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x13\n\x0bledger_size\x18\x05 \x01(\x04\x12\x13\n\x0bledger_root\x18\x06 \x01(\x0c\x12\x30\n\x10\x61\x64vertised_level\x18\x07 \x01(\x0e\x32\x16.lethe.v1.ErasureLevel\x12\x10\n\x08warnings\x18\x08 \x03(\t\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07tenants\x18\n \x01(\x04\x12\x18\n\x10pending_erasures\x18\x0b \x01(\x04\x12\x12\n\npublic_key\x18\x0c \x01(\x0c\x12\x41\n\x08\x63ounters\x18\r \x03(\x0b\x32/.lethe.admin.v1.GetStatusResponse.CountersEntry\x12\x14\n\x0cpolicy_epoch\x18\x0e \x01(\x04\x12\x15\n\rpolicy_sha256\x18\x0f \x01(\t\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x12\n\x10RotateKeyRequest\"M\n\x11RotateKeyResponse\x12$\n\x03kek\x18\x01 \x01(\x0b\x32\x17.lethe.admin.v1.KeyInfo\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"\x15\n\x13GetKeyStatusRequest\"\xdd\x01\n\x07KeyInfo\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x12\n\nwrapped_by\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x04\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cnewest_since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11oldest_generation\x18\x07 \x01(\x04\x12\x19\n\x11newest_generation\x18\x08 \x01(\x04\"=\n\x14GetKeyStatusResponse\x12%\n\x04keys\x18\x01 \x03(\x0b\x32\x17.lethe.admin.v1.KeyInfo\"\x13\n\x11GetMetricsRequest\"(\n\x12GetMetricsResponse\x12\x12\n\nexposition\x18\x01 \x01(\t\"K\n\x12ListBucketsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"-\n\x06\x42ucket\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12\x13\n\x0b\x65xpire_date\x18\x02 \x01(\t\"W\n\x13ListBucketsResponse\x12\'\n\x07\x62uckets\x18\x01 \x03(\x0b\x32\x16.lethe.admin.v1.Bucket\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"b\n\x12\x45raseBucketRequest\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12\x13\n\x0b\x65xpire_date\x18\x02 \x01(\t\x12\'\n\x06reason\x18\x03 \x01(\x0e\x32\x17.lethe.v1.ErasureReason\"@\n\x13\x45raseBucketResponse\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.lethe.v1.ErasureReceipt2\x92\x04\n\x0cVaultService\x12P\n\tGetStatus\x12 .lethe.admin.v1.GetStatusRequest\x1a!.lethe.admin.v1.GetStatusResponse\x12P\n\tRotateKey\x12 .lethe.admin.v1.RotateKeyRequest\x1a!.lethe.admin.v1.RotateKeyResponse\x12Y\n\x0cGetKeyStatus\x12#.lethe.admin.v1.GetKeyStatusRequest\x1a$.lethe.admin.v1.GetKeyStatusResponse\x12S\n\nGetMetrics\x12!.lethe.admin.v1.GetMetricsRequest\x1a\".lethe.admin.v1.GetMetricsResponse\x12V\n\x0bListBuckets\x12\".lethe.admin.v1.ListBucketsRequest\x1a#.lethe.admin.v1.ListBucketsResponse\x12V\n\x0b\x45raseBucket\x12\".lethe.admin.v1.EraseBucketRequest\x1a#.lethe.admin.v1.EraseBucketResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,33 +38,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_start=103
   _globals['_GETSTATUSREQUEST']._serialized_end=121
   _globals['_GETSTATUSRESPONSE']._serialized_start=124
-  _globals['_GETSTATUSRESPONSE']._serialized_end=557
-  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_start=510
-  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_end=557
-  _globals['_ROTATEKEYREQUEST']._serialized_start=559
-  _globals['_ROTATEKEYREQUEST']._serialized_end=577
-  _globals['_ROTATEKEYRESPONSE']._serialized_start=579
-  _globals['_ROTATEKEYRESPONSE']._serialized_end=656
-  _globals['_GETKEYSTATUSREQUEST']._serialized_start=658
-  _globals['_GETKEYSTATUSREQUEST']._serialized_end=679
-  _globals['_KEYINFO']._serialized_start=682
-  _globals['_KEYINFO']._serialized_end=903
-  _globals['_GETKEYSTATUSRESPONSE']._serialized_start=905
-  _globals['_GETKEYSTATUSRESPONSE']._serialized_end=966
-  _globals['_GETMETRICSREQUEST']._serialized_start=968
-  _globals['_GETMETRICSREQUEST']._serialized_end=987
-  _globals['_GETMETRICSRESPONSE']._serialized_start=989
-  _globals['_GETMETRICSRESPONSE']._serialized_end=1029
-  _globals['_LISTBUCKETSREQUEST']._serialized_start=1031
-  _globals['_LISTBUCKETSREQUEST']._serialized_end=1106
-  _globals['_BUCKET']._serialized_start=1108
-  _globals['_BUCKET']._serialized_end=1153
-  _globals['_LISTBUCKETSRESPONSE']._serialized_start=1155
-  _globals['_LISTBUCKETSRESPONSE']._serialized_end=1242
-  _globals['_ERASEBUCKETREQUEST']._serialized_start=1244
-  _globals['_ERASEBUCKETREQUEST']._serialized_end=1342
-  _globals['_ERASEBUCKETRESPONSE']._serialized_start=1344
-  _globals['_ERASEBUCKETRESPONSE']._serialized_end=1408
-  _globals['_VAULTSERVICE']._serialized_start=1411
-  _globals['_VAULTSERVICE']._serialized_end=1941
+  _globals['_GETSTATUSRESPONSE']._serialized_end=602
+  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_start=555
+  _globals['_GETSTATUSRESPONSE_COUNTERSENTRY']._serialized_end=602
+  _globals['_ROTATEKEYREQUEST']._serialized_start=604
+  _globals['_ROTATEKEYREQUEST']._serialized_end=622
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=624
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=701
+  _globals['_GETKEYSTATUSREQUEST']._serialized_start=703
+  _globals['_GETKEYSTATUSREQUEST']._serialized_end=724
+  _globals['_KEYINFO']._serialized_start=727
+  _globals['_KEYINFO']._serialized_end=948
+  _globals['_GETKEYSTATUSRESPONSE']._serialized_start=950
+  _globals['_GETKEYSTATUSRESPONSE']._serialized_end=1011
+  _globals['_GETMETRICSREQUEST']._serialized_start=1013
+  _globals['_GETMETRICSREQUEST']._serialized_end=1032
+  _globals['_GETMETRICSRESPONSE']._serialized_start=1034
+  _globals['_GETMETRICSRESPONSE']._serialized_end=1074
+  _globals['_LISTBUCKETSREQUEST']._serialized_start=1076
+  _globals['_LISTBUCKETSREQUEST']._serialized_end=1151
+  _globals['_BUCKET']._serialized_start=1153
+  _globals['_BUCKET']._serialized_end=1198
+  _globals['_LISTBUCKETSRESPONSE']._serialized_start=1200
+  _globals['_LISTBUCKETSRESPONSE']._serialized_end=1287
+  _globals['_ERASEBUCKETREQUEST']._serialized_start=1289
+  _globals['_ERASEBUCKETREQUEST']._serialized_end=1387
+  _globals['_ERASEBUCKETRESPONSE']._serialized_start=1389
+  _globals['_ERASEBUCKETRESPONSE']._serialized_end=1453
+  _globals['_VAULTSERVICE']._serialized_start=1456
+  _globals['_VAULTSERVICE']._serialized_end=1986
 # @@protoc_insertion_point(module_scope)

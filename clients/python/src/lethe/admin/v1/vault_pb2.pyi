@@ -15,7 +15,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("vault_id", "version", "store_engine", "generation", "ledger_size", "ledger_root", "advertised_level", "warnings", "start_time", "tenants", "pending_erasures", "public_key", "counters")
+    __slots__ = ("vault_id", "version", "store_engine", "generation", "ledger_size", "ledger_root", "advertised_level", "warnings", "start_time", "tenants", "pending_erasures", "public_key", "counters", "policy_epoch", "policy_sha256")
     class CountersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,8 @@ class GetStatusResponse(_message.Message):
     PENDING_ERASURES_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    POLICY_SHA256_FIELD_NUMBER: _ClassVar[int]
     vault_id: str
     version: str
     store_engine: str
@@ -49,7 +51,9 @@ class GetStatusResponse(_message.Message):
     pending_erasures: int
     public_key: bytes
     counters: _containers.ScalarMap[str, int]
-    def __init__(self, vault_id: _Optional[str] = ..., version: _Optional[str] = ..., store_engine: _Optional[str] = ..., generation: _Optional[int] = ..., ledger_size: _Optional[int] = ..., ledger_root: _Optional[bytes] = ..., advertised_level: _Optional[_Union[_erasure_pb2.ErasureLevel, str]] = ..., warnings: _Optional[_Iterable[str]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tenants: _Optional[int] = ..., pending_erasures: _Optional[int] = ..., public_key: _Optional[bytes] = ..., counters: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    policy_epoch: int
+    policy_sha256: str
+    def __init__(self, vault_id: _Optional[str] = ..., version: _Optional[str] = ..., store_engine: _Optional[str] = ..., generation: _Optional[int] = ..., ledger_size: _Optional[int] = ..., ledger_root: _Optional[bytes] = ..., advertised_level: _Optional[_Union[_erasure_pb2.ErasureLevel, str]] = ..., warnings: _Optional[_Iterable[str]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tenants: _Optional[int] = ..., pending_erasures: _Optional[int] = ..., public_key: _Optional[bytes] = ..., counters: _Optional[_Mapping[str, int]] = ..., policy_epoch: _Optional[int] = ..., policy_sha256: _Optional[str] = ...) -> None: ...
 
 class RotateKeyRequest(_message.Message):
     __slots__ = ()
