@@ -12,10 +12,16 @@ use crate::store::Engine;
 
 /// A new vault in a directory.
 pub fn vault_on(dir: &Path, engine: Arc<dyn Engine>) -> Vault {
+    vault_with(dir, engine, |_| ())
+}
+
+/// The same, set up otherwise than usual.
+pub fn vault_with(dir: &Path, engine: Arc<dyn Engine>, change: impl FnOnce(&mut Setup)) -> Vault {
     create_file(&dir.join("kek")).unwrap();
     let kek = KekSource::File(dir.join("kek"));
     let data = dir.join("data");
-    let setup = Setup::new(data.clone(), data.join("anchor"), EngineChoice::Given(engine), kek);
+    let mut setup = Setup::new(data.clone(), data.join("anchor"), EngineChoice::Given(engine), kek);
+    change(&mut setup);
     Vault::create(&setup, Arc::new(SystemClock)).unwrap()
 }
 
