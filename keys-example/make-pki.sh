@@ -9,7 +9,7 @@ set -euo pipefail
 umask 077
 
 readonly usage='usage: make-pki.sh COMMAND [OPTION...]
-  init DIR              new authority, server, application, operator, auditor, probe, CRL and KEK in DIR
+  init DIR              new authority, server, application, operator, auditor, CRL and KEK in DIR
   server DIR NAME       one more server identity (its names: --dns, --ip)
   client DIR NAME       one more caller, spiffe://TRUST_DOMAIN/NAME
   revoke DIR NAME       revoke what DIR/pki/NAME.pem is and write the CRL anew
@@ -188,7 +188,7 @@ init() { # init DIR
     install -m 0644 "$dir/ca/ca.pem" "$dir/pki/ca.pem"
     leaf "$dir" server server
     local name
-    for name in application operator auditor probe; do leaf "$dir" "$name" client; done
+    for name in application operator auditor; do leaf "$dir" "$name" client; done
     write_crl "$dir"
     kek "$dir/kek"
     mv -nT -- "$dir" "$final"

@@ -11,7 +11,11 @@ import sys
 import yaml
 
 ANCHOR_CLASS = "lethe-anchor"
-PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+SOCKET = pathlib.PurePath("/run/lethe/metrics.sock")
+# Alive is less than ready: a vault that stopped after a failed write waits for a person, not for a restart.
+PROBES = {"startupProbe": "readyz", "readinessProbe": "readyz", "livenessProbe": "livez"}
+# `lethed probe` answers within 5 s, also when the daemon hangs.
+PROBE_SECS_MIN = 6
 # The restricted profile of the Pod Security Standards, as far as these manifests touch it.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
@@ -55,14 +59,22 @@ def bounded(pod):
 def watched(pod):
     for container in containers(pod):
         if container["name"] == "lethed":
-            for probe in PROBES:
-                if container.get(probe, {}).get("exec", {}).get("command", [""])[0] != "lethectl":
-                    yield f"lethed has no {probe} by lethectl"
+            for name, what in PROBES.items():
+                probe = container.get(name, {})
+                if probe.get("exec", {}).get("command") != ["lethed", "probe", "--socket", str(SOCKET), what]:
+                    yield f"lethed's {name} does not ask for {what}"
+                if probe.get("timeoutSeconds", 1) < PROBE_SECS_MIN:
+                    yield f"lethed's {name} does not wait for an answer"
+            mounts = [m for m in container.get("volumeMounts", []) if m["mountPath"] == str(SOCKET.parent)]
+            volumes = {v["name"]: v for v in pod["volumes"]}
+            if not any("emptyDir" in volumes[m["name"]] and not m.get("readOnly") for m in mounts):
+                yield "lethed has no place for its socket"
 
 
 def secrets_apart(pod):
-    """The KEK's secret is seen by the container that copies it; the copy, data and anchor by the daemon alone."""
-    may = {"kek-secret": {"kek"}, "kek": {"kek", "lethed"}, "data": {"lethed"}, "anchor": {"lethed"}}
+    """The KEK's secret is seen by who copies it; the copy, data, anchor and socket by the daemon alone."""
+    daemon = {"lethed"}
+    may = {"kek-secret": {"kek"}, "kek": {"kek", "lethed"}, "data": daemon, "anchor": daemon, "run": daemon}
     for container in containers(pod):
         for mount in container.get("volumeMounts", []):
             if container["name"] not in may.get(mount["name"], {container["name"]}):
@@ -72,8 +84,8 @@ def secrets_apart(pod):
     for volume in pod.get("volumes", []):
         if "secret" in volume and volume["secret"].get("defaultMode") != 0o400:
             yield f"{volume['name']} is not mounted 0400"
-        if volume["name"] == "kek" and volume["emptyDir"].get("medium") != "Memory":
-            yield "the copy of the KEK is on a disk"
+        if "emptyDir" in volume and volume["emptyDir"].get("medium") != "Memory":
+            yield f"{volume['name']} is on a disk"
 
 
 def graceful(pod):
@@ -123,6 +135,7 @@ def lethed(documents):
     return [c for pod in pods(documents) for c in containers(pod) if c["name"] == "lethed"]
 
 
+RUN = {"name": "run", "mountPath": "/x"}
 # Each breaks one rule of what is true of the manifests.
 BREACHES = {
     "a root user": lambda d: pods(d)[0]["securityContext"].update(runAsUser=0),
@@ -134,8 +147,13 @@ BREACHES = {
     "escalation": lambda d: lethed(d)[1]["securityContext"].update(allowPrivilegeEscalation=True),
     "no limit": lambda d: lethed(d)[0]["resources"]["limits"].pop("memory"),
     "no probe": lambda d: lethed(d)[1].pop("livenessProbe"),
-    "a plaintext probe": lambda d: lethed(d)[0].update(readinessProbe={"tcpSocket": {"port": 7443}}),
-    "the KEK in a program": lambda d: pods(d)[0]["containers"][0]["volumeMounts"].append({"name": "kek"}),
+    "a probe of the port": lambda d: lethed(d)[0].update(readinessProbe={"tcpSocket": {"port": 7443}}),
+    "a restart of what is not ready": lambda d: lethed(d)[0].update(livenessProbe=lethed(d)[0]["readinessProbe"]),
+    "an impatient probe": lambda d: lethed(d)[1]["livenessProbe"].update(timeoutSeconds=5),
+    "no place for the socket": lambda d: lethed(d)[0]["volumeMounts"].pop(),
+    "a socket that cannot be made": lambda d: lethed(d)[1]["volumeMounts"][-1].update(readOnly=True),
+    "the socket in a program": lambda d: pods(d)[0]["containers"][0]["volumeMounts"].append(RUN),
+    "the KEK in a program": lambda d: pods(d)[0]["containers"][0]["volumeMounts"].append({**RUN, "name": "kek"}),
     "a token": lambda d: pods(d)[0].pop("automountServiceAccountToken"),
     "the KEK on a disk": lambda d: [v["emptyDir"].clear() for v in pods(d)[0]["volumes"] if v["name"] == "kek"],
     "a readable secret": lambda d: [v["secret"].clear() for v in pods(d)[1]["volumes"] if "secret" in v],

@@ -34,7 +34,7 @@ app() { lethectl --config "$PKI/client-application.toml" --output json "$@"; }
 # Until it listens; a bounded wait.
 up() {
     for _ in $(seq 100); do
-        lethectl --config "$PKI/client-probe.toml" --timeout 5 status >/dev/null 2>&1 && return 0
+        bash -euc "$(steps 'sh watch')" >/dev/null 2>&1 && return 0
         sleep 0.2
     done
     fail "the daemon does not answer"
@@ -66,6 +66,10 @@ grep -qE '^Max core file size +0 +0 ' "/proc/$main/limits" || fail "it may leave
 [ "$(stat -c %U "/proc/$main/environ")" = root ] || fail "others of its user may read its memory"
 [ "$(property MemorySwapMax)" = 0 ] || fail "it may swap"
 good "no capabilities, filtered calls, locked keys, no core, no swap"
+[ "$(stat -c '%U %a %F' /run/lethe/metrics.sock)" = "lethe 600 socket" ] || fail "the probes are open to others"
+runuser -u lethe -- lethed probe --socket /run/lethe/metrics.sock livez >/dev/null || fail "it is not alive"
+! runuser -u nobody -- lethed probe --socket /run/lethe/metrics.sock livez >/dev/null 2>&1 || fail "nobody may ask"
+good "the daemon's user may probe it, and no other"
 [ "$(stat -c '%U %a' /var/lib/lethe-anchor/anchor)" = "lethe 600" ] || fail "the anchor is open to others"
 ! runuser -u lethe -- cat /etc/lethe/kek 2>/dev/null || fail "the daemon's user reads the KEK's source"
 ! runuser -u lethe -- touch /etc/lethe/lethed.toml 2>/dev/null || fail "the daemon's user may change its configuration"
@@ -75,8 +79,9 @@ began=$SECONDS
 systemctl stop lethed.service
 [ "$(property Result)" = success ] || fail "the stop was no success: $(property Result)"
 [ $((SECONDS - began)) -lt 20 ] || fail "the stop took $((SECONDS - began)) s"
-[ ! -e /run/lethe ] || fail "the copy of the KEK is still there"
-good "it stops at once, and the copy of the KEK goes with it"
+[ ! -e /run/credentials/lethed.service/kek ] || fail "the copy of the KEK is still there"
+[ ! -e /run/lethe ] || fail "the socket is still there"
+good "it stops at once, and the copy of the KEK and the socket go with it"
 systemctl start lethed.service
 up
 app record get "$record" | grep -q ada@example.com || fail "the record is gone after a restart"
@@ -96,7 +101,7 @@ bash -euxc "$(steps 'sh renew')" >/dev/null
 up
 serial=$(openssl x509 -in "$PKI/pki/server.pem" -noout -serial)
 # What s_client makes of the end of the connection does not matter here.
-served=$(openssl s_client -connect 127.0.0.1:7443 -cert "$PKI/pki/probe.pem" -key "$PKI/pki/probe.key" \
+served=$(openssl s_client -connect 127.0.0.1:7443 -cert "$PKI/pki/auditor.pem" -key "$PKI/pki/auditor.key" \
     </dev/null 2>/dev/null | openssl x509 -noout -serial) || true
 [ "$serial" = "$served" ] || fail "the old certificate is served"
 good "a new server certificate is served"
