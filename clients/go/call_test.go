@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"lethe.example/client/internal/gen/adminv1"
 	"lethe.example/client/internal/gen/lethev1"
 )
 
@@ -279,6 +280,35 @@ func TestAnExportThatBreaksGoesOnByToken(t *testing.T) {
 	}
 	if !errors.Is(last, ErrDamaged) || !strings.Contains(last.Error(), "d") {
 		t.Errorf("the record that does not open is passed over: %v", last)
+	}
+}
+
+func TestAnAuditExportThatBreaksGoesOnByIndex(t *testing.T) {
+	var starts []uint64
+	vault := &fake{audit: func(
+		q *adminv1.ExportAuditEntriesRequest, s grpc.ServerStreamingServer[adminv1.ExportAuditEntriesResponse],
+	) error {
+		starts = append(starts, q.GetStartIndex())
+		part := func(indexes ...uint64) {
+			_ = s.Send(&adminv1.ExportAuditEntriesResponse{Entries: each(indexes, func(at uint64) *adminv1.AuditEntry {
+				return &adminv1.AuditEntry{Index: at}
+			})})
+		}
+		if len(starts) == 1 {
+			part(5, 6)
+			return told(codes.Unavailable, "UNAVAILABLE")
+		}
+		part(7)
+		part(8)
+		return nil
+	}}
+	var indexes []uint64
+	for entry, err := range vault.serve(t, Options{}).ExportAudit(context.Background(), 5) {
+		check(t, err)
+		indexes = append(indexes, entry.Index)
+	}
+	if !slices.Equal(indexes, []uint64{5, 6, 7, 8}) || !slices.Equal(starts, []uint64{5, 7}) {
+		t.Error(indexes, starts)
 	}
 }
 

@@ -41,6 +41,7 @@ type Client struct {
 	subjects lethev1.SubjectServiceClient
 	records  lethev1.RecordServiceClient
 	vault    adminv1.VaultServiceClient
+	audit    adminv1.AuditServiceClient
 }
 
 // Open makes a client from a client-*.toml file. The connection is made at the first call.
@@ -89,6 +90,7 @@ func New(config Config, options Options) (*Client, error) {
 		subjects: lethev1.NewSubjectServiceClient(conn),
 		records:  lethev1.NewRecordServiceClient(conn),
 		vault:    adminv1.NewVaultServiceClient(conn),
+		audit:    adminv1.NewAuditServiceClient(conn),
 	}, nil
 }
 

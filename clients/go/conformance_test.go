@@ -12,10 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,6 +38,7 @@ import (
 const (
 	delivery = "delivery"
 	nobody   = "00000000-0000-4000-8000-000000000000"
+	caller   = "spiffe://dev.lethe/"
 )
 
 type story struct {
@@ -43,6 +46,7 @@ type story struct {
 	ctx                   context.Context
 	folder                string
 	operator, application *client.Client
+	auditor               *client.Client
 	parent, kind          string
 	second, secondKind    string
 	ada                   *client.Record
@@ -55,7 +59,7 @@ type story struct {
 func TestConformance(t *testing.T) {
 	folder := devFolder(t)
 	s := &story{t: t, ctx: context.Background(), folder: folder}
-	s.operator, s.application = s.open("operator"), s.open("application")
+	s.operator, s.application, s.auditor = s.open("operator"), s.open("application"), s.open("auditor")
 	s.parent = "tenants/" + tenantID()
 	s.kind = s.parent + "/schemas/customer"
 	s.second = "tenants/" + tenantID()
@@ -65,7 +69,7 @@ func TestConformance(t *testing.T) {
 		s.anUnknownField, s.aBadValue, s.batchCreate, s.readMask, s.purpose, s.batchGet, s.update, s.staleEtag,
 		s.removeAField, s.duplicate, s.find, s.pages, s.importAll, s.importGoesOn, s.exportAll, s.watch,
 		s.eraseWithAReceipt, s.againTheSameReceipt, s.erasedIsGone, s.batchErase, s.eraseASubject, s.deadlines,
-		s.bounds, s.nothingPrinted,
+		s.bounds, s.updateATenant, s.updateAPartOfASchema, s.masks, s.auditLog, s.signedHead, s.nothingPrinted,
 	} {
 		// A later step builds on the earlier ones.
 		if !t.Run(fmt.Sprintf("step %02d", at+1), func(t *testing.T) { s.t = t; step() }) {
@@ -312,6 +316,9 @@ func (s *story) batchCreate() {
 func (s *story) readMask() {
 	got := s.get(s.ada.Name, client.View{Mask: []string{"city", "fields.visits"}})
 	s.holds(slices.Equal(got.Fields.Names(), []string{"city", "visits"}), "other fields", got)
+	_, err := s.application.Get(s.ctx, s.ada.Name, client.View{Mask: []string{"city", "canary"}})
+	s.violated(err, "read_mask.paths[1]")
+	s.hides("canary")
 }
 
 func (s *story) purpose() {
@@ -540,10 +547,7 @@ func (s *story) eraseWithAReceipt() {
 	_, err = client.VerifyReceipt(receipt, other)
 	s.holds(err != nil, "another key passes")
 	spoilt := *receipt
-	spoilt.SignedBytes = bytes.Clone(receipt.SignedBytes)
-	bit, err := rand.Int(rand.Reader, big.NewInt(int64(8*len(spoilt.SignedBytes))))
-	s.fine(err)
-	spoilt.SignedBytes[bit.Int64()/8] ^= 1 << (bit.Int64() % 8)
+	spoilt.SignedBytes = spoiltBit(s, receipt.SignedBytes)
 	_, err = client.VerifyReceipt(&spoilt, s.publicKey())
 	s.holds(err != nil, "a changed bit passes")
 	renamed := *receipt
@@ -672,6 +676,236 @@ func (s *story) bounds() {
 	s.violated(err, "names")
 	_, err = s.create(client.Fields{"email": "p@example.org", "photo": make([]byte, 5<<20)})
 	s.refused(err, client.ErrExhausted)
+}
+
+func (s *story) updateATenant() {
+	tenant := func() client.Tenant {
+		s.t.Helper()
+		out, err := s.application.Tenant(s.ctx, s.parent)
+		s.fine(err)
+		return *out
+	}
+	first := tenant()
+	changed, err := s.operator.UpdateTenant(s.ctx, client.TenantChange{
+		Name: s.parent, Etag: first.Etag, DisplayName: "Renamed",
+	})
+	s.fine(err)
+	s.holds(changed.DisplayName == "Renamed" && changed.Etag != first.Etag && changed.CreateTime.Equal(first.CreateTime) &&
+		tenant() == *changed, "it did not change", changed)
+	_, err = s.operator.UpdateTenant(s.ctx, client.TenantChange{Name: s.parent, Etag: first.Etag, DisplayName: "Other"})
+	s.refused(err, client.ErrStale)
+	_, err = s.operator.UpdateTenant(s.ctx, client.TenantChange{
+		Name: s.parent, DisplayName: "Other", Mask: []string{"display_name", "canary"},
+	})
+	s.violated(err, "update_mask.paths[1]")
+	s.hides("canary")
+	_, err = s.application.UpdateTenant(s.ctx, client.TenantChange{Name: s.parent, DisplayName: "Other"})
+	s.refused(err, client.ErrPermissionDenied)
+	s.holds(tenant() == *changed, "it changed")
+	changed, err = s.operator.UpdateTenant(s.ctx, client.TenantChange{Name: s.parent})
+	s.fine(err)
+	s.holds(changed.DisplayName == "", "it has a name")
+}
+
+func (s *story) updateAPartOfASchema() {
+	before, err := s.operator.Schema(s.ctx, s.kind)
+	s.fine(err)
+	city := before.Fields[1]
+	city.Classification = client.ClassGeneral
+	part := client.Schema{Name: s.kind, Fields: []client.Field{city}}
+	after, err := s.operator.UpdateSchema(s.ctx, part, "fields.city")
+	s.fine(err)
+	before.Fields[1], before.Revision, before.UpdateTime = city, 2, after.UpdateTime
+	s.holds(reflect.DeepEqual(after, before), "another schema", after)
+	_, err = s.operator.UpdateSchema(s.ctx, part, "fields.city", "fields.canary")
+	s.violated(err, "update_mask.paths[1]")
+	s.hides("canary")
+}
+
+func (s *story) masks() {
+	vault, err := client.Open(support(s.t, s.folder), client.Options{})
+	s.fine(err)
+	defer vault.Close()
+	made, err := s.create(client.Fields{
+		"email": "mask@example.org", "city": "Bern", "visits": 3, "phone": "+441234567890",
+	})
+	s.fine(err)
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		if _, err = vault.Tenant(s.ctx, s.parent); err == nil {
+			break
+		}
+		s.holds(errors.Is(err, client.ErrPermissionDenied) && time.Now().Before(end), "support is not let in:", err)
+	}
+	masked := client.Fields{"email": "m***@example.org", "city": "Bern", "phone": "+441****7890"}
+	got, err := vault.Get(s.ctx, made.Name, client.View{Purpose: delivery})
+	s.fine(err)
+	s.holds(maps.Equal(got.Fields, masked), "other fields", got)
+	count := 0
+	for record, err := range vault.List(s.ctx, s.parent, client.Selection{View: client.View{Purpose: delivery}}) {
+		s.fine(err)
+		if record.Name == made.Name {
+			s.holds(maps.Equal(record.Fields, masked), "other fields", record)
+			count++
+		}
+	}
+	s.holds(count == 1, "it is not listed")
+	got, err = vault.Get(s.ctx, made.Name, client.View{Mask: []string{"visits"}})
+	s.fine(err)
+	s.holds(len(got.Fields) == 0, "other fields", got)
+	_, err = vault.Find(s.ctx, s.kind, "email", "mask@example.org", client.View{})
+	s.refused(err, client.ErrPermissionDenied)
+	_, err = vault.Update(s.ctx, client.Change{Name: made.Name, Fields: client.Fields{"city": "Rome"}})
+	s.refused(err, client.ErrPermissionDenied)
+	count = 0
+	for _, entry := range s.entries(client.AuditQuery{Parent: s.parent, Principal: caller + "support"}) {
+		if entry.Method == "GetRecord" && entry.Purpose == delivery {
+			s.holds(entry.Role == "support" && slices.Equal(entry.Clear, []client.Classification{client.ClassGeneral}) &&
+				slices.Equal(entry.Masked, []client.Classification{client.ClassSensitive}), "another entry", entry)
+			count++
+		}
+	}
+	s.holds(count == 1, "the log does not have it")
+}
+
+func (s *story) entries(of client.AuditQuery) (out []*client.AuditEntry) {
+	s.t.Helper()
+	for entry, err := range s.auditor.AuditEntries(s.ctx, of) {
+		s.fine(err)
+		out = append(out, entry)
+	}
+	return out
+}
+
+func (s *story) auditLog() {
+	made, err := s.create(client.Fields{"email": "log@example.org"})
+	s.fine(err)
+	s.get(made.Name, client.View{Purpose: delivery})
+	about := s.entries(client.AuditQuery{Subject: made.Subject})
+	s.holds(len(about) == 2 && about[0].Method == "GetRecord" && about[0].Purpose == delivery &&
+		about[1].Method == "CreateRecord" && about[1].Purpose == "", "other entries", about)
+	for _, e := range about {
+		s.holds(e.Kind == client.AuditCall && e.Code == codes.OK && e.Principal == caller+"application" &&
+			e.Role == "application" && e.Tenant == s.parent && e.Schema == s.kind && e.Total == 1 && e.Part == 0 &&
+			slices.Equal(e.Clear, []client.Classification{client.ClassSensitive}) && len(e.Masked) == 0 &&
+			len(e.Members) == 1 && len(e.Members[0].Subject) == 16 && reflect.DeepEqual(e.Members, about[0].Members),
+			"another entry", e)
+	}
+	var entries []*client.AuditEntry
+	pages := 0
+	for of := (client.AuditQuery{Parent: s.parent, PageSize: 20}); ; {
+		page, err := s.auditor.AuditPage(s.ctx, of)
+		s.fine(err)
+		entries = append(entries, page.Entries...)
+		pages++
+		if of.PageToken = page.NextPageToken; of.PageToken == "" {
+			break
+		}
+	}
+	methods := map[string]bool{}
+	for at, e := range entries {
+		s.holds(e.Tenant == s.parent && (at == 0 || e.Index < entries[at-1].Index), "another tenant or order", e)
+		methods[e.Method] = true
+	}
+	s.holds(pages >= 3, "few pages", pages)
+	for _, method := range []string{
+		"CreateTenant", "UpdateTenant", "UpdateSchema", "CreateRecord", "GetRecord", "FindRecords", "EraseRecord",
+		"EraseSubject",
+	} {
+		s.holds(methods[method], "the log lacks", method)
+	}
+	own := s.entries(client.AuditQuery{Parent: s.parent})[0]
+	s.holds(own.Method == "ListAuditEntries" && own.Principal == caller+"auditor" && own.Role == "auditor" &&
+		own.Index > entries[0].Index, "its own reads are not told", own)
+	operators := s.entries(client.AuditQuery{Parent: s.parent, Principal: caller + "operator"})
+	s.holds(len(operators) > 0 && operators[len(operators)-1].Method == "CreateTenant", "the operator's are missing")
+	for _, e := range operators {
+		s.holds(e.Principal == caller+"operator", "another caller", e)
+	}
+	_, err = s.auditor.AuditPage(s.ctx, client.AuditQuery{PageToken: "nonsense"})
+	s.violated(err, "page_token")
+	_, err = s.application.AuditPage(s.ctx, client.AuditQuery{Parent: s.parent})
+	s.refused(err, client.ErrPermissionDenied)
+	_, _, err = s.application.EraseSubject(s.ctx, made.Subject, client.ReasonSubjectRequest)
+	s.fine(err)
+	_, err = s.auditor.AuditPage(s.ctx, client.AuditQuery{Subject: made.Subject})
+	s.refused(err, client.ErrErased)
+	id := made.Name[strings.LastIndex(made.Name, "/")+1:]
+	raw, err := hex.DecodeString(strings.ReplaceAll(id, "-", ""))
+	s.fine(err)
+	for _, e := range entries {
+		for _, secret := range []string{"example.org", "London", id, string(raw)} {
+			s.holds(!strings.Contains(fmt.Sprintf("%+v", *e), secret) && !bytes.Contains(e.Leaf, []byte(secret)),
+				"the log holds", secret)
+		}
+	}
+}
+
+func (s *story) signedHead() {
+	head, err := s.auditor.AuditHead(s.ctx)
+	s.fine(err)
+	status, err := s.auditor.Status(s.ctx)
+	s.fine(err)
+	key := status.PublicKey
+	s.fine(client.VerifyAudit(head, s.auditor.ExportAudit(s.ctx, 0), key))
+	var entries []*client.AuditEntry
+	for entry, err := range s.auditor.ExportAudit(s.ctx, 0) {
+		s.fine(err)
+		entries = append(entries, entry)
+	}
+	verify := func(head client.AuditHead, entries []*client.AuditEntry, key []byte) error {
+		return client.VerifyAudit(&head, func(yield func(*client.AuditEntry, error) bool) {
+			for _, entry := range entries {
+				if !yield(entry, nil) {
+					return
+				}
+			}
+		}, key)
+	}
+	s.fine(verify(*head, entries, key))
+	other, _, err := ed25519.GenerateKey(rand.Reader)
+	s.fine(err)
+	s.holds(verify(*head, entries, other) != nil, "another key passes")
+	spoilt := *head
+	spoilt.SignedBytes = spoiltBit(s, head.SignedBytes)
+	s.holds(verify(spoilt, entries, key) != nil, "a changed bit passes")
+	s.fine(client.VerifyAuditHead(head, key))
+	for claim, spoil := range map[string]func(*client.AuditHead){
+		"vault_id":    func(h *client.AuditHead) { h.VaultID = strings.Repeat("0", 32) },
+		"size":        func(h *client.AuditHead) { h.Size++ },
+		"root":        func(h *client.AuditHead) { h.Root = make([]byte, 32) },
+		"generation":  func(h *client.AuditHead) { h.Generation++ },
+		"create_time": func(h *client.AuditHead) { h.CreateTime = h.CreateTime.Add(time.Millisecond) },
+	} {
+		spoilt := *head
+		spoil(&spoilt)
+		err := client.VerifyAuditHead(&spoilt, key)
+		s.holds(err != nil && strings.HasPrefix(err.Error(), claim+":"), "it passes with another", claim)
+	}
+	first := *entries[0]
+	first.Leaf = bytes.Clone(first.Leaf)
+	first.Leaf[len(first.Leaf)-1] ^= 1
+	s.holds(verify(*head, append([]*client.AuditEntry{&first}, entries[1:]...), key) != nil, "another leaf passes")
+	s.holds(verify(*head, entries[1:], key) != nil, "it passes without its first entry")
+	s.holds(verify(*head, entries[:head.Size-1], key) != nil, "it passes without its last entry")
+	for entry, err := range s.auditor.ExportAudit(s.ctx, head.Size-1) {
+		s.fine(err)
+		s.holds(entry.Index == head.Size-1 && bytes.Equal(entry.Leaf, entries[head.Size-1].Leaf), "it begins elsewhere")
+		break
+	}
+	for _, err := range s.application.ExportAudit(s.ctx, 0) {
+		s.refused(err, client.ErrPermissionDenied)
+	}
+	_, err = s.application.AuditHead(s.ctx)
+	s.refused(err, client.ErrPermissionDenied)
+}
+
+func spoiltBit(s *story, of []byte) []byte {
+	s.t.Helper()
+	out := bytes.Clone(of)
+	bit, err := rand.Int(rand.Reader, big.NewInt(int64(8*len(out))))
+	s.fine(err)
+	out[bit.Int64()/8] ^= 1 << (bit.Int64() % 8)
+	return out
 }
 
 func (s *story) nothingPrinted() {

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 
+	"lethe.example/client/internal/gen/adminv1"
 	"lethe.example/client/internal/gen/lethev1"
 )
 
@@ -103,12 +104,14 @@ func (p *pki) config(address string) Config {
 type fake struct {
 	lethev1.UnimplementedRecordServiceServer
 	lethev1.UnimplementedTenantServiceServer
+	adminv1.UnimplementedAuditServiceServer
 	create    func(context.Context, *lethev1.CreateRecordRequest) (*lethev1.CreateRecordResponse, error)
 	get       func(context.Context, *lethev1.GetRecordRequest) (*lethev1.GetRecordResponse, error)
 	erase     func(context.Context, *lethev1.EraseRecordRequest) (*lethev1.EraseRecordResponse, error)
 	tenant    func(context.Context, *lethev1.CreateTenantRequest) (*lethev1.CreateTenantResponse, error)
 	export    func(*lethev1.ExportRecordsRequest, grpc.ServerStreamingServer[lethev1.ExportRecordsResponse]) error
 	importing func(grpc.BidiStreamingServer[lethev1.ImportRecordsRequest, lethev1.ImportRecordsResponse]) error
+	audit     func(*adminv1.ExportAuditEntriesRequest, grpc.ServerStreamingServer[adminv1.ExportAuditEntriesResponse]) error
 	watch     func(*lethev1.WatchRecordsRequest, grpc.ServerStreamingServer[lethev1.WatchRecordsResponse]) error
 }
 
@@ -140,6 +143,12 @@ func (f *fake) ImportRecords(
 	return f.importing(s)
 }
 
+func (f *fake) ExportAuditEntries(
+	q *adminv1.ExportAuditEntriesRequest, s grpc.ServerStreamingServer[adminv1.ExportAuditEntriesResponse],
+) error {
+	return f.audit(q, s)
+}
+
 func (f *fake) WatchRecords(
 	q *lethev1.WatchRecordsRequest, s grpc.ServerStreamingServer[lethev1.WatchRecordsResponse],
 ) error {
@@ -164,6 +173,7 @@ func (f *fake) serveWith(
 		grpc.Creds(credentials.NewTLS(setting)), grpc.MaxRecvMsgSize(16<<20))
 	lethev1.RegisterRecordServiceServer(server, f)
 	lethev1.RegisterTenantServiceServer(server, f)
+	adminv1.RegisterAuditServiceServer(server, f)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
 	client, err := New(change(keys.config(listener.Addr().String())), options)

@@ -173,11 +173,8 @@ const (
 // what the receipt says beside the signed bytes agrees with them, and that they are about the record or subject of
 // its name. A bucket's name is not signed.
 func VerifyReceipt(receipt *Receipt, publicKey []byte) (*Verified, error) {
-	if len(publicKey) != ed25519.PublicKeySize {
-		return nil, errors.New("the public key has not 32 bytes")
-	}
-	if !ed25519.Verify(publicKey, receipt.SignedBytes, receipt.Signature) {
-		return nil, errors.New("signature: is not from the holder of this public key")
+	if err := checkSignature(receipt.SignedBytes, receipt.Signature, publicKey); err != nil {
+		return nil, err
 	}
 	var signed signedReceipt
 	if len(receipt.SignedBytes) != binary.Size(signed) {
@@ -198,21 +195,15 @@ func VerifyReceipt(receipt *Receipt, publicKey []byte) (*Verified, error) {
 	if !isReceipt {
 		return nil, errors.New("signed_bytes: are not a receipt")
 	}
-	claims := []struct {
-		field string
-		holds bool
-	}{
+	if err := checkClaims([]claim{
 		{"level", receipt.Level == level},
 		{"reason", receipt.Reason == reason},
 		{"generation", receipt.Generation == signed.Generation},
 		{"leaf_index", receipt.LeafIndex == signed.Seq},
 		{"request_time", receipt.RequestTime.Equal(time.UnixMilli(signed.Requested))},
 		{"erase_time", receipt.EraseTime.Equal(time.UnixMilli(signed.Scrubbed))},
-	}
-	for _, claim := range claims {
-		if !claim.holds {
-			return nil, fmt.Errorf("%s: is not what was signed", claim.field)
-		}
+	}); err != nil {
+		return nil, err
 	}
 	version, bound := signed.versionOf(receipt.Name)
 	if !bound {
@@ -231,6 +222,31 @@ func VerifyReceipt(receipt *Receipt, publicKey []byte) (*Verified, error) {
 		RemovedTime:       time.UnixMilli(signed.Removed).UTC(),
 		ScrubbedTime:      time.UnixMilli(signed.Scrubbed).UTC(),
 	}, nil
+}
+
+func checkSignature(signed, signature, publicKey []byte) error {
+	if len(publicKey) != ed25519.PublicKeySize {
+		return errors.New("the public key has not 32 bytes")
+	}
+	if !ed25519.Verify(publicKey, signed, signature) {
+		return errors.New("signature: is not from the holder of this public key")
+	}
+	return nil
+}
+
+// claim is what is said beside signed bytes, and whether it is what they say.
+type claim struct {
+	field string
+	holds bool
+}
+
+func checkClaims(claims []claim) error {
+	for _, claim := range claims {
+		if !claim.holds {
+			return fmt.Errorf("%s: is not what was signed", claim.field)
+		}
+	}
+	return nil
 }
 
 // versionOf finds which version of the named record the signed hash is of.

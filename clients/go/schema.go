@@ -97,13 +97,15 @@ func (c *Client) CreateSchema(ctx context.Context, parent, id string, schema Sch
 	return schemaOf(answer.GetSchema()), nil
 }
 
-// UpdateSchema replaces the schema of this name by a compatible newer revision. It is sent once.
-func (c *Client) UpdateSchema(ctx context.Context, schema Schema) (*Schema, error) {
+// UpdateSchema replaces the schema of this name by a compatible newer revision; with a mask only the parts that it
+// names, such as `fields.city`. It is sent once.
+func (c *Client) UpdateSchema(ctx context.Context, schema Schema, mask ...string) (*Schema, error) {
 	wire, err := schema.toWire()
 	if err != nil {
 		return nil, err
 	}
-	answer, err := call(ctx, c, never, c.schemas.UpdateSchema, &lethev1.UpdateSchemaRequest{Schema: wire})
+	answer, err := call(ctx, c, never, c.schemas.UpdateSchema,
+		&lethev1.UpdateSchemaRequest{Schema: wire, UpdateMask: maskOf(mask)})
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +197,7 @@ func fieldOf(wire *lethev1.Field) Field {
 	return Field{
 		Name:           wire.GetName(),
 		Kind:           FieldKind(enumName(wire.GetKind().String(), "FIELD_KIND_")),
-		Classification: Classification(enumName(wire.GetClassification().String(), "CLASSIFICATION_")),
+		Classification: classOf(wire.GetClassification()),
 		Required:       wire.GetRequired(),
 		Unique:         wire.GetUnique(),
 		Indexed:        wire.GetIndexed(),

@@ -47,55 +47,75 @@ func (b *breaks) again(ctx context.Context, err error) bool {
 // errBroken takes the place of io.EOF where the vault's part of a stream ended too early.
 var errBroken = status.Error(codes.Unavailable, "the stream ended too early")
 
+// taken goes through the parts of an export, over as many streams as it takes. open begins or goes on, take handles a
+// part and says whether it was the last that is wanted. atEnd is what it means that a stream ended before that.
+func taken[A any](
+	ctx context.Context, timeout time.Duration,
+	open func(context.Context) (grpc.ServerStreamingClient[A], error), take func(*A) (bool, error), atEnd error,
+) error {
+	var broke breaks
+	for {
+		hasMoved, err := takenOnce(ctx, timeout, open, take, atEnd)
+		if err == nil {
+			return nil
+		}
+		if hasMoved {
+			broke = 0
+		}
+		if !broke.again(ctx, err) {
+			return asError(err)
+		}
+	}
+}
+
+// takenOnce goes through one stream.
+func takenOnce[A any](
+	ctx context.Context, timeout time.Duration,
+	open func(context.Context) (grpc.ServerStreamingClient[A], error), take func(*A) (bool, error), atEnd error,
+) (hasMoved bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := within(timeout, cancel, func() (grpc.ServerStreamingClient[A], error) { return open(ctx) })
+	if err != nil {
+		return false, err
+	}
+	for {
+		part, err := within(timeout, cancel, stream.Recv)
+		if errors.Is(err, io.EOF) {
+			return hasMoved, atEnd
+		}
+		if err != nil {
+			return hasMoved, err
+		}
+		isEnough, err := take(part)
+		if err != nil || isEnough {
+			return hasMoved, err
+		}
+		hasMoved = true
+	}
+}
+
 // ExportPages gives the records of a selection part by part, as fast as the caller takes them. A stream that breaks
 // is continued by token. To continue in another process, give the last part's NextPageToken as PageToken; it is good
 // for an hour, and until the vault restarts. PageSize is the vault's choice.
 func (c *Client) ExportPages(ctx context.Context, parent string, of Selection) iter.Seq2[*Page, error] {
 	return func(yield func(*Page, error) bool) {
-		var broke breaks
-		for {
-			done, err := c.exportOnce(ctx, parent, &of, &broke, yield)
-			if done {
-				return
+		of := of
+		open := func(ctx context.Context) (grpc.ServerStreamingClient[lethev1.ExportRecordsResponse], error) {
+			return c.records.ExportRecords(ctx, &lethev1.ExportRecordsRequest{
+				Parent: parent, Schema: of.Schema, PageToken: of.PageToken, ReadMask: of.mask(), Purpose: of.Purpose,
+			})
+		}
+		take := func(part *lethev1.ExportRecordsResponse) (bool, error) {
+			page, err := pageOf(part)
+			if err != nil {
+				return false, err
 			}
-			if !broke.again(ctx, err) {
-				yield(nil, asError(err))
-				return
-			}
+			of.PageToken = page.NextPageToken
+			return !yield(page, nil) || page.NextPageToken == "", nil
 		}
-	}
-}
-
-// exportOnce takes one stream to its end (done) or to its break.
-func (c *Client) exportOnce(
-	ctx context.Context, parent string, of *Selection, broke *breaks, yield func(*Page, error) bool,
-) (done bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := within(c.timeout, cancel, func() (grpc.ServerStreamingClient[lethev1.ExportRecordsResponse], error) {
-		return c.records.ExportRecords(ctx, &lethev1.ExportRecordsRequest{
-			Parent: parent, Schema: of.Schema, PageToken: of.PageToken, ReadMask: of.mask(), Purpose: of.Purpose,
-		})
-	})
-	if err != nil {
-		return false, err
-	}
-	for {
-		part, err := within(c.timeout, cancel, stream.Recv)
-		if errors.Is(err, io.EOF) {
-			err = errBroken
-		}
-		if err != nil {
-			return false, err
-		}
-		page, err := pageOf(part)
-		if err != nil {
-			return false, err
-		}
-		*broke = 0
-		of.PageToken = page.NextPageToken
-		if !yield(page, nil) || page.NextPageToken == "" {
-			return true, nil
+		if err := taken(ctx, c.timeout, open, take, errBroken); err != nil {
+			yield(nil, err)
 		}
 	}
 }

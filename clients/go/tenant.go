@@ -17,6 +17,19 @@ type Tenant struct {
 	Name        string
 	DisplayName string
 	CreateTime  time.Time
+	// Etag marks the version.
+	Etag string
+}
+
+// TenantChange says how to change a tenant.
+type TenantChange struct {
+	// Name is `tenants/{tenant}`.
+	Name string
+	// Etag, if given, must be the current one.
+	Etag        string
+	DisplayName string
+	// Mask says what changes; empty means `display_name`.
+	Mask []string
 }
 
 // Subject is a person whom records are about.
@@ -31,6 +44,23 @@ func (c *Client) CreateTenant(ctx context.Context, id, displayName string) (*Ten
 	answer, err := call(ctx, c, never, c.tenants.CreateTenant, &lethev1.CreateTenantRequest{
 		TenantId: id,
 		Tenant:   &lethev1.Tenant{DisplayName: displayName},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return tenantOf(answer.GetTenant()), nil
+}
+
+// UpdateTenant changes what a tenant is called and returns it as it is now. It is sent once.
+func (c *Client) UpdateTenant(ctx context.Context, change TenantChange) (*Tenant, error) {
+	mask := change.Mask
+	if len(mask) == 0 {
+		// Without a mask an empty name would be one that is not given.
+		mask = []string{"display_name"}
+	}
+	answer, err := call(ctx, c, never, c.tenants.UpdateTenant, &lethev1.UpdateTenantRequest{
+		Tenant:     &lethev1.Tenant{Name: change.Name, DisplayName: change.DisplayName, Etag: change.Etag},
+		UpdateMask: maskOf(mask),
 	})
 	if err != nil {
 		return nil, err
@@ -93,7 +123,7 @@ func (c *Client) EraseSubject(ctx context.Context, name string, reason ErasureRe
 }
 
 func tenantOf(wire *lethev1.Tenant) *Tenant {
-	return &Tenant{wire.GetName(), wire.GetDisplayName(), timeOf(wire.GetCreateTime())}
+	return &Tenant{wire.GetName(), wire.GetDisplayName(), timeOf(wire.GetCreateTime()), wire.GetEtag()}
 }
 
 func subjectOf(wire *lethev1.Subject) *Subject {

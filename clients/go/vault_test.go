@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -72,6 +73,42 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	stopVault()
 	os.Exit(code)
+}
+
+// support is the configuration of a caller in the role `support`, who is let in within seconds; made where there is
+// none. It skips the test without LETHECTL, the path of that program.
+func support(t *testing.T, folder string) string {
+	t.Helper()
+	const uri = "spiffe://dev.lethe/support"
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(folder, "client-support.toml")
+	program := os.Getenv("LETHECTL")
+	if program == "" {
+		t.Skip("not run: LETHECTL is not set, so there is nobody whose reads are masked")
+	}
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	check(exec.Command(program, "pki", "issue", "--dir", filepath.Join(folder, "pki"), "--uri", uri, "--out", "support",
+		"--force").Run())
+	daemon := filepath.Join(folder, "lethed.toml")
+	text, err := os.ReadFile(daemon)
+	check(err)
+	if !bytes.Contains(text, []byte(uri)) {
+		text = fmt.Appendf(text, "\n[[identity]]\nuri = %q\nrole = \"support\"\ntenants = [\"*\"]\n", uri)
+		check(os.WriteFile(daemon+".new", text, 0o600))
+		check(os.Rename(daemon+".new", daemon))
+	}
+	text, err = os.ReadFile(filepath.Join(folder, "client-application.toml"))
+	check(err)
+	text = bytes.ReplaceAll(text, []byte("/application."), []byte("/support."))
+	check(os.WriteFile(path, text, 0o600))
+	return path
 }
 
 // devFolder skips the test where there is no vault.

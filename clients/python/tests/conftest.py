@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pathlib
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -94,6 +95,25 @@ def own_lethed(tmp_path):
     lethed = Lethed(tmp_path / "dev")
     yield lethed
     lethed.stop()
+
+
+def lethectl():
+    """The program: that of env LETHECTL, or the one beside LETHED; `None` if there is none."""
+    return os.environ.get("LETHECTL") or shutil.which("lethectl", path=os.path.dirname(os.environ.get("LETHED", "")))
+
+
+def support(folder):
+    """The configuration of a caller in the role `support`, who is let in within seconds; made where there is none."""
+    file, uri = folder / "client-support.toml", "spiffe://dev.lethe/support"
+    if not file.exists():
+        issue = [lethectl(), "pki", "issue", "--dir", folder / "pki", "--uri", uri, "--out", "support", "--force"]
+        subprocess.run(issue, check=True, capture_output=True, timeout=30)
+        daemon, changed = folder / "lethed.toml", folder / "lethed.toml.new"
+        if uri not in (text := daemon.read_text()):
+            changed.write_text(f'{text}\n[[identity]]\nuri = "{uri}"\nrole = "support"\ntenants = ["*"]\n')
+            changed.replace(daemon)
+        file.write_text((folder / "client-application.toml").read_text().replace("/application.", "/support."))
+    return file
 
 
 def new_tenant(folder, prefix="conf"):

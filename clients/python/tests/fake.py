@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from google.protobuf import message_factory
 
-from lethe.admin.v1 import vault_pb2
+from lethe.admin.v1 import audit_pb2, vault_pb2
 from lethe.v1 import record_pb2, schema_pb2, subject_pb2, tenant_pb2
 
-FILES = (record_pb2, schema_pb2, subject_pb2, tenant_pb2, vault_pb2)
+FILES = (audit_pb2, record_pb2, schema_pb2, subject_pb2, tenant_pb2, vault_pb2)
 METHODS = {
     f"/{service.full_name}/{method.name}": method
     for file in FILES
@@ -92,7 +92,7 @@ class FakeVault(grpc.GenericRpcHandler):
                 yield from self._next(path, None, context)(incoming, context)
 
             return grpc.stream_stream_rpc_method_handler(both, read, write)
-        if path.endswith(("/ExportRecords", "/WatchRecords")):
+        if path.endswith(("/ExportRecords", "/WatchRecords", "/ExportAuditEntries")):
 
             def stream(request, context):
                 yield from self._next(path, request, context)(request, context)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import os
 import secrets
-import shutil
 import socket
 import subprocess
 import time
@@ -15,71 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-from blocking import connect
-from conftest import SCHEMA
+from conftest import SCHEMA, lethectl, support
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from story import A_FIELDS, CALLER, SECRETS, Story, new
 
 import lethe
-from lethe import ChangeKind, NewRecord, Reason, Vault, _config, receipts
-
-NOBODY = "00000000-0000-4000-8000-000000000000"
-SECRETS = ("ada@example.org", "London", "canary")
-A_FIELDS = {
-    "email": "ada@example.org",
-    "city": "London",
-    "visits": 3,
-    "score": 1.5,
-    "member": True,
-    "born": dt.date(1815, 12, 10),
-    "photo": b"\x00\xff",
-    "phone": "+441234567890",
-}
-
-
-class Story:
-    def __init__(self, flavour, folder):
-        self.folder, self.flavour = folder, flavour
-        self.operator = self.connect(folder / "client-operator.toml")
-        self.app = self.connect(folder / "client-application.toml")
-        self.tenant = f"conf-{secrets.token_hex(6)}"
-        self.second = f"conf-{secrets.token_hex(6)}"
-        self.request_id = str(uuid.uuid4())
-        self.printed = []
-
-    def connect(self, file, **more):
-        return connect(self.flavour, file, **more)
-
-    def refused(self, kind, call, *args, **named):
-        """The call must fail with exactly this error; returns it."""
-        with pytest.raises(lethe.LetheError) as caught:
-            result = call(*args, **named)
-            list(result) if hasattr(result, "__next__") else result
-        error = caught.value
-        assert type(error) is kind, f"{type(error).__name__}: {error.message}"
-        self.printed += [str(error), repr(error), repr(vars(error))]
-        return error
-
-    def violated(self, call, *args, **named):
-        error = self.refused(lethe.InvalidArgument, call, *args, **named)
-        return [v.field for v in error.violations]
-
-    def create(self, email, **fields):
-        return self.app.create_record(self.tenant, "customer", {"email": email, **fields})
-
-    def found(self, field, value, tenant=None):
-        found = self.app.find_records(tenant or self.tenant, "customer", field, value)
-        assert not found.incomplete
-        return [r.name for r in found.records]
-
-    def names(self, tenant=None):
-        return [r.name for r in self.app.list_records(tenant or self.tenant, "customer", mask=["city"])]
-
-    def no_record(self):
-        return f"tenants/{self.tenant}/records/{NOBODY}"
-
-    def close(self):
-        for vault in (self.operator, self.app):
-            vault.close()
+from lethe import AuditKind, ChangeKind, Classification, NewRecord, Reason, Vault, _config, audit, receipts
 
 
 @pytest.fixture(scope="class", params=["threads", "asyncio"])
@@ -87,10 +26,6 @@ def story(request, dev_dir):
     told = Story(request.param, dev_dir)
     yield told
     told.close()
-
-
-def new(email, city="Rome", **more):
-    return NewRecord("customer", {"email": email, "city": city}, **more)
 
 
 def test_threads_share_a_vault(dev_dir, tenant):
@@ -187,6 +122,8 @@ class TestStory:
     def test_step_10_read_mask(self, story):
         got = story.app.get_record(story.a.name, mask=["city", "fields.visits"])
         assert dict(got.fields) == {"city": "London", "visits": 3}
+        paths = story.violated(story.app.get_record, story.a.name, mask=["city", "canary"])
+        assert paths == ["read_mask.paths[1]"]
 
     def test_step_11_purpose(self, story):
         for purpose, expected in (("", 7), ("delivery", 8), ("marketing", 7)):
@@ -309,12 +246,11 @@ class TestStory:
                 receipts.verify(forged, key)
 
     def test_step_23_and_lethectl_agrees(self, story, tmp_path):
-        lethectl = shutil.which("lethectl", path=os.path.dirname(os.environ.get("LETHED", "")))
-        if lethectl is None:
-            pytest.skip("no lethectl beside LETHED")
+        if (program := lethectl()) is None:
+            pytest.skip("neither LETHECTL nor one beside LETHED")
         file = tmp_path / "receipts.json"
         file.write_text(receipts.dump([story.receipt]))
-        command = [lethectl, "receipt", "verify", file, "--public-key", story.key.hex()]
+        command = [program, "receipt", "verify", file, "--public-key", story.key.hex()]
         assert subprocess.run(command, capture_output=True, timeout=30).returncode == 0
         assert receipts.load(file.read_text()) == [story.receipt]
         file.write_text(receipts.dump([dataclasses.replace(story.receipt, name=story.b[0])]))
@@ -403,7 +339,121 @@ class TestStory:
         assert story.violated(story.create, "big@example.org", photo=bytes(5 << 20)) == ["request"]
         assert before.vault_id == story.operator.status().vault_id
 
-    def test_step_30_nothing_printed(self, story):
+    def test_step_30_update_a_tenant(self, story):
+        first = story.app.get_tenant(story.tenant)
+        update = story.operator.update_tenant
+        changed = update(story.tenant, "Renamed", etag=first.etag)
+        assert changed == dataclasses.replace(first, display_name="Renamed", etag=changed.etag)
+        assert changed.etag != first.etag and story.app.get_tenant(story.tenant) == changed
+        story.refused(lethe.Stale, update, story.tenant, "Other", etag=first.etag)
+        paths = story.violated(update, story.tenant, "Other", mask=["display_name", "canary"])
+        assert paths == ["update_mask.paths[1]"]
+        story.refused(lethe.PermissionDenied, story.app.update_tenant, story.tenant, "Other")
+        assert story.app.get_tenant(story.tenant) == changed
+        assert update(story.tenant, "").display_name == ""
+
+    def test_step_31_update_a_part_of_a_schema(self, story):
+        before = story.operator.get_schema(story.tenant, "customer")
+        city = dataclasses.replace(before.fields[1], classification=Classification.GENERAL)
+        part = lethe.Schema(fields=(city,))
+        update = story.operator.update_schema
+        after = update(story.tenant, "customer", part, mask=["fields.city"])
+        expected = (before.fields[0], city, *before.fields[2:])
+        assert after == dataclasses.replace(before, revision=2, fields=expected)
+        paths = story.violated(update, story.tenant, "customer", part, mask=["fields.city", "fields.canary"])
+        assert paths == ["update_mask.paths[1]"]
+
+    def test_step_32_masks(self, story):
+        if lethectl() is None:
+            pytest.skip("neither LETHECTL nor one beside LETHED: nobody whose reads are masked")
+        made = story.create("mask@example.org", city="Bern", visits=3, phone="+441234567890")
+        with Vault.connect(support(story.folder)) as caller:
+            end = time.monotonic() + 30
+            while True:
+                try:
+                    list(caller.list_tenants())
+                    break
+                except lethe.PermissionDenied:
+                    assert time.monotonic() < end, "support is not let in"
+                    time.sleep(0.2)
+            masked = {"email": "m***@example.org", "city": "Bern", "phone": "+441****7890"}
+            assert dict(caller.get_record(made.name, purpose="delivery").fields) == masked
+            listed = caller.list_records(story.tenant, purpose="delivery")
+            assert [dict(r.fields) for r in listed if r.name == made.name] == [masked]
+            assert dict(caller.get_record(made.name, mask=["visits"]).fields) == {}
+            by_email = (story.tenant, "customer", "email", "mask@example.org")
+            story.refused(lethe.PermissionDenied, caller.find_records, *by_email)
+            story.refused(lethe.PermissionDenied, caller.update_record, made.name, {"city": "Rome"})
+        seen = list(story.auditor.list_audit_entries(story.tenant, principal=CALLER + "support"))
+        (get,) = [e for e in seen if (e.method, e.purpose) == ("GetRecord", "delivery")]
+        assert (get.role, get.clear, get.masked) == ("support", (Classification.GENERAL,), (Classification.SENSITIVE,))
+
+    def test_step_33_audit_log(self, story):
+        made, listed = story.create("log@example.org"), story.auditor.list_audit_entries
+        story.app.get_record(made.name, purpose="delivery")
+        about = list(listed(subject=made.subject))
+        assert [(e.method, e.purpose) for e in about] == [("GetRecord", "delivery"), ("CreateRecord", "")]
+        for e in about:
+            assert (e.kind, e.code, e.total, e.part) == (AuditKind.CALL, 0, 1, 0)
+            assert (e.principal, e.role) == (CALLER + "application", "application")
+            assert (e.tenant, e.schema) == (f"tenants/{story.tenant}", made.schema)
+            assert (e.clear, e.masked) == ((Classification.SENSITIVE,), ())
+            assert e.members == about[0].members and len(e.members) == 1 and len(e.members[0].subject) == 16
+        pages = list(story.auditor.list_audit_pages(story.tenant, page_size=20))
+        entries = [e for page in pages for e in page.entries]
+        indexes = [e.index for e in entries]
+        assert len(pages) >= 3 and indexes == sorted(set(indexes), reverse=True)
+        assert {e.tenant for e in entries} == {f"tenants/{story.tenant}"}
+        done = "CreateTenant UpdateTenant UpdateSchema CreateRecord GetRecord FindRecords EraseRecord EraseSubject"
+        assert set(done.split()) <= {e.method for e in entries}
+        own = next(listed(story.tenant))
+        assert (own.method, own.principal, own.role) == ("ListAuditEntries", CALLER + "auditor", "auditor")
+        assert own.index > indexes[0]
+        operators = list(listed(story.tenant, principal=CALLER + "operator"))
+        assert {e.principal for e in operators} == {CALLER + "operator"} and operators[-1].method == "CreateTenant"
+        assert story.violated(story.auditor.list_audit_pages, page_token="nonsense") == ["page_token"]
+        story.refused(lethe.PermissionDenied, story.app.list_audit_entries, story.tenant)
+        story.app.erase_subject(made.subject)
+        story.refused(lethe.Erased, listed, subject=made.subject)
+        id = made.name.rpartition("/")[2]
+        for secret in ("example.org", "London", id):
+            assert not any(secret in repr(e) or secret.encode() in e.leaf for e in entries)
+        assert not any(uuid.UUID(id).bytes in e.leaf for e in entries)
+
+    def test_step_34_signed_head(self, story):
+        head, key = story.auditor.audit_head(), story.auditor.status().public_key
+        entries = list(story.auditor.export_audit_entries())
+        audit.verify(head, entries, key)
+        first, *rest = entries
+        spoilt = bytearray(head.signed_bytes)
+        spoilt[secrets.randbelow(len(spoilt))] ^= 1
+        other = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+        changed = dataclasses.replace(first, leaf=first.leaf[:-1] + bytes([first.leaf[-1] ^ 1]))
+        for false_head, false_entries, false_key in (
+            (head, entries, other),
+            (dataclasses.replace(head, signed_bytes=bytes(spoilt)), entries, key),
+            (head, [changed, *rest], key),
+            (head, rest, key),
+            (head, entries[: head.size - 1], key),
+        ):
+            with pytest.raises(audit.Unproven):
+                audit.verify(false_head, false_entries, false_key)
+        audit.verify_head(head, key)
+        for claim, other in {
+            "vault_id": "0" * 32,
+            "size": head.size + 1,
+            "root": bytes(32),
+            "generation": head.generation + 1,
+            "create_time": head.create_time + dt.timedelta(milliseconds=1),
+        }.items():
+            with pytest.raises(audit.Unproven, match=claim):
+                audit.verify_head(dataclasses.replace(head, **{claim: other}), key)
+        last = next(story.auditor.export_audit_entries(head.size - 1))
+        assert last == entries[head.size - 1]
+        story.refused(lethe.PermissionDenied, story.app.export_audit_entries)
+        story.refused(lethe.PermissionDenied, story.app.audit_head)
+
+    def test_step_35_nothing_printed(self, story):
         story.printed.append(repr(NewRecord("customer", A_FIELDS)))
         assert len(story.printed) > 60
         for secret in SECRETS:

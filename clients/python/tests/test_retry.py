@@ -19,10 +19,10 @@ NEW = NewRecord("customer", {"x": "y"})
 CALLS = [
     _calls.create_tenant("t", ""),
     _calls.get_tenant("t"),
-    _calls.update_tenant("t", "", ""),
+    _calls.update_tenant("t", "", None, ""),
     _calls.list_tenants(""),
     _calls.create_schema("t", "s", SCHEMA),
-    _calls.update_schema("t", "s", SCHEMA),
+    _calls.update_schema("t", "s", SCHEMA, None),
     _calls.get_schema("n"),
     _calls.list_schemas("t", ""),
     _calls.create_subject("t", None),
@@ -40,6 +40,9 @@ CALLS = [
     _calls.erase_records("t", ["n"], Reason.SUBJECT_REQUEST),
     _calls.export_records("t", "", "", None, ""),
     _calls.watch_records("t"),
+    _calls.list_audit_entries("", "", "", 0, ""),
+    _calls.export_audit_entries(0),
+    _calls.audit_head(),
 ]
 READS = ("Get", "BatchGet", "List", "Find", "Export")
 # Keys and buckets are for operators, who have lethectl.

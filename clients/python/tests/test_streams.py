@@ -13,6 +13,7 @@ from fake import UNAVAILABLE, Fail
 
 import lethe
 from lethe import ChangeKind, NewRecord, _aio_streams, _core
+from lethe.admin.v1 import audit_pb2
 from lethe.v1 import record_pb2
 
 ROWS = [NewRecord("customer", {"n": n}) for n in range(1100)]
@@ -61,6 +62,25 @@ def test_an_export_whose_time_is_up_goes_on_if_it_moved(fake, client):
     fake.answer("ExportRecords", stuck, lambda request, context: iter([part("c", "")]))
     with pytest.raises(lethe.DeadlineExceeded):
         list(client.export_records("t"))
+
+
+def test_an_audit_export_that_breaks_off_goes_on_at_its_index(fake, client):
+    def part(*indexes):
+        return audit_pb2.ExportAuditEntriesResponse(entries=[audit_pb2.AuditEntry(index=n) for n in indexes])
+
+    def broken(request, context):
+        yield part(5, 6)
+        UNAVAILABLE.abort(context)
+
+    def whole(request, context):
+        yield part(7)
+        yield part(8)
+
+    fake.answer("ExportAuditEntries", broken, whole)
+    assert [e.index for e in client.export_audit_entries(5)] == [5, 6, 7, 8]
+    assert [r.start_index for r in fake.requests("ExportAuditEntries")] == [5, 7]
+    with pytest.raises(lethe.InvalidArgument):
+        list(client.export_audit_entries(-1))
 
 
 def test_an_export_that_does_not_move_is_given_up(fake, client):

@@ -1,3 +1,4 @@
+import { Audit } from "./audit.js";
 import { type Config, loadConfig } from "./config.js";
 import { Records } from "./records.js";
 import { Schemas } from "./schemas.js";
@@ -21,6 +22,7 @@ export class Client {
   readonly subjects: Subjects;
   readonly records: Records;
   readonly vault: Vault;
+  readonly audit: Audit;
   readonly #transport: Transport;
 
   /** The connection is made at the first call. */
@@ -31,6 +33,7 @@ export class Client {
     this.subjects = new Subjects(this.#transport);
     this.records = new Records(this.#transport);
     this.vault = new Vault(this.#transport);
+    this.audit = new Audit(this.#transport);
   }
 
   /** Makes a client from a `client-*.toml` file. */

@@ -1,3 +1,7 @@
+export {
+  type Audit, type AuditEntry, AuditError, type AuditHead, type AuditKind, type AuditMember, type AuditPage,
+  type AuditQuery, verifyAudit, verifyAuditHead,
+} from "./audit.js";
 export { Client, type ClientOptions } from "./client.js";
 export { type Config, ConfigError, loadConfig, parseConfig } from "./config.js";
 export {

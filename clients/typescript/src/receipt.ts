@@ -1,8 +1,9 @@
-import { createHash, createPublicKey, type KeyObject, verify } from "node:crypto";
+import { createHash } from "node:crypto";
 
 import { broken, invalid } from "./errors.js";
 import { type ErasureReceipt, ErasureLevel as WireLevel, ErasureReason as WireReason } from "./gen/lethe/v1/erasure_pb.js";
 import { dateOf } from "./paging.js";
+import { claimFault, signatureFault } from "./signature.js";
 
 /** Why something was erased. A caller cannot claim SUPERSEDED and UNACKNOWLEDGED: they are the vault's own. */
 export type ErasureReason = Exclude<keyof typeof WireReason, "UNSPECIFIED">;
@@ -158,21 +159,18 @@ const REASONS: readonly (ErasureReason | undefined)[] = [
  */
 export function verifyReceipt(receipt: Receipt, publicKey: Uint8Array): VerifiedReceipt {
   const bytes = Buffer.from(receipt.signedBytes);
-  if (!verify(null, bytes, keyOf(publicKey), receipt.signature)) {
-    throw new ReceiptError("signature: is not from the holder of this public key");
-  }
+  const forged = signatureFault(bytes, receipt.signature, publicKey);
+  if (forged !== undefined) throw new ReceiptError(forged);
   const signed = decode(bytes);
-  const claims: [string, boolean][] = [
+  const fault = claimFault([
     ["level", receipt.level === signed.level],
     ["reason", receipt.reason === signed.reason],
     ["generation", receipt.generation === signed.generation],
     ["leaf_index", receipt.leafIndex === signed.leafIndex],
     ["request_time", receipt.requestTime.getTime() === signed.requestTime.getTime()],
     ["erase_time", receipt.eraseTime.getTime() === signed.scrubbedTime.getTime()],
-  ];
-  for (const [field, holds] of claims) {
-    if (!holds) throw new ReceiptError(`${field}: is not what was signed`);
-  }
+  ]);
+  if (fault !== undefined) throw new ReceiptError(fault);
   const { kind, vault, tenant, bucket, unit, ...told } = signed;
   let recordVersion: bigint | undefined;
   if (kind === KIND_BUCKET) {
@@ -182,12 +180,6 @@ export function verifyReceipt(receipt: Receipt, publicKey: Uint8Array): Verified
     if (recordVersion === undefined) throw new ReceiptError("name: is not what was signed");
   }
   return { name: receipt.name, recordVersion, vaultId: vault.toString("hex"), ...told };
-}
-
-function keyOf(publicKey: Uint8Array): KeyObject {
-  if (publicKey.length !== 32) throw new ReceiptError("the public key has not 32 bytes");
-  const x = Buffer.from(publicKey).toString("base64url");
-  return createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" });
 }
 
 /** `"VE1" | vault[16] | leaf[208] | level u8 | medium u8 | scrubbed i64` (docs/FORMAT.md §7). */

@@ -2,7 +2,7 @@ import { type MessageInitShape } from "@bufbuild/protobuf";
 
 import { broken, DataLossError, invalid } from "./errors.js";
 import { type Record as Wire, RecordService, type RecordSchema } from "./gen/lethe/v1/record_pb.js";
-import { exportPages } from "./export.js";
+import { exported } from "./export.js";
 import { type ImportChunk, importRecords, type ImportStream, openImport } from "./import.js";
 import { dateOf } from "./paging.js";
 import { type ErasureReason, reasonToWire, type Receipt, receiptOf } from "./receipt.js";
@@ -175,7 +175,17 @@ export class Records {
    * and until the vault restarts. The size of a part is the vault's choice.
    */
   exportPages(parent: string, of: Selection = {}, options: CallOptions = {}): AsyncGenerator<Page, void, undefined> {
-    return exportPages(this.#transport, parent, of, options);
+    let pageToken = of.pageToken;
+    return exported(this.#transport, {
+      method: RecordService.method.exportRecords,
+      request: () => selectionOf(parent, { ...of, pageToken }),
+      take: (part) => {
+        const page = pageOf(part);
+        pageToken = page.nextPageToken;
+        return page;
+      },
+      isLast: (page) => page.nextPageToken === "",
+    }, options);
   }
 
   /**

@@ -66,9 +66,14 @@ export class Schemas {
     return schemaOf(answer.schema);
   }
 
-  /** Replaces the schema of this name by a compatible newer revision. It is sent once. */
-  async update(name: string, draft: SchemaDraft, options: CallOptions = {}): Promise<Schema> {
-    const request = { schema: toWire(name, draft) };
+  /**
+   * Replaces the schema of this name by a compatible newer revision; with a `mask` only the parts that it names, such as
+   * `fields.city`. It is sent once.
+   */
+  async update(
+    name: string, draft: SchemaDraft, options: CallOptions & { mask?: readonly string[] } = {},
+  ): Promise<Schema> {
+    const request = { schema: toWire(name, draft), updateMask: { paths: [...(options.mask ?? [])] } };
     const answer = await this.#transport.unary(SchemaService.method.updateSchema, "never", request, options);
     return schemaOf(answer.schema);
   }
@@ -131,12 +136,16 @@ function schemaOf(wire: Wire | undefined): Schema {
   };
 }
 
+export function classOf(wire: WireClass): Classification {
+  return (WireClass[wire] ?? String(wire)) as Classification;
+}
+
 /** A kind that this client does not know yet comes as its number. */
 function fieldOf(wire: WireField): Field {
   return {
     name: wire.name,
     kind: (WireKind[wire.kind] ?? String(wire.kind)) as FieldKind,
-    classification: (WireClass[wire.classification] ?? String(wire.classification)) as Classification,
+    classification: classOf(wire.classification),
     required: wire.required,
     unique: wire.unique,
     indexed: wire.indexed,

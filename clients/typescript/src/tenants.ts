@@ -9,6 +9,8 @@ export interface Tenant {
   readonly name: string;
   readonly displayName: string;
   readonly createTime: Date | undefined;
+  /** Marks the version. */
+  readonly etag: string;
 }
 
 /** Calls about tenants. */
@@ -23,6 +25,22 @@ export class Tenants {
   async create(tenantId: string, displayName: string, options: CallOptions = {}): Promise<Tenant> {
     const request = { tenantId, tenant: { displayName } };
     const answer = await this.#transport.unary(TenantService.method.createTenant, "never", request, options);
+    return tenantOf(answer.tenant);
+  }
+
+  /**
+   * Changes what a tenant is called; `mask` says what changes, the display name unless said. With an `etag` only if it
+   * did not change since. It is sent once.
+   */
+  async update(
+    name: string, displayName: string, options: CallOptions & { etag?: string; mask?: readonly string[] } = {},
+  ): Promise<Tenant> {
+    const request = {
+      tenant: { name, displayName, etag: options.etag ?? "" },
+      // Without a mask an empty name would be one that is not given.
+      updateMask: { paths: [...(options.mask ?? ["display_name"])] },
+    };
+    const answer = await this.#transport.unary(TenantService.method.updateTenant, "never", request, options);
     return tenantOf(answer.tenant);
   }
 
@@ -42,5 +60,5 @@ export class Tenants {
 
 function tenantOf(wire: Wire | undefined): Tenant {
   if (!wire) throw broken("lacks the tenant");
-  return { name: wire.name, displayName: wire.displayName, createTime: dateOf(wire.createTime) };
+  return { name: wire.name, displayName: wire.displayName, createTime: dateOf(wire.createTime), etag: wire.etag };
 }

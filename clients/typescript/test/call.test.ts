@@ -250,6 +250,27 @@ test("an export that breaks goes on by token", async (t) => {
   assert.deepEqual(tokens, ["", "", "after-b", "after-d"]);
 });
 
+test("an export of the audit log that breaks goes on by index", async (t) => {
+  const starts: bigint[] = [];
+  const client = await serve(t, {
+    exportAuditEntries: (call) => {
+      starts.push(call.request.startIndex);
+      const part = (...indexes: bigint[]) => call.write({ entries: indexes.map((index) => ({ index })) });
+      if (starts.length === 1) {
+        part(5n, 6n);
+        return call.emit("error", told("UNAVAILABLE", "UNAVAILABLE"));
+      }
+      part(7n);
+      part(8n);
+      call.end();
+    },
+  });
+  const indexes: bigint[] = [];
+  for await (const entry of client.audit.export(5n)) indexes.push(entry.index);
+  assert.deepEqual(indexes, [5n, 6n, 7n, 8n]);
+  assert.deepEqual(starts, [5n, 7n]);
+});
+
 test("an export gives up when it does not get on", async (t) => {
   for (const [code, expected] of [["UNAVAILABLE", 4], ["INVALID_ARGUMENT", 1]] as const) {
     let calls = 0;

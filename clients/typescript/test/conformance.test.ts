@@ -6,19 +6,22 @@ import { readFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { inspect } from "node:util";
 
 import { ChannelCredentials, Client as Grpc, Metadata } from "@grpc/grpc-js";
 
 import {
-  AlreadyExistsError, type ChangeEvent, Client, DeadlineExceededError, DuplicateError, ErasedError, type Field, Fields,
-  type FieldValue, type ImportFailure, InvalidArgumentError, LetheError, loadConfig, newRequestId, type NewRecord,
-  NotFoundError, PermissionDeniedError, type Receipt, RequestIdReusedError, ResourceExhaustedError, type SchemaDraft,
-  type Selection, StaleError, UnavailableError, type VaultRecord, verifyReceipt,
+  AlreadyExistsError, type AuditEntry, AuditError, type AuditHead, type AuditQuery, type ChangeEvent, Client,
+  DeadlineExceededError, DuplicateError, ErasedError, type Field, Fields, type FieldValue, type ImportFailure,
+  InvalidArgumentError, LetheError, loadConfig, newRequestId, type NewRecord, NotFoundError, PermissionDeniedError,
+  type Receipt, RequestIdReusedError, ResourceExhaustedError, type SchemaDraft, type Selection, StaleError,
+  UnavailableError, type VaultRecord, verifyAudit, verifyAuditHead, verifyReceipt,
 } from "../src/index.js";
-import { devFolder, SKIP } from "./daemon.js";
+import { devFolder, SKIP, SKIP_SUPPORT, support } from "./daemon.js";
 
 const NOBODY = "00000000-0000-4000-8000-000000000000";
+const CALLER = "spiffe://dev.lethe/";
 const delivery = { purpose: "delivery" };
 
 const sensitive = (name: string, kind: Field["kind"], more: Partial<Field> = {}): Field => ({
@@ -49,6 +52,18 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
   return out;
 }
 
+/** With one bit changed. */
+function spoilt(bytes: Uint8Array): Uint8Array {
+  const out = Uint8Array.from(bytes);
+  const bit = randomInt(8 * out.length);
+  out[bit >> 3] = (out[bit >> 3] as number) ^ (1 << (bit & 7));
+  return out;
+}
+
+function otherKey(): Uint8Array {
+  return generateKeyPairSync("ed25519").publicKey.export({ type: "spki", format: "der" }).subarray(-32);
+}
+
 /** Each name once and in order. */
 function assertAscending(names: readonly string[]): void {
   assert.deepEqual(names, [...new Set(names)].sort());
@@ -61,7 +76,7 @@ test("conformance", { skip: SKIP, timeout: 180_000 }, async (t) => {
     t.after(() => client.close());
     return client;
   };
-  const [operator, application] = [open("operator"), open("application")];
+  const [operator, application, auditor] = [open("operator"), open("application"), open("auditor")];
   const { records } = application;
   const parent = `tenants/${tenantId()}`;
   const second = `tenants/${tenantId()}`;
@@ -105,9 +120,9 @@ test("conformance", { skip: SKIP, timeout: 180_000 }, async (t) => {
   let count = 0;
   let hasFailed = false;
   /** A later step builds on the earlier ones. */
-  const step = async (work: () => Promise<void>): Promise<void> => {
+  const step = async (work: () => Promise<void>, skip: string | false = false): Promise<void> => {
     const name = `step ${String(++count).padStart(2, "0")}`;
-    await t.test(name, { skip: hasFailed && "an earlier step failed" }, async () => {
+    await t.test(name, { skip: hasFailed ? "an earlier step failed" : skip }, async () => {
       hasFailed = true;
       await work();
       hasFailed = false;
@@ -192,6 +207,7 @@ test("conformance", { skip: SKIP, timeout: 180_000 }, async (t) => {
 
   await step(async () => {
     assert.deepEqual((await records.get(ada.name, { mask: ["city", "fields.visits"] })).fields.names(), ["city", "visits"]);
+    await violated(records.get(ada.name, { mask: ["city", "canary"] }), "read_mask.paths[1]", "canary");
   });
 
   await step(async () => {
@@ -331,12 +347,8 @@ test("conformance", { skip: SKIP, timeout: 180_000 }, async (t) => {
     receipt = await records.erase(ada.name, "SUBJECT_REQUEST");
     await verifies(receipt, ada.name);
     const key = await publicKey();
-    const other = generateKeyPairSync("ed25519").publicKey.export({ type: "spki", format: "der" }).subarray(-32);
-    assert.throws(() => verifyReceipt(receipt, other));
-    const signedBytes = Uint8Array.from(receipt.signedBytes);
-    const bit = randomInt(8 * signedBytes.length);
-    signedBytes[bit >> 3] = (signedBytes[bit >> 3] as number) ^ (1 << (bit & 7));
-    assert.throws(() => verifyReceipt({ ...receipt, signedBytes }, key));
+    assert.throws(() => verifyReceipt(receipt, otherKey()));
+    assert.throws(() => verifyReceipt({ ...receipt, signedBytes: spoilt(receipt.signedBytes) }, key));
     assert.throws(() => verifyReceipt({ ...receipt, name: batch[0]?.name ?? "" }, key), /name/);
   });
 
@@ -414,6 +426,140 @@ test("conformance", { skip: SKIP, timeout: 180_000 }, async (t) => {
     const names = range(0, 1001).map((n) => `${parent}/records/00000000-0000-4000-8000-${String(n).padStart(12, "0")}`);
     await violated(records.getBatch(parent, names), "names");
     await refused(create({ email: "p@example.org", photo: new Uint8Array(5 << 20) }), ResourceExhaustedError);
+  });
+
+  await step(async () => {
+    const read = () => application.tenants.get(parent);
+    const update: typeof operator.tenants.update = (...of) => operator.tenants.update(...of);
+    const first = await read();
+    const changed = await update(parent, "Renamed", { etag: first.etag });
+    assert.notEqual(changed.etag, first.etag);
+    assert.deepEqual(changed, { ...first, displayName: "Renamed", etag: changed.etag });
+    assert.deepEqual(await read(), changed);
+    await refused(update(parent, "Other", { etag: first.etag }), StaleError);
+    await violated(update(parent, "Other", { mask: ["display_name", "canary"] }), "update_mask.paths[1]", "canary");
+    await refused(application.tenants.update(parent, "Other"), PermissionDeniedError);
+    assert.deepEqual(await read(), changed);
+    assert.equal((await update(parent, "")).displayName, "");
+  });
+
+  await step(async () => {
+    const before = await operator.schemas.get(kind);
+    const fields = before.fields.map((f) => (f.name === "city" ? { ...f, classification: "GENERAL" as const } : f));
+    const part = { fields: fields.filter((f) => f.name === "city") };
+    const after = await operator.schemas.update(kind, part, { mask: ["fields.city"] });
+    assert.deepEqual(after, { ...before, fields, revision: 2, updateTime: after.updateTime });
+    await violated(operator.schemas.update(kind, part, { mask: ["fields.city", "fields.canary"] }),
+      "update_mask.paths[1]", "canary");
+  });
+
+  const entries = (of: AuditQuery): Promise<AuditEntry[]> => all(auditor.audit.list(of));
+  await step(async () => {
+    const made = await create({ email: "mask@example.org", city: "Bern", visits: 3n, phone: "+441234567890" });
+    const caller = Client.open(support(folder));
+    t.after(() => caller.close());
+    for (const end = Date.now() + 30_000; ; await sleep(200)) {
+      const error: unknown = await caller.tenants.get(parent).then(() => undefined, (e: unknown) => e);
+      if (error === undefined) break;
+      assert(error instanceof PermissionDeniedError && Date.now() < end, "support is not let in");
+    }
+    const masked = { email: "m***@example.org", city: "Bern", phone: "+441****7890" };
+    assert.deepEqual((await caller.records.get(made.name, delivery)).fields.toObject(), masked);
+    const listed = (await all(caller.records.list(parent, delivery))).filter((record) => record.name === made.name);
+    assert.deepEqual(listed.map((record) => record.fields.toObject()), [masked]);
+    assert.equal((await caller.records.get(made.name, { mask: ["visits"] })).fields.size, 0);
+    await refused(caller.records.find(kind, "email", "mask@example.org"), PermissionDeniedError);
+    await refused(caller.records.update(made.name, { fields: new Fields({ city: "Rome" }) }), PermissionDeniedError);
+    const seen = await entries({ parent, principal: `${CALLER}support` });
+    const gets = seen.filter((e) => e.method === "GetRecord" && e.purpose === "delivery");
+    assert.deepEqual(gets.map((e) => [e.role, e.clear, e.masked]), [["support", ["GENERAL"], ["SENSITIVE"]]]);
+  }, SKIP_SUPPORT);
+
+  await step(async () => {
+    const made = await create({ email: "log@example.org" });
+    await records.get(made.name, delivery);
+    const about = await entries({ subject: made.subject });
+    assert.deepEqual(about.map((e) => [e.method, e.purpose]), [["GetRecord", "delivery"], ["CreateRecord", ""]]);
+    for (const e of about) {
+      assert.deepEqual([e.kind, e.code, e.total, e.part], ["CALL", 0, 1, 0]);
+      assert.deepEqual([e.principal, e.role], [`${CALLER}application`, "application"]);
+      assert.deepEqual([e.tenant, e.schema, e.clear, e.masked], [parent, kind, ["SENSITIVE"], []]);
+      assert.deepEqual(e.members, about[0]?.members);
+      assert.deepEqual(e.members.map((m) => m.subject.length), [16]);
+    }
+    const log: AuditEntry[] = [];
+    let pages = 0;
+    for (let pageToken: string | undefined; pageToken !== ""; pages++) {
+      const page = await auditor.audit.listPage({ parent, pageSize: 20, pageToken });
+      log.push(...page.entries);
+      pageToken = page.nextPageToken;
+    }
+    assert(pages >= 3);
+    for (const [at, e] of log.entries()) {
+      assert.equal(e.tenant, parent);
+      assert(at === 0 || e.index < (log[at - 1] as AuditEntry).index);
+    }
+    const methods = new Set(log.map((e) => e.method));
+    for (const method of [
+      "CreateTenant", "UpdateTenant", "UpdateSchema", "CreateRecord", "GetRecord", "FindRecords", "EraseRecord",
+      "EraseSubject",
+    ]) {
+      assert(methods.has(method), method);
+    }
+    const [own] = await entries({ parent });
+    assert.deepEqual([own?.method, own?.principal, own?.role], ["ListAuditEntries", `${CALLER}auditor`, "auditor"]);
+    assert((own as AuditEntry).index > (log[0] as AuditEntry).index);
+    const operators = await entries({ parent, principal: `${CALLER}operator` });
+    assert.deepEqual([...new Set(operators.map((e) => e.principal))], [`${CALLER}operator`]);
+    assert.equal(operators.at(-1)?.method, "CreateTenant");
+    await violated(auditor.audit.listPage({ pageToken: "nonsense" }), "page_token");
+    await refused(application.audit.listPage({ parent }), PermissionDeniedError);
+    await application.subjects.erase(made.subject, "SUBJECT_REQUEST");
+    await refused(auditor.audit.listPage({ subject: made.subject }), ErasedError);
+    const id = made.name.slice(made.name.lastIndexOf("/") + 1);
+    for (const e of log) {
+      for (const secret of ["example.org", "London", id]) {
+        assert(!inspect(e, { depth: null }).includes(secret), "an entry shows it");
+        assert(!Buffer.from(e.leaf).includes(secret), "a leaf holds it");
+      }
+      assert(!Buffer.from(e.leaf).includes(Buffer.from(id.replaceAll("-", ""), "hex")), "the log holds the id");
+    }
+  });
+
+  await step(async () => {
+    const head = await auditor.audit.head();
+    const { publicKey: key } = await auditor.vault.status();
+    await verifyAudit(head, auditor.audit.export(), key);
+    const log = await all(auditor.audit.export());
+    await verifyAudit(head, log, key);
+    const [first, ...rest] = log;
+    assert(first);
+    const leaf = Uint8Array.from(first.leaf);
+    leaf[leaf.length - 1] = (leaf[leaf.length - 1] as number) ^ 1;
+    const falses: [AuditHead, AuditEntry[], Uint8Array][] = [
+      [head, log, otherKey()],
+      [{ ...head, signedBytes: spoilt(head.signedBytes) }, log, key],
+      [head, [{ ...first, leaf }, ...rest], key],
+      [head, rest, key],
+      [head, log.slice(0, Number(head.size) - 1), key],
+    ];
+    for (const [at, one] of falses.entries()) await assert.rejects(verifyAudit(...one), AuditError, `case ${at}`);
+    verifyAuditHead(head, key);
+    const claims: [string, Partial<AuditHead>][] = [
+      ["vault_id", { vaultId: "0".repeat(32) }],
+      ["size", { size: head.size + 1n }],
+      ["root", { root: new Uint8Array(32) }],
+      ["generation", { generation: head.generation + 1n }],
+      ["create_time", { createTime: new Date(head.createTime.getTime() + 1) }],
+    ];
+    for (const [field, claim] of claims) {
+      assert.throws(() => verifyAuditHead({ ...head, ...claim }, key), new RegExp(`^AuditError: ${field}: `));
+    }
+    const last = auditor.audit.export(head.size - 1n);
+    assert.deepEqual((await last.next()).value, log[Number(head.size) - 1]);
+    await last.return();
+    await refused(application.audit.export().next(), PermissionDeniedError);
+    await refused(application.audit.head(), PermissionDeniedError);
   });
 
   await step(async () => {

@@ -2,9 +2,9 @@
  * The folder of a `lethed dev`: that which LETHE_DEV_DIR names, or one of the program that LETHED names, started for
  * the file of tests that asks. Undefined if neither is set.
  */
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -40,6 +40,26 @@ export async function devFolder(): Promise<string> {
     }
     if (Date.now() > end || daemon.exitCode !== null) throw new Error("lethed does not serve");
   }
+}
+
+const LETHECTL = process.env["LETHECTL"];
+export const SKIP_SUPPORT = LETHECTL ? false : "LETHECTL is not set, so there is nobody whose reads are masked";
+
+/** The configuration of a caller in the role `support`, who is let in within seconds; made where there is none. */
+export function support(folder: string): string {
+  const [config, uri] = [join(folder, "client-support.toml"), "spiffe://dev.lethe/support"];
+  if (existsSync(config)) return config;
+  execFileSync(LETHECTL ?? "",
+    ["pki", "issue", "--dir", join(folder, "pki"), "--uri", uri, "--out", "support", "--force"]);
+  const daemon = join(folder, "lethed.toml");
+  const text = readFileSync(daemon, "utf8");
+  if (!text.includes(uri)) {
+    writeFileSync(`${daemon}.new`, `${text}\n[[identity]]\nuri = "${uri}"\nrole = "support"\ntenants = ["*"]\n`);
+    renameSync(`${daemon}.new`, daemon);
+  }
+  const application = readFileSync(join(folder, "client-application.toml"), "utf8");
+  writeFileSync(config, application.replaceAll("/application.", "/support."));
+  return config;
 }
 
 async function freePort(): Promise<number> {

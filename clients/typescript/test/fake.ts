@@ -7,6 +7,7 @@ import {
 } from "@grpc/grpc-js";
 
 import { Client, type ClientOptions, type Config } from "../src/index.js";
+import { AuditService } from "../src/gen/lethe/admin/v1/audit_pb.js";
 import { RecordService } from "../src/gen/lethe/v1/record_pb.js";
 import { TenantService } from "../src/gen/lethe/v1/tenant_pb.js";
 import { Pki } from "./pki.js";
@@ -21,7 +22,7 @@ export async function serve(
 ): Promise<Client> {
   // What is too large must be refused by the client, not here.
   const server = new Server({ "grpc.max_receive_message_length": 16 << 20 });
-  for (const service of [RecordService, TenantService]) {
+  for (const service of [AuditService, RecordService, TenantService]) {
     const definition: Record<string, unknown> = {};
     const known: UntypedServiceImplementation = {};
     for (const method of service.methods as readonly DescMethod[]) {

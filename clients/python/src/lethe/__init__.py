@@ -1,7 +1,7 @@
 """Client of Lethe, an encrypted vault for customer data that can prove it forgot.
 
 `Vault` is for programs with threads, `AsyncVault` for asyncio; both have the same methods. Errors are in
-`lethe.errors`, the check of receipts in `lethe.receipts`.
+`lethe.errors`, the check of receipts in `lethe.receipts`, that of the audit log in `lethe.audit`.
 
 Nothing here prints or logs the value of a field: not records, not requests, not errors.
 """
@@ -30,6 +30,11 @@ from .errors import (
     Violation,
 )
 from .model import (
+    AuditEntry,
+    AuditHead,
+    AuditKind,
+    AuditMember,
+    AuditPage,
     Change,
     ChangeKind,
     Classification,
@@ -60,6 +65,11 @@ __all__ = [
     "AlreadyExists",
     "AsyncVault",
     "AsyncWatch",
+    "AuditEntry",
+    "AuditHead",
+    "AuditKind",
+    "AuditMember",
+    "AuditPage",
     "Change",
     "ChangeKind",
     "ChangesMissed",

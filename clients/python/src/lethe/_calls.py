@@ -11,7 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from . import _wire as wire
-from .admin.v1 import vault_pb2
+from .admin.v1 import audit_pb2, vault_pb2
 from .errors import InvalidArgument
 from .model import NewRecord, Reason, Schema, Value
 from .v1 import record_pb2, schema_pb2, subject_pb2, tenant_pb2
@@ -20,6 +20,7 @@ MESSAGE_BYTES_MAX = 4 << 20
 IMPORT_CHUNK_MAX = 500
 
 _A = TypeVar("_A", bound=Message)
+_AUDIT = "/lethe.admin.v1.AuditService/"
 _RECORDS = "/lethe.v1.RecordService/"
 _SCHEMAS = "/lethe.v1.SchemaService/"
 _SUBJECTS = "/lethe.v1.SubjectService/"
@@ -89,13 +90,17 @@ def get_tenant(tenant: str) -> Call[tenant_pb2.GetTenantResponse]:
     return Call(_TENANTS + "GetTenant", request, tenant_pb2.GetTenantResponse, True)
 
 
-def update_tenant(tenant: str, display_name: str, etag: str) -> Call[tenant_pb2.UpdateTenantResponse]:
+def update_tenant(
+    tenant: str, display_name: str, mask: Collection[str] | None, etag: str
+) -> Call[tenant_pb2.UpdateTenantResponse]:
     named = tenant_pb2.Tenant(
         name=wire.tenant_name(tenant),
         display_name=wire.text("display_name", display_name),
         etag=wire.text("etag", etag),
     )
-    request = tenant_pb2.UpdateTenantRequest(tenant=named, update_mask=_mask(["display_name"]))
+    # Named even so: without a mask an empty name would be one that is not given.
+    named_parts = _mask(["display_name"] if mask is None else mask)
+    request = tenant_pb2.UpdateTenantRequest(tenant=named, update_mask=named_parts)
     return Call(_TENANTS + "UpdateTenant", request, tenant_pb2.UpdateTenantResponse, False)
 
 
@@ -111,8 +116,11 @@ def create_schema(tenant: str, type: str, schema: Schema) -> Call[schema_pb2.Cre
     return Call(_SCHEMAS + "CreateSchema", request, schema_pb2.CreateSchemaResponse, False)
 
 
-def update_schema(tenant: str, type: str, schema: Schema) -> Call[schema_pb2.UpdateSchemaResponse]:
-    request = schema_pb2.UpdateSchemaRequest(schema=wire.schema_out(schema, wire.schema_name(tenant, type)))
+def update_schema(
+    tenant: str, type: str, schema: Schema, mask: Collection[str] | None
+) -> Call[schema_pb2.UpdateSchemaResponse]:
+    named = wire.schema_out(schema, wire.schema_name(tenant, type))
+    request = schema_pb2.UpdateSchemaRequest(schema=named, update_mask=_mask(mask))
     return Call(_SCHEMAS + "UpdateSchema", request, schema_pb2.UpdateSchemaResponse, False)
 
 
@@ -142,6 +150,33 @@ def erase_subject(name: str, reason: Reason) -> Call[subject_pb2.EraseSubjectRes
 
 def status() -> Call[vault_pb2.GetStatusResponse]:
     return Call(_VAULT + "GetStatus", vault_pb2.GetStatusRequest(), vault_pb2.GetStatusResponse, True)
+
+
+# The audit log.
+
+
+def list_audit_entries(
+    tenant: str, subject: str, principal: str, page_size: int, token: str
+) -> Call[audit_pb2.ListAuditEntriesResponse]:
+    request = audit_pb2.ListAuditEntriesRequest(
+        parent=wire.tenant_name(tenant) if tenant else "",
+        subject=wire.text("subject", subject),
+        principal=wire.text("principal", principal),
+        page_size=_size(page_size),
+        page_token=wire.text("page_token", token),
+    )
+    return Call(_AUDIT + "ListAuditEntries", request, audit_pb2.ListAuditEntriesResponse, True)
+
+
+def export_audit_entries(start: int) -> Call[audit_pb2.ExportAuditEntriesResponse]:
+    if start not in range(1 << 64):
+        raise InvalidArgument.of("start_index", "is not an index")
+    request = audit_pb2.ExportAuditEntriesRequest(start_index=start)
+    return Call(_AUDIT + "ExportAuditEntries", request, audit_pb2.ExportAuditEntriesResponse, True)
+
+
+def audit_head() -> Call[audit_pb2.GetAuditHeadResponse]:
+    return Call(_AUDIT + "GetAuditHead", audit_pb2.GetAuditHeadRequest(), audit_pb2.GetAuditHeadResponse, True)
 
 
 # Records.

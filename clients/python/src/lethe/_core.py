@@ -3,8 +3,10 @@ No socket and no clock in here."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import grpc
 
@@ -13,7 +15,7 @@ from . import _wire as wire
 from ._config import Identity, load
 from ._retry import check_deadline
 from .errors import Aborted, DeadlineExceeded, InvalidArgument, LetheError, Unavailable
-from .model import NewRecord, RecordPage
+from .model import AuditEntry, NewRecord, RecordPage
 from .v1 import record_pb2
 
 STREAM_SECONDS = 60.0
@@ -21,6 +23,8 @@ STREAM_SECONDS = 60.0
 STREAM_YOUNG = 30.0
 """A stream that is older is not given another chunk, so that each has at least the rest to be answered in."""
 WATCH_SECONDS_MAX = 3600.0
+
+_P = TypeVar("_P")
 
 
 class Base:
@@ -148,17 +152,20 @@ def check_chunk_size(size: int) -> int:
     return size
 
 
-class Export:
+class Export(Generic[_P]):
     """Where an export stands, over all its streams."""
 
-    def __init__(self, token: str) -> None:
-        self.token = token
+    def __init__(self, call: Callable[[], calls.Call[Any]], take: Callable[[_P], bool], ends_openly: bool) -> None:
+        self.call = call
+        """The call that goes on after what was taken."""
+        self.ends_openly = ends_openly
+        """Whether no part says of itself that it is the last."""
         self.done = False
+        self._take = take
         self._moved = False
 
-    def take(self, page: RecordPage) -> None:
-        self.token = page.next_page_token
-        self.done = not self.token
+    def take(self, part: _P) -> None:
+        self.done = self._take(part)
         self._moved = True
 
     def ended(self) -> LetheError:
@@ -169,3 +176,22 @@ class Export:
         """The stream's time was up, but it moved: the next one takes over at once."""
         moved, self._moved = self._moved, False
         return moved and isinstance(failure, DeadlineExceeded)
+
+
+def records_export(call_at: Callable[[str], calls.Call[Any]], token: str) -> Export[RecordPage]:
+    def take(page: RecordPage) -> bool:
+        nonlocal token
+        token = page.next_page_token
+        return not token
+
+    return Export(lambda: call_at(token), take, ends_openly=False)
+
+
+def audit_export(start: int) -> Export[list[AuditEntry]]:
+    def take(entries: list[AuditEntry]) -> bool:
+        nonlocal start
+        if entries:
+            start = entries[-1].index + 1
+        return False
+
+    return Export(lambda: calls.export_audit_entries(start), take, ends_openly=True)

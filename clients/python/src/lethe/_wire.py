@@ -13,9 +13,14 @@ from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from .admin.v1 import vault_pb2
+from .admin.v1 import audit_pb2, vault_pb2
 from .errors import InvalidArgument
 from .model import (
+    AuditEntry,
+    AuditHead,
+    AuditKind,
+    AuditMember,
+    AuditPage,
     Change,
     ChangeKind,
     Classification,
@@ -42,7 +47,7 @@ from .v1 import erasure_pb2, record_pb2, schema_pb2, subject_pb2, tenant_pb2
 _INT64 = range(-(1 << 63), 1 << 63)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SLUG = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-_E = TypeVar("_E", ChangeKind, Classification, Kind, Level, Mask, Reason)
+_E = TypeVar("_E", AuditKind, ChangeKind, Classification, Kind, Level, Mask, Reason)
 
 
 def text(field: str, value: object) -> str:
@@ -272,6 +277,46 @@ def receipt(sent: erasure_pb2.ErasureReceipt) -> Receipt:
 
 def subject_erasure(sent: subject_pb2.EraseSubjectResponse) -> SubjectErasure:
     return SubjectErasure(receipt(sent.receipt), [receipt(r) for r in sent.record_receipts])
+
+
+def audit_entry(sent: audit_pb2.AuditEntry) -> AuditEntry:
+    return AuditEntry(
+        index=sent.index,
+        kind=_member(AuditKind, sent.kind),
+        method=sent.method,
+        code=sent.code,
+        create_time=time(sent.create_time),
+        start_time=time(sent.start_time) if sent.HasField("start_time") else None,
+        principal=sent.principal,
+        role=sent.role,
+        tenant=sent.tenant,
+        schema=sent.schema,
+        clear=tuple(_member(Classification, c) for c in sent.clear),
+        masked=tuple(_member(Classification, c) for c in sent.masked),
+        purpose=sent.purpose,
+        total=sent.total,
+        part=sent.part,
+        members=tuple(AuditMember(m.subject, m.record) for m in sent.members),
+        generation=sent.generation,
+        leaf=sent.leaf,
+    )
+
+
+def audit_page(sent: audit_pb2.ListAuditEntriesResponse) -> AuditPage:
+    return AuditPage([audit_entry(e) for e in sent.entries], sent.next_page_token)
+
+
+def audit_head(sent: audit_pb2.GetAuditHeadResponse) -> AuditHead:
+    return AuditHead(
+        vault_id=sent.vault_id,
+        size=sent.size,
+        root=sent.root,
+        generation=sent.generation,
+        create_time=time(sent.create_time),
+        signed_bytes=sent.signed_bytes,
+        signature=sent.signature,
+        public_key=sent.public_key,
+    )
 
 
 def status(sent: vault_pb2.GetStatusResponse) -> VaultStatus:

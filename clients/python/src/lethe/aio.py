@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
+    Callable,
     Collection,
     Iterable,
     Mapping,
     Sequence,
 )
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -26,8 +30,12 @@ from . import _wire as wire
 from ._aio_streams import AsyncWatch, Import, pause_or_raise, read
 from ._retry import DEADLINE_DEFAULT, Attempts
 from ._streams import to_bytes
+from .admin.v1 import audit_pb2
 from .errors import DataLoss, LetheError, from_rpc
 from .model import (
+    AuditEntry,
+    AuditHead,
+    AuditPage,
     Found,
     ImportedChunk,
     NewRecord,
@@ -45,6 +53,7 @@ from .model import (
 from .v1 import record_pb2
 
 _A = TypeVar("_A", bound=Message)
+_P = TypeVar("_P")
 
 
 class AsyncVault(core.Base):
@@ -90,6 +99,34 @@ class AsyncVault(core.Base):
         )
         return send(call.request, timeout=seconds)
 
+    async def _export(
+        self, export: core.Export[_P], part_of: Callable[[Any], Awaitable[_P]], deadline: float | None
+    ) -> AsyncGenerator[_P, None]:
+        """The parts of an export, over as many streams as it takes."""
+        seconds = self._seconds(deadline)
+        attempts = Attempts(True, seconds, time.monotonic())
+        while True:
+            stream = self._open(export.call(), core.STREAM_SECONDS)
+            left = attempts.remaining(time.monotonic())
+            try:
+                while sent := await read(stream, left):
+                    part = await part_of(sent)
+                    export.take(part)
+                    yield part
+                    if export.done:
+                        return
+                    # It moves: what fails from here on fails for the first time.
+                    attempts, left = Attempts(True, seconds, time.monotonic()), seconds
+                if export.ends_openly:
+                    return
+                failure = export.ended()
+            except LetheError as error:
+                failure = error
+            finally:
+                stream.cancel()
+            if not export.goes_on_after(failure):
+                await pause_or_raise(attempts, failure)
+
     async def _records(self, sent: Sequence[record_pb2.Record], deadline: float | None) -> list[Record]:
         await self._learn(self._dates.unknown(sent), deadline)
         return [self._dates.record(r) for r in sent]
@@ -105,9 +142,15 @@ class AsyncVault(core.Base):
         return wire.tenant((await self._run(calls.create_tenant(tenant, display_name), deadline)).tenant)
 
     async def update_tenant(
-        self, tenant: str, display_name: str, *, etag: str = "", deadline: float | None = None
+        self,
+        tenant: str,
+        display_name: str,
+        *,
+        mask: Collection[str] | None = None,
+        etag: str = "",
+        deadline: float | None = None,
     ) -> Tenant:
-        call = calls.update_tenant(tenant, display_name, etag)
+        call = calls.update_tenant(tenant, display_name, mask, etag)
         return wire.tenant((await self._run(call, deadline)).tenant)
 
     async def get_tenant(self, tenant: str, *, deadline: float | None = None) -> Tenant:
@@ -125,8 +168,16 @@ class AsyncVault(core.Base):
     async def create_schema(self, tenant: str, type: str, schema: Schema, *, deadline: float | None = None) -> Schema:
         return wire.schema((await self._run(calls.create_schema(tenant, type, schema), deadline)).schema)
 
-    async def update_schema(self, tenant: str, type: str, schema: Schema, *, deadline: float | None = None) -> Schema:
-        return wire.schema((await self._run(calls.update_schema(tenant, type, schema), deadline)).schema)
+    async def update_schema(
+        self,
+        tenant: str,
+        type: str,
+        schema: Schema,
+        *,
+        mask: Collection[str] | None = None,
+        deadline: float | None = None,
+    ) -> Schema:
+        return wire.schema((await self._run(calls.update_schema(tenant, type, schema, mask), deadline)).schema)
 
     async def get_schema(self, tenant: str, type: str, *, deadline: float | None = None) -> Schema:
         name = wire.schema_name(tenant, type)
@@ -304,30 +355,16 @@ class AsyncVault(core.Base):
         purpose: str = "",
         deadline: float | None = None,
     ) -> AsyncIterator[RecordPage]:
-        export = core.Export(page_token)
-        seconds = self._seconds(deadline)
-        attempts = Attempts(True, seconds, time.monotonic())
-        while True:
-            call = calls.export_records(tenant, type, export.token, mask, purpose)
-            stream = self._open(call, core.STREAM_SECONDS)
-            left = attempts.remaining(time.monotonic())
-            try:
-                while sent := await read(stream, left):
-                    records = await self._records(sent.records, deadline)
-                    page = RecordPage(records, sent.next_page_token, list(sent.damaged_names))
-                    export.take(page)
-                    yield page
-                    if export.done:
-                        return
-                    # It moves: what fails from here on fails for the first time.
-                    attempts, left = Attempts(True, seconds, time.monotonic()), seconds
-                failure = export.ended()
-            except LetheError as error:
-                failure = error
-            finally:
-                stream.cancel()
-            if not export.goes_on_after(failure):
-                await pause_or_raise(attempts, failure)
+        async def page_of(sent: record_pb2.ExportRecordsResponse) -> RecordPage:
+            records = await self._records(sent.records, deadline)
+            return RecordPage(records, sent.next_page_token, list(sent.damaged_names))
+
+        def call_at(token: str) -> calls.Call[record_pb2.ExportRecordsResponse]:
+            return calls.export_records(tenant, type, token, mask, purpose)
+
+        async with aclosing(self._export(core.records_export(call_at, page_token), page_of, deadline)) as pages:
+            async for page in pages:
+                yield page
 
     async def import_records(
         self,
@@ -359,6 +396,57 @@ class AsyncVault(core.Base):
         watch = AsyncWatch(self._open(calls.watch_records(tenant), seconds), end)
         await watch._begin(self._seconds(deadline))
         return watch
+
+    # Audit log
+
+    async def list_audit_pages(
+        self,
+        tenant: str = "",
+        *,
+        subject: str = "",
+        principal: str = "",
+        page_size: int = 500,
+        page_token: str = "",
+        deadline: float | None = None,
+    ) -> AsyncIterator[AuditPage]:
+        while True:
+            call = calls.list_audit_entries(tenant, subject, principal, page_size, page_token)
+            page = wire.audit_page(await self._run(call, deadline))
+            page_token = page.next_page_token
+            yield page
+            if not page_token:
+                return
+
+    async def list_audit_entries(
+        self,
+        tenant: str = "",
+        *,
+        subject: str = "",
+        principal: str = "",
+        page_size: int = 500,
+        deadline: float | None = None,
+    ) -> AsyncIterator[AuditEntry]:
+        async for page in self.list_audit_pages(
+            tenant, subject=subject, principal=principal, page_size=page_size, deadline=deadline
+        ):
+            for entry in page.entries:
+                yield entry
+
+    async def export_audit_entries(
+        self, start_index: int = 0, *, deadline: float | None = None
+    ) -> AsyncIterator[AuditEntry]:
+        async def entries_of(sent: audit_pb2.ExportAuditEntriesResponse) -> list[AuditEntry]:
+            return [wire.audit_entry(e) for e in sent.entries]
+
+        async with aclosing(self._export(core.audit_export(start_index), entries_of, deadline)) as parts:
+            async for part in parts:
+                for entry in part:
+                    yield entry
+
+    async def audit_head(self, *, deadline: float | None = None) -> AuditHead:
+        return wire.audit_head(await self._run(calls.audit_head(), deadline))
+
+    # The vault
 
     async def status(self, *, deadline: float | None = None) -> VaultStatus:
         return wire.status(await self._run(calls.status(), deadline))

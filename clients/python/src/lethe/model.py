@@ -277,6 +277,98 @@ class SubjectErasure:
     """One for each of its records. An erasure that is repeated has none: erase each record again for its receipt."""
 
 
+class AuditKind(enum.IntEnum):
+    """What kind of thing an entry of the audit log tells."""
+
+    UNSPECIFIED = 0
+    CALL = 1
+    """A call that was answered."""
+    REFUSALS = 2
+    """Calls of one principal that were refused or failed, counted over about a minute."""
+    GAP = 3
+    """The vault was not stopped cleanly: calls answered shortly before may lack their entries."""
+    VAULT = 4
+    """Something that the vault did of itself: it was opened, or stopped."""
+    UNREADABLE = 5
+    """Missing or damaged: only the index is known."""
+
+
+@dataclass(frozen=True)
+class AuditMember:
+    """A subject and one of its records, by pseudonyms that are destroyed with them."""
+
+    subject: bytes
+    """16 bytes; zeros if the record did not open."""
+    record: bytes
+    """16 bytes; zeros for the subject itself."""
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who did what, and when. Holds no value of a record."""
+
+    index: int
+    """Its place in the log, from 0."""
+    kind: AuditKind
+    method: str
+    """`GetRecord`, …; `Open` and `Close` of the vault itself; `Other` where the method is not known."""
+    code: int
+    """gRPC's status code; 0 of calls that were answered."""
+    create_time: dt.datetime
+    start_time: dt.datetime | None
+    """Of refusals the first one's; of a gap its earliest beginning, `None` if that is not known."""
+    principal: str
+    """URI of the caller's certificate; its hash in hex if the name is not kept; empty for the vault itself."""
+    role: str
+    tenant: str
+    """`tenants/{tenant}`; empty if it was about none."""
+    schema: str
+    """`tenants/{tenant}/schemas/{type}`; empty if it was about none, about several, or about subjects alone."""
+    clear: tuple[Classification, ...]
+    """Classes of fields that the caller saw in clear."""
+    masked: tuple[Classification, ...]
+    """Classes of fields that the caller saw masked."""
+    purpose: str
+    """Empty if it was not said; its hash in hex if no schema names it any more."""
+    total: int
+    """Records and subjects that the call was about, or refused calls."""
+    part: int
+    """An entry with many members has several parts under indexes that follow each other; the first is 0."""
+    members: tuple[AuditMember, ...]
+    """Those of this part."""
+    generation: int
+    """Of an erasure, a rotation, an opening: the anchor's generation."""
+    leaf: bytes = field(repr=False)
+    """The entry as the signed tree over the log has it."""
+
+
+@dataclass(frozen=True)
+class AuditPage:
+    """A page of the audit log, the newest entry first."""
+
+    entries: list[AuditEntry]
+    """Fewer than asked for, or none, also where more follow."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
+@dataclass(frozen=True)
+class AuditHead:
+    """How many entries the audit log has and the root of the tree over them, signed. Keep it where the vault's
+    operators cannot write."""
+
+    vault_id: str
+    size: int
+    root: bytes
+    generation: int
+    """The anchor's generation that bound them."""
+    create_time: dt.datetime
+    signed_bytes: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+    public_key: bytes = field(repr=False)
+    """Trust it only if you know it from elsewhere."""
+
+
 @dataclass(frozen=True)
 class VaultStatus:
     """The vault's state, as far as clients need it."""

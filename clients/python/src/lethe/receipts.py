@@ -15,9 +15,9 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+from ._proof import Unproven as Unproven
+from ._proof import check_claims, check_signature
+from ._proof import moment as _time
 from .model import Level, Reason, Receipt
 
 _LAYOUT = struct.Struct(">3s16s 4sBBBBQQI16s32s10s32sqqI32s32s6s BBq")
@@ -25,10 +25,6 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _VERSION, _BUCKET = 1, 4
 _VERSIONS_MAX = 100_000
 """Versions of a record that are tried when its name is checked against the signed hash."""
-
-
-class Unproven(Exception):
-    """The receipt is no evidence; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +46,7 @@ class Proof:
 
 def verify(receipt: Receipt, public_key: bytes) -> Proof:
     """What is proven; raises `Unproven` otherwise. `public_key` is from `status().public_key`, kept since before."""
-    genuine = True
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(receipt.signature, receipt.signed_bytes)
-    except (InvalidSignature, ValueError):
-        genuine = False
-    if not genuine:
-        raise Unproven("the signature is not from the holder of this public key")
+    check_signature(receipt.signed_bytes, receipt.signature, public_key)
     if len(receipt.signed_bytes) != _LAYOUT.size:
         raise Unproven("the signed bytes are not a receipt")
     (tag, vault, magic, kind, reason, _, _, seq, generation, _, _, unit, kid, _, requested, removed, _, _, _, rest,
@@ -72,9 +62,7 @@ def verify(receipt: Receipt, public_key: bytes) -> Proof:
         "request_time": receipt.request_time == _time(requested),
         "erase_time": receipt.erase_time == _time(scrubbed),
     }
-    for claim, holds in claims.items():
-        if not holds:
-            raise Unproven(f"{claim} is not what was signed")
+    check_claims(claims)
     return Proof(
         name=receipt.name,
         version=_bound(receipt.name, kind, vault, kid, unit),
@@ -87,10 +75,6 @@ def verify(receipt: Receipt, public_key: bytes) -> Proof:
         removed=_time(removed),
         scrubbed=_time(scrubbed),
     )
-
-
-def _time(millis: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(0, dt.timezone.utc) + dt.timedelta(milliseconds=millis)
 
 
 def _bound(name: str, kind: int, vault: bytes, kid: bytes, unit: bytes) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,8 +16,12 @@ from . import _core as core
 from . import _wire as wire
 from ._retry import DEADLINE_DEFAULT, Attempts
 from ._streams import Import, Watch, pause_or_raise, read, to_bytes
+from .admin.v1 import audit_pb2
 from .errors import DataLoss, LetheError, from_rpc
 from .model import (
+    AuditEntry,
+    AuditHead,
+    AuditPage,
     Found,
     ImportedChunk,
     NewRecord,
@@ -35,6 +39,7 @@ from .model import (
 from .v1 import record_pb2
 
 _A = TypeVar("_A", bound=Message)
+_P = TypeVar("_P")
 
 
 class Vault(core.Base):
@@ -84,6 +89,34 @@ class Vault(core.Base):
         )
         return send(call.request, timeout=seconds)
 
+    def _export(
+        self, export: core.Export[_P], part_of: Callable[[Any], _P], deadline: float | None
+    ) -> Iterator[_P]:
+        """The parts of an export, over as many streams as it takes."""
+        seconds = self._seconds(deadline)
+        attempts = Attempts(True, seconds, time.monotonic())
+        while True:
+            stream = self._open(export.call(), core.STREAM_SECONDS)
+            left = attempts.remaining(time.monotonic())
+            try:
+                while sent := read(stream, left):
+                    part = part_of(sent)
+                    export.take(part)
+                    yield part
+                    if export.done:
+                        return
+                    # It moves: what fails from here on fails for the first time.
+                    attempts, left = Attempts(True, seconds, time.monotonic()), seconds
+                if export.ends_openly:
+                    return
+                failure = export.ended()
+            except LetheError as error:
+                failure = error
+            finally:
+                stream.cancel()
+            if not export.goes_on_after(failure):
+                pause_or_raise(attempts, failure)
+
     def _records(self, sent: Sequence[record_pb2.Record], deadline: float | None) -> list[Record]:
         self._learn(self._dates.unknown(sent), deadline)
         return [self._dates.record(r) for r in sent]
@@ -100,10 +133,17 @@ class Vault(core.Base):
         return wire.tenant(self._run(calls.create_tenant(tenant, display_name), deadline).tenant)
 
     def update_tenant(
-        self, tenant: str, display_name: str, *, etag: str = "", deadline: float | None = None
+        self,
+        tenant: str,
+        display_name: str,
+        *,
+        mask: Collection[str] | None = None,
+        etag: str = "",
+        deadline: float | None = None,
     ) -> Tenant:
-        """What people call it. With an etag only if it did not change since. Sent once."""
-        return wire.tenant(self._run(calls.update_tenant(tenant, display_name, etag), deadline).tenant)
+        """What people call it; `mask` names the parts to change, `None` the display name. With an etag only if it did
+        not change since. Sent once."""
+        return wire.tenant(self._run(calls.update_tenant(tenant, display_name, mask, etag), deadline).tenant)
 
     def get_tenant(self, tenant: str, *, deadline: float | None = None) -> Tenant:
         return wire.tenant(self._run(calls.get_tenant(tenant), deadline).tenant)
@@ -121,9 +161,18 @@ class Vault(core.Base):
         """The first revision of a record type. Sent once."""
         return wire.schema(self._run(calls.create_schema(tenant, type, schema), deadline).schema)
 
-    def update_schema(self, tenant: str, type: str, schema: Schema, *, deadline: float | None = None) -> Schema:
-        """Replaces a schema by a compatible newer revision. Sent once."""
-        return wire.schema(self._run(calls.update_schema(tenant, type, schema), deadline).schema)
+    def update_schema(
+        self,
+        tenant: str,
+        type: str,
+        schema: Schema,
+        *,
+        mask: Collection[str] | None = None,
+        deadline: float | None = None,
+    ) -> Schema:
+        """Replaces a schema by a compatible newer revision; with `mask` only the parts that it names, such as
+        `fields.city`. Sent once."""
+        return wire.schema(self._run(calls.update_schema(tenant, type, schema, mask), deadline).schema)
 
     def get_schema(self, tenant: str, type: str, *, deadline: float | None = None) -> Schema:
         name = wire.schema_name(tenant, type)
@@ -309,30 +358,14 @@ class Vault(core.Base):
     ) -> Iterator[RecordPage]:
         """All records of a type (or of all), by name, as fast as they are taken. A stream that breaks off is taken up
         again at its token; the token of the last page that was handled goes on from there later."""
-        export = core.Export(page_token)
-        seconds = self._seconds(deadline)
-        attempts = Attempts(True, seconds, time.monotonic())
-        while True:
-            call = calls.export_records(tenant, type, export.token, mask, purpose)
-            stream = self._open(call, core.STREAM_SECONDS)
-            left = attempts.remaining(time.monotonic())
-            try:
-                while sent := read(stream, left):
-                    records = self._records(sent.records, deadline)
-                    page = RecordPage(records, sent.next_page_token, list(sent.damaged_names))
-                    export.take(page)
-                    yield page
-                    if export.done:
-                        return
-                    # It moves: what fails from here on fails for the first time.
-                    attempts, left = Attempts(True, seconds, time.monotonic()), seconds
-                failure = export.ended()
-            except LetheError as error:
-                failure = error
-            finally:
-                stream.cancel()
-            if not export.goes_on_after(failure):
-                pause_or_raise(attempts, failure)
+        def page_of(sent: record_pb2.ExportRecordsResponse) -> RecordPage:
+            records = self._records(sent.records, deadline)
+            return RecordPage(records, sent.next_page_token, list(sent.damaged_names))
+
+        def call_at(token: str) -> calls.Call[record_pb2.ExportRecordsResponse]:
+            return calls.export_records(tenant, type, token, mask, purpose)
+
+        return self._export(core.records_export(call_at, page_token), page_of, deadline)
 
     def import_records(
         self,
@@ -372,6 +405,59 @@ class Vault(core.Base):
         end = core.watch_end(seconds, time.monotonic())
         stream = self._open(calls.watch_records(tenant), seconds)
         return Watch(stream, end, self._seconds(deadline))
+
+    # Audit log
+
+    def list_audit_pages(
+        self,
+        tenant: str = "",
+        *,
+        subject: str = "",
+        principal: str = "",
+        page_size: int = 500,
+        page_token: str = "",
+        deadline: float | None = None,
+    ) -> Iterator[AuditPage]:
+        """Entries of the audit log, the newest first, page by page: of one tenant, about one subject while it is not
+        erased (`tenants/{tenant}/subjects/{uuid}`), of one caller (a URI). For auditors and privacy officers."""
+        while True:
+            call = calls.list_audit_entries(tenant, subject, principal, page_size, page_token)
+            page = wire.audit_page(self._run(call, deadline))
+            page_token = page.next_page_token
+            yield page
+            if not page_token:
+                return
+
+    def list_audit_entries(
+        self,
+        tenant: str = "",
+        *,
+        subject: str = "",
+        principal: str = "",
+        page_size: int = 500,
+        deadline: float | None = None,
+    ) -> Iterator[AuditEntry]:
+        """The entries of `list_audit_pages`, one by one."""
+        for page in self.list_audit_pages(
+            tenant, subject=subject, principal=principal, page_size=page_size, deadline=deadline
+        ):
+            yield from page.entries
+
+    def export_audit_entries(self, start_index: int = 0, *, deadline: float | None = None) -> Iterator[AuditEntry]:
+        """Every entry from an index on, the oldest first. A stream that breaks off is taken up again. Take
+        `audit_head` before: `lethe.audit.verify` then says whether all that it is about has come."""
+
+        def entries_of(sent: audit_pb2.ExportAuditEntriesResponse) -> list[AuditEntry]:
+            return [wire.audit_entry(e) for e in sent.entries]
+
+        for part in self._export(core.audit_export(start_index), entries_of, deadline):
+            yield from part
+
+    def audit_head(self, *, deadline: float | None = None) -> AuditHead:
+        """Has the anchor bind the log as it is now. For auditors."""
+        return wire.audit_head(self._run(calls.audit_head(), deadline))
+
+    # The vault
 
     def status(self, *, deadline: float | None = None) -> VaultStatus:
         """For operators and auditors: among others the public key that checks receipts."""
