@@ -281,6 +281,9 @@ async fn who_is_bound_to_a_tenant_sees_that_tenants_entries_only() {
     let one = put(&vault, "customer", person(1)).await.unwrap();
     put(&vault, "customer", person(2)).await.unwrap();
     get(&vault, one.id).unwrap();
+    let subject = Some(one.subject);
+    let more = NewRecord { rtype: slug("visit"), subject, fields: person(3), request: None };
+    vault.create_record(&app(), TENANT, more).await.unwrap();
     let list = |permit: &Permit<_>, filter: &AuditFilter| {
         all(&vault);
         let lines = vault.audit_entries(permit, filter, None, 1_000).map(|(lines, _)| lines);
@@ -306,13 +309,13 @@ async fn who_is_bound_to_a_tenant_sees_that_tenants_entries_only() {
     let refused = list(&bound(&[TENANT], Some(TENANT)).unwrap(), &of_other);
     assert!(matches!(refused, Err(VaultError::Forbidden)));
 
-    // About one subject: two entries, and none once it is erased.
+    // About one subject and all of its records, and nothing once it is erased.
     let subject =
         || AuditFilter { subject: Some((slug(TENANT), one.subject)), ..AuditFilter::default() };
     let permit = || bound(&[TENANT], Some(TENANT)).unwrap();
     let about = list(&permit(), &subject()).unwrap();
     let acts: Vec<Act> = about.iter().rev().map(|t| t.entry.act).collect();
-    assert_eq!(acts, [Act::CreateRecord, Act::GetRecord]);
+    assert_eq!(acts, [Act::CreateRecord, Act::GetRecord, Act::CreateRecord]);
     let reason = ErasureReason::SubjectRequest;
     vault.erase_subject(&app(), TENANT, one.subject, reason).await.unwrap();
     let refused = list(&permit(), &subject());

@@ -6,6 +6,8 @@ mod masks;
 mod rights;
 mod tool;
 
+pub use bulk::Import;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

@@ -215,16 +215,16 @@ async fn a_batch_is_created_and_read_whole_or_not_at_all() {
 }
 
 /// An import by hand.
-pub(super) struct Import {
+pub struct Import {
     out: mpsc::Sender<v1::ImportRecordsRequest>,
     answers: Streaming<v1::ImportRecordsResponse>,
-    next: u64,
+    pub next: u64,
 }
 
 impl Import {
-    pub async fn start(client: &Client, id: &str) -> Result<Self, Status> {
+    pub async fn start(client: &Client, tenant: &str, id: &str) -> Result<Self, Status> {
         let (out, messages) = mpsc::channel(4);
-        let start = v1::ImportStart { parent: "tenants/shop".into(), import_id: id.into() };
+        let start = v1::ImportStart { parent: format!("tenants/{tenant}"), import_id: id.into() };
         out.send(message(v1::import_records_request::Message::Start(start))).await.unwrap();
         let answers = client.records().import_records(ReceiverStream::new(messages)).await?;
         let mut answers = answers.into_inner();
@@ -260,7 +260,7 @@ async fn an_import_goes_on_where_it_broke_off_and_doubles_nothing() {
     let application = live.client("application").await;
     create(&application, "shop", &[("email", "taken@example.org")]).await;
     let id = request_id();
-    let mut import = Import::start(&application, &id).await.unwrap();
+    let mut import = Import::start(&application, "shop", &id).await.unwrap();
     assert_eq!(import.next, 0);
     let done = import.chunk(0, records(0, 500)).await.unwrap();
     assert_eq!((done.next_index, done.names.len(), done.failures.len()), (500, 500, 0));
@@ -301,21 +301,21 @@ async fn an_import_goes_on_where_it_broke_off_and_doubles_nothing() {
     drop(import);
     live.restart().await;
     let application = live.client("application").await;
-    let mut import = Import::start(&application, &id).await.unwrap();
+    let mut import = Import::start(&application, "shop", &id).await.unwrap();
     assert_eq!(import.next, 506);
     assert_eq!(import.chunk(500, mixed.clone()).await.unwrap().names, done.names);
     assert_eq!(names(&application).await, before);
     // Neither a gap, nor an older chunk, nor a part of the last one.
     for (first, count) in [(507, 1), (0, 500), (500, 5), (501, 5)] {
-        let mut import = Import::start(&application, &id).await.unwrap();
+        let mut import = Import::start(&application, "shop", &id).await.unwrap();
         let status = import.chunk(first, records(2_000, count)).await.unwrap_err();
         assert_eq!(violated(&status), ["chunk.first_index"], "{first} {count}");
     }
-    let mut import = Import::start(&application, &id).await.unwrap();
+    let mut import = Import::start(&application, "shop", &id).await.unwrap();
     let status = import.chunk(506, records(2_000, 501)).await.unwrap_err();
     assert_eq!(violated(&status), ["chunk.records"]);
     assert_eq!(names(&application).await, before);
-    let status = Import::start(&application, "x").await.err().unwrap();
+    let status = Import::start(&application, "shop", "x").await.err().unwrap();
     assert_eq!(violated(&status), ["start.import_id"]);
     // The id of a call is not that of an import, nor the other way round.
     let used = with_id(&id, &[("email", "u@example.org")]);
@@ -337,7 +337,7 @@ async fn an_export_holds_every_record_once_and_goes_on_by_its_token() {
     let live = Live::start().await;
     live.furnish("shop").await;
     let application = live.client("application").await;
-    let mut import = Import::start(&application, &request_id()).await.unwrap();
+    let mut import = Import::start(&application, "shop", &request_id()).await.unwrap();
     for part in 0..4 {
         import.chunk(part * 400, records(part as usize * 400, 400)).await.unwrap();
     }
@@ -438,7 +438,7 @@ async fn a_stream_ends_with_the_certificate_that_it_began_with() {
     let live = Live::start().await;
     live.furnish("shop").await;
     let application = live.client("application").await;
-    let mut import = Import::start(&application, &request_id()).await.unwrap();
+    let mut import = Import::start(&application, "shop", &request_id()).await.unwrap();
     import.chunk(0, records(0, 3)).await.unwrap();
     live.pass(Duration::from_secs(400 * 24 * 3600));
     let status = import.chunk(3, records(3, 3)).await.unwrap_err();

@@ -105,7 +105,7 @@ async fn an_import_by_stream_is_continued_by_its_state_and_an_export_holds_it_al
     // A chunk of another length, as a later version of the tool may send it, is sent again as it was.
     let id = lethe::client::request_id();
     let application = tool.live.client("application").await;
-    let mut import = Import::start(&application, &id).await.unwrap();
+    let mut import = Import::start(&application, "shop", &id).await.unwrap();
     let one = |n| new_customer("shop", &[("email", &format!("d{n}@example.org"))]).record.unwrap();
     import.chunk(0, (0..300).map(one).collect()).await.unwrap();
     std::fs::write(tool.dir.join("data.csv"), customers(1_200).replace("\nc", "\nd")).unwrap();
