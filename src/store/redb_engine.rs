@@ -19,7 +19,7 @@ type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
 /// The file `redb` of a directory.
 pub struct Redb {
     /// The rows as the last commit left them, opened once for all readers. Goes before the database does: redb closes
-    /// its file cleanly only when nobody reads it. `None` during a commit, so that redb can use the pages that it frees.
+    /// its file cleanly only when nobody reads it. `None` during a commit, so that redb can use what that frees.
     latest: RwLock<Option<Arc<Table>>>,
     db: Database,
 }

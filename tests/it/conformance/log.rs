@@ -63,13 +63,12 @@ async fn schema(story: &mut Story) {
     let mut city = customer().fields.swap_remove(1);
     city.classification = v1::Classification::General.into();
     let update = async |story: &Story, paths: &[&str]| {
-        let schema =
-            v1::Schema { name: story.schema(), fields: vec![city.clone()], ..Default::default() };
-        let request = v1::UpdateSchemaRequest {
-            schema: Some(schema),
-            update_mask: mask(paths),
-            ..Default::default()
+        let schema = v1::Schema {
+            name: story.schema(),
+            fields: vec![city.clone()],
+            ..v1::Schema::default()
         };
+        let request = v1::UpdateSchemaRequest { schema: Some(schema), update_mask: mask(paths) };
         let updated = story.operator.schemas().update_schema(request).await;
         updated.map(|answer| answer.into_inner().schema.unwrap())
     };

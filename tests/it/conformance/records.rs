@@ -87,7 +87,11 @@ pub(super) async fn steps_4_to_18(story: &mut Story) -> Kept {
     assert_eq!(details.error_info().unwrap().metadata["field"], "email", "step 16");
     assert_eq!(details.resource_info().unwrap().resource_name, a.name, "step 16");
 
-    assert_eq!(story.named("email", "ada@example.org").await, [a.name.clone()], "step 17");
+    assert_eq!(
+        story.named("email", "ada@example.org").await,
+        std::slice::from_ref(&a.name),
+        "step 17"
+    );
     let unindexed = story.find("visits", value(Kind::IntegerValue(3))).await;
     story.refused(17, unindexed, Code::InvalidArgument, &["field"]);
 
@@ -144,7 +148,7 @@ async fn batches(story: &mut Story) -> Vec<String> {
     for (n, name) in (1..).zip(&made) {
         assert_eq!(
             story.named("email", &format!("b{n}@example.org")).await,
-            [name.clone()],
+            std::slice::from_ref(name),
             "step 09"
         );
     }
@@ -156,7 +160,7 @@ async fn batches(story: &mut Story) -> Vec<String> {
 async fn updates(story: &mut Story, a: &v1::Record) {
     let moved = story.update(&a.name, &a.etag, texts(&[("city", "Paris")]), None).await.unwrap();
     assert_ne!(moved.etag, a.etag, "step 13");
-    assert_eq!(story.named("city", "Paris").await, [a.name.clone()], "step 13");
+    assert_eq!(story.named("city", "Paris").await, std::slice::from_ref(&a.name), "step 13");
     assert!(story.named("city", "London").await.is_empty(), "step 13");
     let stale = story.update(&a.name, &a.etag, texts(&[("city", "Rome")]), None).await;
     let stale = story.refused(14, stale, Code::Aborted, &[]);
