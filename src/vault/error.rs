@@ -86,7 +86,8 @@ impl VaultError {
     /// The error of one of several.
     pub fn at(self, at: usize) -> Self {
         match self {
-            Self::At { .. } => self,
+            // A mask is the whole call's.
+            Self::At { .. } | Self::ReadMask(_) => self,
             error => Self::At { at, error: Box::new(error) },
         }
     }

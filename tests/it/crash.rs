@@ -5,6 +5,7 @@
 pub mod attack;
 pub mod fate;
 mod images;
+mod kept;
 mod kill;
 mod mutants;
 mod naming;

@@ -10,7 +10,7 @@ use super::scratch;
 use crate::house::{House, TENANT, app, fields, furnish, get, put, slug};
 
 /// All files of a data directory.
-fn files(dir: &Path, into: &mut Vec<Vec<u8>>) {
+pub fn files(dir: &Path, into: &mut Vec<Vec<u8>>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

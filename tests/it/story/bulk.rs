@@ -196,6 +196,13 @@ async fn a_batch_is_created_and_read_whole_or_not_at_all() {
     }
     let many = application.records().batch_get_records(ask(vec![wanted[0].clone(); 1001])).await;
     assert_eq!(violated(&many.unwrap_err()), ["names"]);
+    let paths = vec!["city".to_owned(), "canary".to_owned()];
+    let masked = v1::BatchGetRecordsRequest {
+        read_mask: Some(prost_types::FieldMask { paths }),
+        ..ask(wanted[..2].to_vec())
+    };
+    let status = application.records().batch_get_records(masked).await.unwrap_err();
+    assert_eq!(violated(&status), ["read_mask.paths[1]"], "the mask is the whole call's");
     let large: String = std::iter::repeat_n('x', 100).collect();
     let mut photos = Vec::new();
     for n in 0..4 {
