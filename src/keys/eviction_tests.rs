@@ -1,7 +1,6 @@
 //! A cache that holds next to nothing: what was just added is evicted at once, and is not called damaged for it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::file_anchor::FileAnchor;
@@ -10,34 +9,10 @@ use super::path::Path;
 use super::*;
 use crate::clock::UnixMillis;
 use crate::id::{BucketOrd, Day, PageOrd, TenantOrd, TypeOrd, VaultId};
-use crate::store::{Batch, Engine, Memory, Row, Store, StoreError};
+use crate::store::faulty::{Faulty, Plan};
+use crate::store::{Batch, Engine, Memory, Store};
 
 const BUCKET: (TenantOrd, BucketOrd) = (TenantOrd::of(1), BucketOrd::of(0));
-
-/// Rows whose commits wait while the gate is held.
-#[derive(Default)]
-struct Slow {
-    rows: Memory,
-    gate: Mutex<()>,
-    waits: AtomicBool,
-}
-
-impl Engine for Slow {
-    fn name(&self) -> &'static str {
-        "slow"
-    }
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.rows.get(key)
-    }
-    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
-        self.rows.scan(start, end, limit)
-    }
-    fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError> {
-        self.waits.store(true, Ordering::SeqCst);
-        let _gate = self.gate.lock().unwrap();
-        self.rows.commit(writes)
-    }
-}
 
 fn tree(dir: &std::path::Path, engine: Arc<dyn Engine>) -> Tree {
     create_file(&dir.join("kek")).unwrap();
@@ -80,17 +55,17 @@ async fn pages_that_are_evicted_as_they_are_added_take_puts() {
 #[test]
 fn a_page_that_is_evicted_before_its_row_is_written_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    let slow = Arc::new(Slow::default());
-    let tree = tree(dir.path(), slow.clone());
+    let plan = Arc::new(Plan::default());
+    let slow = Arc::new(Faulty::new(Arc::new(Memory::new()), Arc::clone(&plan)));
+    let tree = tree(dir.path(), slow);
     let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
     rt.block_on(furnish(&tree));
     tree.store.commit_blocking(Batch::default()).unwrap();
-    let gate = slow.gate.lock().unwrap();
-    slow.waits.store(false, Ordering::SeqCst);
+    let hold = plan.hold();
     let held = tree.mutation.blocking_lock();
     tree.add_pages(BUCKET, 40).unwrap();
     drop(held);
-    while !slow.waits.load(Ordering::SeqCst) {
+    while plan.waiting() == 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
     let seen = std::thread::scope(|scope| {
@@ -99,7 +74,7 @@ fn a_page_that_is_evicted_before_its_row_is_written_is_waited_for() {
             pages.map(|page| tree.read().page_state(&page).map(|s| s.is_some())).collect::<Vec<_>>()
         });
         std::thread::sleep(Duration::from_millis(50));
-        drop(gate);
+        drop(hold);
         looks.join().unwrap()
     });
     assert!(seen.iter().all(|s| *s == Ok(true)), "{seen:?}");

@@ -118,7 +118,6 @@ impl Rpc {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use tokio_stream::StreamExt;
@@ -127,43 +126,17 @@ mod tests {
     use crate::authz::{Authority, ReadStatus};
     use crate::class::{AuditReads, Role};
     use crate::limits::NOTES_WAIT;
-    use crate::store::{Engine, Memory, Row, StoreError, Write};
+    use crate::store::Memory;
+    use crate::store::faulty::{Faulty, Plan};
     use crate::vault::testing::{permit, vault_with};
-
-    /// An engine whose commits can be held up.
-    #[derive(Default)]
-    struct Held {
-        rows: Memory,
-        held: AtomicBool,
-    }
-
-    impl Engine for Held {
-        fn name(&self) -> &'static str {
-            "held"
-        }
-
-        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-            self.rows.get(key)
-        }
-
-        fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
-            self.rows.scan(start, end, limit)
-        }
-
-        fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
-            while self.held.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            self.rows.commit(writes)
-        }
-    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn where_reads_wait_for_the_log_so_does_each_message_of_a_stream() {
         for (mode, waits) in [(AuditReads::Sync, true), (AuditReads::Group, false)] {
             let dir = tempfile::tempdir().unwrap();
-            let engine = Arc::new(Held::default());
-            let vault = vault_with(dir.path(), engine.clone(), |s| s.audit_reads = mode);
+            let plan = Arc::new(Plan::default());
+            let engine = Arc::new(Faulty::new(Arc::new(Memory::new()), Arc::clone(&plan)));
+            let vault = vault_with(dir.path(), engine, |s| s.audit_reads = mode);
             let (_running, stopping) = watch::channel(false);
             let rpc = Rpc {
                 vault: Arc::new(vault),
@@ -175,12 +148,12 @@ mod tests {
                 out.send(1).await?;
                 out.send(2).await
             };
-            engine.held.store(true, Ordering::SeqCst);
+            let hold = plan.hold();
             // Something that the log is told of, and that is not on disk.
             rpc.vault.status(&permit::<ReadStatus>(Role::Auditor, None)).unwrap();
             let mut stream = rpc.stream(&Extensions::default(), work).unwrap().into_inner();
             let first = timeout(NOTES_WAIT * 4, stream.next()).await;
-            engine.held.store(false, Ordering::SeqCst);
+            drop(hold);
             let first = first.ok().flatten().map(Result::unwrap);
             assert_eq!(first, Some(1).filter(|_| !waits), "{mode:?}");
             let in_time = Duration::from_secs(30);

@@ -1,10 +1,10 @@
-//! Faults on purpose: an engine and a sink that fail, lie or damage when a test says so.
+//! Faults on purpose: an engine and a sink that fail, lie, damage or wait when a test says so.
 //!
 //! Guarantees: without a planned fault they behave exactly as what they wrap; operations are counted from 1 in the
 //! order of the calls, so that a test can fail the first, the second, … until none is left.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Engine, NodeSink, Row, StoreError};
 
@@ -36,6 +36,19 @@ pub struct Plan {
     any: AtomicU64,
     reads: AtomicU64,
     writes: AtomicU64,
+    held: Mutex<bool>,
+    released: Condvar,
+    waiting: AtomicU64,
+}
+
+/// Writes wait as long as this lives; also a test that fails lets them go.
+pub struct Hold(Arc<Plan>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.released.notify_all();
+    }
 }
 
 enum Outcome {
@@ -71,6 +84,27 @@ impl Plan {
         self.writes.load(Ordering::SeqCst)
     }
 
+    /// Holds up every write that begins from now on.
+    #[must_use]
+    pub fn hold(self: &Arc<Self>) -> Hold {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        Hold(Arc::clone(self))
+    }
+
+    /// Writes that are held up now.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    fn wait(&self) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if *held {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            drop(self.released.wait_while(held, |held| *held));
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Fault>> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,6 +134,7 @@ impl Plan {
     }
 
     fn run(&self, work: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        self.wait();
         match self.write()? {
             Outcome::Do => work(),
             Outcome::DoThenFail(e) => work().and(Err(e)),

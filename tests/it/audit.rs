@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lethe::audit::{Act, Entry, Kind, Member};
 use lethe::authz::{ActionKind, Authority, Binding, Permit, Principal, TenantScope};
@@ -12,7 +11,8 @@ use lethe::crypto::merkle::{Frontier, leaf_hash};
 use lethe::id::RecordId;
 use lethe::limits::{NOTES_BYTES_MAX, NOTES_WAIT};
 use lethe::proto::{admin, v1};
-use lethe::store::{Engine, Memory, Row, StoreError, Write};
+use lethe::store::faulty::{Faulty, Plan};
+use lethe::store::{Engine, Memory, StoreError};
 use lethe::vault::{
     AuditFilter, AuditLine, EngineChoice, NewRecord, ReadSpec, Told, Vault, VaultError,
 };
@@ -347,50 +347,24 @@ async fn a_stop_that_was_not_clean_is_told() {
     check_whole(&vault).await;
 }
 
-/// An engine whose commits can be held up, and counted.
-struct Slow {
-    rows: Memory,
-    held: AtomicBool,
-    commits: AtomicU64,
-}
-
-impl Engine for Slow {
-    fn name(&self) -> &'static str {
-        "slow"
-    }
-
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.rows.get(key)
-    }
-
-    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
-        self.rows.scan(start, end, limit)
-    }
-
-    fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
-        while self.held.load(Ordering::SeqCst) {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        self.commits.fetch_add(1, Ordering::SeqCst);
-        self.rows.commit(writes)
-    }
-}
-
-fn slow() -> Arc<Slow> {
-    Arc::new(Slow { rows: Memory::new(), held: AtomicBool::new(false), commits: AtomicU64::new(0) })
+/// An engine whose commits are counted and can be held up.
+fn slow() -> (Arc<Plan>, EngineChoice) {
+    let plan = Arc::new(Plan::default());
+    let engine = Faulty::new(Arc::new(Memory::new()), Arc::clone(&plan));
+    (plan, EngineChoice::Given(Arc::new(engine)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_are_refused_when_the_log_has_no_room_and_one_group_takes_many() {
     let dir = scratch();
-    let engine = slow();
-    let house = House::new(dir.path(), EngineChoice::Given(engine.clone()));
+    let (plan, engine) = slow();
+    let house = House::new(dir.path(), engine);
     let vault = house.create();
     furnish(&vault).await;
     let one = put(&vault, "customer", person(1)).await.unwrap();
     tokio::time::sleep(NOTES_WAIT * 4).await;
     // The disk stands still: reads go on until the queue is full, and memory stays bounded.
-    engine.held.store(true, Ordering::SeqCst);
+    let hold = plan.hold();
     let mut served = 0_usize;
     let refused = loop {
         match get(&vault, one.id) {
@@ -403,11 +377,11 @@ async fn reads_are_refused_when_the_log_has_no_room_and_one_group_takes_many() {
     // One of the groups before the hold took some entries with it: at most two queues' worth were served.
     assert!(served >= NOTES_BYTES_MAX / 160, "{served}");
     assert_eq!(vault.metrics().audit_refused.value(), 1);
-    let before = engine.commits.load(Ordering::SeqCst);
-    engine.held.store(false, Ordering::SeqCst);
+    let before = plan.writes();
+    drop(hold);
     tokio::time::sleep(NOTES_WAIT * 20).await;
     get(&vault, one.id).unwrap();
-    let groups = engine.commits.load(Ordering::SeqCst) - before;
+    let groups = plan.writes() - before;
     assert!(groups < 20, "{served} reads took {groups} groups");
     let reads = told(&vault).iter().filter(|t| t.entry.act == Act::GetRecord).count();
     assert!(reads >= served, "{reads} of {served} are in the log");
@@ -417,8 +391,8 @@ async fn reads_are_refused_when_the_log_has_no_room_and_one_group_takes_many() {
 async fn in_sync_mode_a_read_is_answered_after_its_entry_is_on_disk() {
     for (mode, waits) in [(AuditReads::Sync, true), (AuditReads::Group, false)] {
         let dir = scratch();
-        let engine = slow();
-        let mut house = House::new(dir.path(), EngineChoice::Given(engine.clone()));
+        let (plan, engine) = slow();
+        let mut house = House::new(dir.path(), engine);
         house.change = match mode {
             AuditReads::Sync => |setup| setup.audit_reads = AuditReads::Sync,
             AuditReads::Group => |_| (),
@@ -427,11 +401,11 @@ async fn in_sync_mode_a_read_is_answered_after_its_entry_is_on_disk() {
         furnish(&vault).await;
         let one = put(&vault, "customer", person(1)).await.unwrap();
         tokio::time::sleep(NOTES_WAIT * 4).await;
-        engine.held.store(true, Ordering::SeqCst);
+        let hold = plan.hold();
         get(&vault, one.id).unwrap();
         let settled = tokio::time::timeout(NOTES_WAIT * 4, vault.settle_reads()).await;
         assert_eq!(settled.is_err(), waits, "{mode:?}");
-        engine.held.store(false, Ordering::SeqCst);
+        drop(hold);
         vault.settle_reads().await.unwrap();
         assert_eq!(vault.holds_up_reads(), waits);
     }

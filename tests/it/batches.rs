@@ -1,47 +1,19 @@
 //! What shares an erasure batch, and what a batch that cannot be keeps as it was.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lethe::class::{ErasureReason, Role};
 use lethe::id::RecordId;
 use lethe::keys::KeyError;
 use lethe::keys::path::NodeKind;
-use lethe::store::{Engine, Memory, Row, StoreError};
+use lethe::store::faulty::{Faulty, Plan};
+use lethe::store::{Engine, Memory};
 use lethe::vault::{EngineChoice, RecordView, Vault, VaultError};
 
 use crate::crash::scratch;
 use crate::house::{House, TENANT, app, fields, furnish, get, operator, permit, put, slug, update};
 use crate::peer::PATIENCE;
-
-/// Memory whose commits wait while it is held.
-#[derive(Default)]
-struct Held {
-    rows: Memory,
-    held: AtomicBool,
-    waiting: AtomicBool,
-    gate: Mutex<()>,
-}
-
-impl Engine for Held {
-    fn name(&self) -> &'static str {
-        "held"
-    }
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.rows.get(key)
-    }
-    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
-        self.rows.scan(start, end, limit)
-    }
-    fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError> {
-        if self.held.load(Ordering::SeqCst) {
-            self.waiting.store(true, Ordering::SeqCst);
-            drop(self.gate.lock().unwrap());
-        }
-        self.rows.commit(writes)
-    }
-}
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let since = Instant::now();
@@ -69,21 +41,21 @@ async fn erase(vault: &Vault, id: RecordId) -> Result<(), VaultError> {
 #[test]
 fn reads_are_refused_as_soon_as_a_kill_waits_for_the_puts_under_way() {
     let dir = scratch();
-    let engine = Arc::new(Held::default());
-    let house = House::new(dir.path(), EngineChoice::Given(engine.clone()));
+    let plan = Arc::new(Plan::default());
+    let engine = Faulty::new(Arc::new(Memory::new()), Arc::clone(&plan));
+    let house = House::new(dir.path(), EngineChoice::Given(Arc::new(engine)));
     let vault = Arc::new(house.create());
     let rt = runtime();
     let first = rt.block_on(async {
         furnish(&vault).await;
         visit(&vault, 0).await
     });
-    let gate = engine.gate.lock().unwrap();
-    engine.held.store(true, Ordering::SeqCst);
+    let hold = plan.hold();
     let second = rt.spawn({
         let vault = vault.clone();
         async move { visit(&vault, 1).await }
     });
-    until("the put does not reach the engine", || engine.waiting.load(Ordering::SeqCst));
+    until("the put does not reach the engine", || plan.waiting() > 0);
     get(&vault, first.id).unwrap();
     let day = first.expires;
     let kill = rt.spawn({
@@ -98,8 +70,7 @@ fn reads_are_refused_as_soon_as_a_kill_waits_for_the_puts_under_way() {
         matches!(get(&vault, first.id), Err(VaultError::Erased("record")))
     });
     assert!(!kill.is_finished() && !second.is_finished());
-    engine.held.store(false, Ordering::SeqCst);
-    drop(gate);
+    drop(hold);
     let second = rt.block_on(second).unwrap();
     rt.block_on(kill).unwrap().unwrap();
     for id in [first.id, second.id] {

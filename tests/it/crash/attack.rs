@@ -120,6 +120,42 @@ pub fn attack<'a>(
     read(&json)
 }
 
+/// What an attacker took of a vault's folder, at one moment after another: all files, and the anchor of each moment.
+pub struct Seized {
+    dir: PathBuf,
+    pub history: Vec<Vec<u8>>,
+    pub anchors: Vec<Vec<u8>>,
+}
+
+impl Seized {
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), history: Vec::new(), anchors: Vec::new() }
+    }
+
+    pub fn take(&mut self) {
+        let data = self.dir.join("data");
+        self.anchors.push(std::fs::read(data.join("anchor")).unwrap());
+        let mut folders = vec![data];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.file_name().is_some_and(|n| n != "anchor" && n != "reserve") {
+                    self.history.push(std::fs::read(path).unwrap());
+                }
+            }
+        }
+    }
+
+    /// What the reader opens with everything, and the anchor of one of the moments.
+    pub fn open(&self, moment: usize) -> Opened {
+        let home = super::scratch();
+        let regions = self.history.iter().enumerate().map(|(n, b)| (n as u32, 0, b.as_slice()));
+        attack(home.path(), regions, &self.anchors[moment], (&self.dir, &[]), false)
+    }
+}
+
 fn keks(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
     let is_kek = |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().contains("kek"));
