@@ -143,6 +143,7 @@ fn row_bytes(bytes: usize) -> Outcome<usize> {
         member: lethe::audit::Member { subject: [6; 16], record: [4; 16] },
         created: UnixMillis(0),
         updated: UnixMillis(0),
+        used: UnixMillis(0),
         fields: (1..).map(FieldOrd).zip(values).collect(),
     };
     Ok(52 + 12 + map.encode()?.len() + 16)

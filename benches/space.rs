@@ -200,7 +200,7 @@ impl Year {
             if rtype == CUSTOMER {
                 model.live.push((owner, id, subject, size));
             } else {
-                let key = (period.expiry_day(today), owner);
+                let key = (period.last_day(today.day()), owner);
                 model.visits.entry(key).or_default().push(size);
             }
         }

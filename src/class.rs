@@ -63,6 +63,8 @@ pub enum ErasureReason {
     Superseded = 3,
     Contract = 4,
     Unacknowledged = 5,
+    /// The record lives on under another key, in another bucket.
+    Moved = 6,
 }
 
 impl ErasureReason {
@@ -73,6 +75,7 @@ impl ErasureReason {
             Self::Superseded,
             Self::Contract,
             Self::Unacknowledged,
+            Self::Moved,
         ]
         .into_iter()
         .find(|r| *r as u8 == n)

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Greatest value of a 24-bit ordinal.
 pub const ORDINAL_MAX: u32 = (1 << 24) - 1;
 
@@ -120,7 +122,7 @@ impl RequestId {
 }
 
 /// Which schema of a tenant; 0 is the built-in type `subject`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TypeOrd(pub u16);
 
 /// Which field of a schema; never reused within one.

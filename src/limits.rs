@@ -31,6 +31,35 @@ pub const PURPOSES_MAX: usize = 16;
 /// Retention periods end at most this many years ahead.
 pub const RETENTION_YEARS_MAX: i64 = 100;
 
+/// Retention policies of a tenant.
+pub const RETENTION_POLICIES_MAX: usize = 64;
+/// Record types that a retention policy names.
+pub const POLICY_TYPES_MAX: usize = 64;
+/// Name of a time zone.
+pub const ZONE_NAME_BYTES_MAX: usize = 64;
+/// What is due is looked for this often, where the configuration says nothing else.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// Longest such time that the configuration can say.
+pub const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A bucket is closed this long before it is due, where the configuration says nothing else.
+pub const CLOSE_BEFORE: Duration = Duration::from_secs(3600);
+/// Longest such time that the configuration can say: a record with a period of a day is still put into its bucket.
+pub const CLOSE_BEFORE_MAX: Duration = Duration::from_secs(12 * 3600);
+/// How long the machine may have been off without anyone confirming its clock, where the configuration says nothing else.
+pub const CLOCK_GAP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Longest such time that the configuration can say.
+pub const CLOCK_GAP_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Buckets that one anchor batch of a sweep kills; the rest goes in the next one.
+pub const SWEEP_BUCKETS_MAX: usize = 4_096;
+/// Buckets whose lateness is remembered.
+pub const LATENESS_KEPT: usize = 4_096;
+/// Key pages that one call of a preview reads.
+pub const PREVIEW_PAGES: usize = 256;
+/// Records that were used and wait to be moved.
+pub const USES_MAX: usize = 100_000;
+/// What waits for the keeper.
+pub const KEEPER_QUEUE_MAX: usize = 64;
+
 /// Records erased by one call.
 pub const BATCH_ERASE_MAX: usize = 1_000;
 /// Records created by one call, or by one chunk of an import.

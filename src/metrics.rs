@@ -162,6 +162,14 @@ counters!(
     units_erased,
     /// Buckets whose key was destroyed.
     buckets_erased,
+    /// Records that went with them.
+    records_erased_with_buckets,
+    /// Records moved to the bucket that the retention rules want.
+    records_moved,
+    /// Uses of records that were forgotten, since too many waited.
+    uses_forgotten,
+    /// Times that a bucket could not be closed or killed, or a record not be moved.
+    keeper_failures,
     /// Anchor generations written.
     generations,
     /// Key pages created.

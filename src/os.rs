@@ -1,4 +1,5 @@
-//! What needs the operating system by unsafe calls, all in this one file: locked memory and extent flags.
+//! What needs the operating system by unsafe calls, all in this one file: locked memory and extent flags; and how long
+//! the machine has run.
 //!
 //! Invariants: a [`LockedBytes`] lives in pages that are locked into memory and left out of core dumps, and is zeroed
 //! when dropped; the arena is bounded and is never unmapped.
@@ -11,6 +12,18 @@ use rustix::io::Errno;
 use rustix::ioctl::{Updater, ioctl};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap_anonymous};
 use zeroize::Zeroize;
+
+/// Milliseconds since the machine was started, time asleep included. Nobody can set them.
+pub fn uptime_millis() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec.saturating_mul(1_000).saturating_add(now.tv_nsec / 1_000_000)
+}
+
+/// Tells one start of the machine from every other; `None` where the kernel does not say.
+pub fn boot_id() -> Option<[u8; 16]> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    uuid::Uuid::parse_str(text.trim()).ok().map(uuid::Uuid::into_bytes)
+}
 
 /// Bytes of one cell: the size of every key.
 pub const CELL: usize = 32;

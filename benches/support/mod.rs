@@ -4,6 +4,8 @@
 //! about, and prints medians and the ratio.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
+pub mod disk;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -95,8 +97,12 @@ pub async fn create(dir: &Path, common: &Common) -> Outcome<Arc<Vault>> {
 }
 
 pub fn create_at(dir: &Path, common: &Common, clock: Arc<dyn Clock>) -> Outcome<Arc<Vault>> {
+    create_with(dir, &setup(dir, common)?, clock)
+}
+
+pub fn create_with(dir: &Path, setup: &Setup, clock: Arc<dyn Clock>) -> Outcome<Arc<Vault>> {
     create_file(&dir.join("kek"))?;
-    Ok(Arc::new(Vault::create(&setup(dir, common)?, clock)?))
+    Ok(Arc::new(Vault::create(setup, clock)?))
 }
 
 pub async fn add_tenant(vault: &Vault, tenant: &str, retain_for: &str) -> Outcome<()> {
@@ -109,7 +115,7 @@ pub async fn add_tenant(vault: &Vault, tenant: &str, retain_for: &str) -> Outcom
     Ok(())
 }
 
-fn permit<A: ActionKind>(role: Role, tenant: Option<&str>) -> Outcome<Permit<A>> {
+pub fn permit<A: ActionKind>(role: Role, tenant: Option<&str>) -> Outcome<Permit<A>> {
     let principal = Principal::parse("spiffe://bench/someone")?;
     let binding = Binding {
         principal: principal.clone(),
@@ -226,10 +232,20 @@ where
 
 /// Loads customers; their ids.
 pub async fn load(vault: &Arc<Vault>, count: u64, bytes: usize) -> Outcome<Vec<RecordId>> {
+    load_as(vault, CUSTOMER, count, bytes).await
+}
+
+/// Loads records of a type; their ids.
+pub async fn load_as(
+    vault: &Arc<Vault>,
+    rtype: &str,
+    count: u64,
+    bytes: usize,
+) -> Outcome<Vec<RecordId>> {
     let about = Arc::new(subjects(vault, TENANT, count / RECORDS_OF_ONE + 1).await?);
     let start = Instant::now();
     let (shared, permit) = (vault.clone(), Arc::new(app(TENANT)?));
-    let rtype = slug(CUSTOMER)?;
+    let rtype = slug(rtype)?;
     let ids = crowd(LOADERS, count, move |n| {
         let (vault, permit, rtype) = (shared.clone(), permit.clone(), rtype.clone());
         let subject = about.get((n % about.len() as u64) as usize).copied();

@@ -87,10 +87,24 @@ acts!(
     ListAuditEntries = 60,
     ExportAuditEntries = 61,
     GetAuditHead = 62,
+    CreateRetentionPolicy = 70,
+    UpdateRetentionPolicy = 71,
+    GetRetentionPolicy = 72,
+    ListRetentionPolicies = 73,
+    DeleteRetentionPolicy = 74,
+    ExplainRetention = 75,
+    PreviewRetention = 76,
+    GetRetentionStatus = 77,
+    RunRetention = 78,
+    PauseRebucketing = 79,
+    ResumeRebucketing = 80,
+    ConfirmClock = 81,
     /// The vault was opened, or made.
     Open = 100,
     /// The vault was stopped cleanly.
     Close = 101,
+    /// The vault erased the buckets whose day was over.
+    Sweep = 102,
     /// A call of a method that is not in this list, or before its method was known.
     Other = 200,
 );

@@ -111,4 +111,10 @@ actions!(
     ReadBuckets: Tenant,
     /// Erase a retention bucket.
     EraseBucket: Records,
+    /// Make, change and delete retention policies; stop and go on with what follows from a change.
+    ManageRetention: Tenant,
+    /// Read retention policies, and how much will go when.
+    ReadRetention: Tenant,
+    /// Erase what is due, of all tenants, without waiting; say that the vault's clock is right.
+    RunRetention: WholeVault,
 );

@@ -32,9 +32,9 @@ mod rpcs;
 
 pub use action::{
     Action, ActionKind, CreateRecord, CreateSubject, CreateTenant, EraseBucket, EraseRecord,
-    EraseSubject, ExportAudit, ExportRecords, ReadAudit, ReadBuckets, ReadKeyStatus, ReadMetrics,
-    ReadRecord, ReadSchema, ReadStatus, ReadSubject, ReadTenants, RotateKey, UpdateRecord,
-    UpdateTenant, WatchRecords, WriteSchema,
+    EraseSubject, ExportAudit, ExportRecords, ManageRetention, ReadAudit, ReadBuckets,
+    ReadKeyStatus, ReadMetrics, ReadRecord, ReadRetention, ReadSchema, ReadStatus, ReadSubject,
+    ReadTenants, RotateKey, RunRetention, UpdateRecord, UpdateTenant, WatchRecords, WriteSchema,
 };
 pub use authority::{Authority, Binding, BindingError, InForce, TenantScope};
 pub use permit::{ClassSet, Denial, Missing, Permit};

@@ -136,6 +136,11 @@ impl<A: ActionKind> Permit<A> {
         }
     }
 
+    /// Whether its identity is bound to this tenant, whatever it may do there: what is told of the vault names no other.
+    pub fn is_bound_to(&self, tenant: &str) -> bool {
+        self.rights.tenants.contains(tenant)
+    }
+
     /// Whether this permit is for the whole vault of an identity that is bound to all tenants.
     pub fn covers_all(&self) -> bool {
         self.tenant().is_none() && self.rights.tenants == TenantScope::All

@@ -7,7 +7,7 @@ use crate::limits;
 /// Columns are application, support, operator, privacy officer, auditor. In a cell, the first three letters are an
 /// identity bound to all tenants that asks for the vault, tenant a, tenant b; the next three the same for an identity
 /// bound to tenant a only.
-const TABLE: [(Action, [&str; 5]); 22] = [
+const TABLE: [(Action, [&str; 5]); 25] = [
     (Action::CreateTenant, ["nnn nnn", "nnn nnn", "ynn nnn", "nnn nnn", "nnn nnn"]),
     (Action::ReadTenants, ["yyy yyn", "yyy yyn", "yyy yyn", "yyy yyn", "yyy yyn"]),
     (Action::UpdateTenant, ["nnn nnn", "nnn nnn", "nyy nyn", "nnn nnn", "nnn nnn"]),
@@ -30,6 +30,9 @@ const TABLE: [(Action, [&str; 5]); 22] = [
     (Action::ReadKeyStatus, ["nnn nnn", "nnn nnn", "ynn ynn", "nnn nnn", "ynn ynn"]),
     (Action::ReadBuckets, ["nnn nnn", "nnn nnn", "nyy nyn", "nyy nyn", "nyy nyn"]),
     (Action::EraseBucket, ["nnn nnn", "nnn nnn", "nyy nyn", "nyy nyn", "nnn nnn"]),
+    (Action::ManageRetention, ["nnn nnn", "nnn nnn", "nnn nnn", "nyy nyn", "nnn nnn"]),
+    (Action::ReadRetention, ["nnn nnn", "nnn nnn", "nyy nyn", "nyy nyn", "nyy nyn"]),
+    (Action::RunRetention, ["nnn nnn", "nnn nnn", "ynn nnn", "ynn nnn", "nnn nnn"]),
 ];
 
 /// What each call shows in clear: P(UBLIC), G(ENERAL), S(ENSITIVE); first to who names no purpose, then for a subject
@@ -134,7 +137,10 @@ fn decided(
         RotateKey,
         ReadKeyStatus,
         ReadBuckets,
-        EraseBucket
+        EraseBucket,
+        ManageRetention,
+        ReadRetention,
+        RunRetention
     )
 }
 

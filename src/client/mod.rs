@@ -29,6 +29,7 @@ use crate::limits;
 use crate::proto::admin::audit_service_client::AuditServiceClient;
 use crate::proto::admin::vault_service_client::VaultServiceClient;
 use crate::proto::v1::record_service_client::RecordServiceClient;
+use crate::proto::v1::retention_service_client::RetentionServiceClient;
 use crate::proto::v1::schema_service_client::SchemaServiceClient;
 use crate::proto::v1::subject_service_client::SubjectServiceClient;
 use crate::proto::v1::tenant_service_client::TenantServiceClient;
@@ -105,6 +106,8 @@ impl Client {
         tenants: TenantServiceClient,
         /// Schemas.
         schemas: SchemaServiceClient,
+        /// Retention policies and sweeps.
+        retention: RetentionServiceClient,
         /// Subjects.
         subjects: SubjectServiceClient,
         /// Records.

@@ -15,6 +15,11 @@ pub const FINGERPRINT: &[u8] = b"lethe/v1/request";
 /// HKDF info of the key of principals' names.
 pub const NAMES: &[u8] = b"lethe/v1/names";
 
+/// HKDF info of the key that salts the ids in a bucket's list.
+pub const SALTS: &[u8] = b"lethe/v1/salts";
+
+/// First bytes of a record's leaf in the list of what went with its bucket.
+pub const WENT: &[u8] = b"VX1";
 /// First bytes of the hash that stands for a principal, and for a purpose.
 pub const PRINCIPAL: &[u8] = b"VP1";
 pub const PURPOSE: &[u8] = b"VO1";

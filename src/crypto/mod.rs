@@ -12,7 +12,8 @@ mod sign;
 pub use aead::{NONCE_BYTES, SealError, TAG_BYTES, open_in_place, seal_append};
 pub use digest::{Digest32, hkdf, hkdf32, hmac_sha256, kek_id, sha256, sha256_parts};
 pub use secret::{
-    Dek, IndexKey, Kek, LockedKey, MetaKey, NamesKey, NodeKey, SecretBytes, fill_random, random,
+    Dek, IndexKey, Kek, LockedKey, MetaKey, NamesKey, NodeKey, SaltKey, SecretBytes, fill_random,
+    random,
 };
 #[cfg(test)]
 pub use sign::sign_for_test;

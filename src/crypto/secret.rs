@@ -155,6 +155,10 @@ secret!(
     /// Opens the names of principals.
     NamesKey
 );
+secret!(
+    /// Salts the ids in the list of what went with a bucket.
+    SaltKey
+);
 
 /// A key in locked memory: the root key and the node cache's key.
 pub struct LockedKey(LockedBytes);
@@ -186,19 +190,20 @@ mod tests {
     #[test]
     fn debug_of_a_secret_shows_nothing() {
         let shown = format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             NodeKey::copied(&[0xab; 32]),
             Dek::copied(&[0xab; 32]),
             Kek::copied(&[0xab; 32]),
             MetaKey::copied(&[0xab; 32]),
             IndexKey::copied(&[0xab; 32]),
             NamesKey::copied(&[0xab; 32]),
+            SaltKey::copied(&[0xab; 32]),
             LockedKey::copied(&[0xab; 32]).unwrap(),
         );
         assert_eq!(
             shown,
             "NodeKey(secret) Dek(secret) Kek(secret) MetaKey(secret) IndexKey(secret) NamesKey(secret) \
-             LockedKey(secret)"
+             SaltKey(secret) LockedKey(secret)"
         );
     }
 

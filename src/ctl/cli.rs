@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use super::names::{RecordName, SubjectName, TenantName, TypeName};
+use super::retention::RetentionCommand;
 use crate::proto::v1::ErasureReason;
 
 const AFTER: &str = "Exit codes: 0 done · 1 refused or failed · 2 partly done (some rows failed) · 64 wrong usage.\n\
@@ -59,6 +60,9 @@ pub enum Command {
     /// Who did what with the vault, and when; verify it without a vault
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Retention policies, what will go when, and what went
+    #[command(subcommand)]
+    Retention(RetentionCommand),
     /// Make certificates for a vault and its callers, and revoke them; needs no vault
     #[command(subcommand)]
     Pki(PkiCommand),

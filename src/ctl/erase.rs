@@ -123,12 +123,12 @@ pub(super) async fn bucket(
 }
 
 /// Where the receipts go, once it is clear that the erasure is meant.
-struct Permission {
+pub(super) struct Permission {
     evidence: Option<EvidenceFile>,
 }
 
 /// Shows what will go and asks; `None` after a dry run.
-fn permission(
+pub(super) fn permission(
     plan: &[String],
     how: &EraseArgs,
     out: &mut Out,
@@ -160,7 +160,7 @@ fn permission(
 }
 
 /// Prints the receipts and saves them. If saving fails they are printed whole: they cannot be had again.
-fn report(
+pub(super) fn report(
     receipts: Vec<ErasureReceipt>,
     permission: Permission,
     out: &mut Out,

@@ -19,6 +19,8 @@ mod output;
 mod pki;
 mod receipt;
 mod record;
+mod retention;
+mod retention_file;
 mod schema_file;
 #[cfg(test)]
 mod story_tests;
@@ -114,6 +116,7 @@ async fn execute(cli: &Cli, out: &mut Out) -> Result<Done, CtlError> {
             erase::bucket(&connect(cli).await?, &schema.of(tenant), expire_date, how, out).await
         }
         Command::Audit(command) => audit::run(cli, command, out).await,
+        Command::Retention(command) => retention::run(cli, command, out).await,
         Command::Key(command) => admin::keys(&connect(cli).await?, command, out).await,
         Command::Status => admin::status(&connect(cli).await?, out).await,
         Command::Metrics => admin::metrics(&connect(cli).await?, out).await,

@@ -174,6 +174,7 @@ fn reason_name(reason: ErasureReason) -> &'static str {
         ErasureReason::Superseded => "SUPERSEDED",
         ErasureReason::Contract => "CONTRACT",
         ErasureReason::Unacknowledged => "UNACKNOWLEDGED",
+        ErasureReason::Moved => "MOVED",
     }
 }
 

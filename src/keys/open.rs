@@ -185,7 +185,7 @@ pub fn open(mut parts: Parts, now: UnixMillis) -> Result<Opened, KeyError> {
         tree.heal_header(now)?;
     }
     recovered.to_collect = tree.finish_chores()?;
-    recovered.before = tree.last_seen();
+    recovered.before = tree.wall_seen();
     tree.refresh(now, false)?;
     if waived {
         recovered.log_lost = true;

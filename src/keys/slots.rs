@@ -117,6 +117,14 @@ impl Slots {
         Taken::Slot { kid, node, ticket }
     }
 
+    /// Has the bucket's kill wait for a record that leaves it, until the ticket is given back. Who then finds the bucket
+    /// not being killed knows that the kill will wait. `None`: there is no such bucket.
+    pub fn hold(self: &Arc<Self>, kid: Kid) -> Option<Ticket> {
+        let (bucket, page) = ((kid.tenant, kid.bucket), kid.page.value());
+        *self.lock().get_mut(&bucket)?.in_flight.entry(page).or_default() += 1;
+        Some(Ticket { slots: self.clone(), bucket, page })
+    }
+
     /// Ordinal and size of the page to create next; small first, so that a sparse bucket stays small.
     pub fn next_page(&self, id: BucketId) -> Option<(u32, u8)> {
         let mut buckets = self.lock();
@@ -187,11 +195,9 @@ impl Slots {
         }
     }
 
-    /// The bucket's kill did not come about: it takes puts again, into new pages.
-    pub fn reopen_bucket(&self, id: BucketId) {
-        if let Some(bucket) = self.lock().get_mut(&id) {
-            bucket.closed = false;
-        }
+    /// Whether the bucket takes no puts, or is not there.
+    pub fn is_closed(&self, id: BucketId) -> bool {
+        self.lock().get(&id).is_none_or(|b| b.closed)
     }
 
     /// Whether every ticket of the bucket has been given back.
@@ -258,8 +264,10 @@ mod tests {
         drop(_ticket_c);
         assert!(slots.is_drained(ID));
         assert_eq!(slots.settled_below(ID), 7);
-        slots.reopen_bucket(ID);
-        assert!(matches!(slots.take(ID), Taken::NeedPage), "after a kill that failed");
-        assert_eq!(slots.next_page(ID).unwrap().0, 7);
+        let held = slots.hold(c).unwrap();
+        assert!(!slots.is_drained(ID), "a record is on its way out");
+        drop(held);
+        assert!(slots.is_drained(ID));
+        assert!(slots.is_closed(ID));
     }
 }

@@ -21,7 +21,8 @@ use super::slots::Slots;
 use crate::class::Medium;
 use crate::clock::UnixMillis;
 use crate::crypto::{
-    Dek, Digest32, IndexKey, Kek, LockedKey, MetaKey, NamesKey, NodeKey, Signer, hkdf32, labels,
+    Dek, Digest32, IndexKey, Kek, LockedKey, MetaKey, NamesKey, NodeKey, SaltKey, Signer, hkdf32,
+    labels,
 };
 use crate::id::{BucketOrd, Gen, Kid, RunOrd, TenantOrd, VaultId};
 use crate::metrics::Metrics;
@@ -99,11 +100,6 @@ impl Tree {
     pub fn bound_audit(&self) -> (u64, Digest32) {
         let anchor = self.anchor();
         (anchor.payload.audit_size, anchor.payload.audit_head)
-    }
-
-    /// The greatest time that the anchor has seen.
-    pub fn last_seen(&self) -> UnixMillis {
-        self.anchor().payload.wall
     }
 
     pub(super) fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -309,6 +305,15 @@ impl Reader<'_> {
             let mut key = Zeroizing::new([0; 32]);
             hkdf32(&[], h.first_chunk()?, labels::NAMES, &mut key);
             Some(NamesKey::copied(&key))
+        })
+    }
+
+    /// The key that salts the ids in the list of what went with a bucket.
+    pub fn salt_key(&self) -> Result<SaltKey, KeyError> {
+        self.head(&Path::ROOT, |h| {
+            let mut key = Zeroizing::new([0; 32]);
+            hkdf32(&[], h.first_chunk()?, labels::SALTS, &mut key);
+            Some(SaltKey::copied(&key))
         })
     }
 

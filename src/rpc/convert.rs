@@ -191,7 +191,7 @@ fn kind_out(kind: FieldKind) -> v1::FieldKind {
     }
 }
 
-fn class_in(class: v1::Classification) -> Option<Classification> {
+pub fn class_in(class: v1::Classification) -> Option<Classification> {
     Some(match class {
         v1::Classification::Unspecified => return None,
         v1::Classification::Public => Classification::Public,

@@ -28,9 +28,11 @@ pub fn reason(
         Ok(v1::ErasureReason::SubjectRequest) => Some(ErasureReason::SubjectRequest),
         Ok(v1::ErasureReason::Retention) => Some(ErasureReason::Retention),
         Ok(v1::ErasureReason::Contract) => Some(ErasureReason::Contract),
-        Ok(v1::ErasureReason::Superseded | v1::ErasureReason::Unacknowledged) => {
-            found.take("reason", Err("is a reason of the vault's own"))
-        }
+        Ok(
+            v1::ErasureReason::Superseded
+            | v1::ErasureReason::Unacknowledged
+            | v1::ErasureReason::Moved,
+        ) => found.take("reason", Err("is a reason of the vault's own")),
         Err(_) => found.take("reason", Err("is not a known reason")),
     }
 }
@@ -51,6 +53,7 @@ fn reason_number(reason: ErasureReason) -> i32 {
         ErasureReason::Superseded => v1::ErasureReason::Superseded,
         ErasureReason::Contract => v1::ErasureReason::Contract,
         ErasureReason::Unacknowledged => v1::ErasureReason::Unacknowledged,
+        ErasureReason::Moved => v1::ErasureReason::Moved,
     };
     reason.into()
 }
@@ -106,7 +109,7 @@ mod tests {
         assert_eq!(given(0), Some(ErasureReason::Retention));
         assert_eq!(given(1), Some(ErasureReason::SubjectRequest));
         assert_eq!(given(4), Some(ErasureReason::Contract));
-        assert_eq!([3, 5, 6, -1].map(given), [None; 4]);
+        assert_eq!([3, 5, 6, 7, -1].map(given), [None; 5]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod names;
 mod page;
 pub mod permit;
 mod records;
+mod retention;
 mod schemas;
 pub mod status;
 mod stream;
@@ -38,6 +39,7 @@ use crate::limits::MESSAGE_BYTES_MAX;
 use crate::proto::admin::audit_service_server::AuditServiceServer;
 use crate::proto::admin::vault_service_server::VaultServiceServer;
 use crate::proto::v1::record_service_server::RecordServiceServer;
+use crate::proto::v1::retention_service_server::RetentionServiceServer;
 use crate::proto::v1::schema_service_server::SchemaServiceServer;
 use crate::proto::v1::subject_service_server::SubjectServiceServer;
 use crate::proto::v1::tenant_service_server::TenantServiceServer;
@@ -77,6 +79,7 @@ pub fn routes(
         .add_service(bounded!(SchemaServiceServer))
         .add_service(bounded!(SubjectServiceServer))
         .add_service(bounded!(RecordServiceServer))
+        .add_service(bounded!(RetentionServiceServer))
         .add_service(bounded!(AuditServiceServer))
         .add_service(bounded!(VaultServiceServer))
 }

@@ -16,6 +16,7 @@ pub struct NotAName(&'static str);
 const TENANT: NotAName = NotAName("tenants/{tenant}");
 const SCHEMA: NotAName = NotAName("tenants/{tenant}/schemas/{type}");
 const RECORD: NotAName = NotAName("tenants/{tenant}/records/{uuid}");
+const RETENTION_POLICY: NotAName = NotAName("tenants/{tenant}/retentionPolicies/{policy}");
 const SUBJECT: NotAName = NotAName("tenants/{tenant}/subjects/{uuid}");
 
 /// What is wrong with a name that is not of the call's tenant.
@@ -50,6 +51,10 @@ pub fn parse_schema(name: &str) -> Result<Below<Slug>, NotAName> {
     below(name, "schemas", SCHEMA, |id| Slug::parse(id).ok())
 }
 
+pub fn parse_retention_policy(name: &str) -> Result<Below<Slug>, NotAName> {
+    below(name, "retentionPolicies", RETENTION_POLICY, |id| Slug::parse(id).ok())
+}
+
 pub fn parse_record(name: &str) -> Result<Below<RecordId>, NotAName> {
     below(name, "records", RECORD, RecordId::parse)
 }
@@ -64,6 +69,10 @@ pub fn tenant(tenant: &str) -> String {
 
 pub fn schema(tenant: &str, rtype: &Slug) -> String {
     format!("tenants/{tenant}/schemas/{rtype}")
+}
+
+pub fn retention_policy(tenant: &str, id: &Slug) -> String {
+    format!("tenants/{tenant}/retentionPolicies/{id}")
 }
 
 pub fn record(tenant: &str, id: RecordId) -> String {

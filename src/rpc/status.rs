@@ -15,6 +15,7 @@ use crate::keys::KeyError;
 use crate::keys::kek::KekError;
 use crate::store::StoreError;
 use crate::vault::VaultError;
+use crate::vault::retention::policy::PolicyViolation;
 use crate::vault::schema::{self, FieldProblem, SchemaViolation};
 
 /// `ErrorInfo.domain` of every answer.
@@ -31,6 +32,10 @@ pub enum Terms {
     NewSchema,
     /// `schema.name`, `schema.…`
     Schema,
+    /// `retention_policy_id`, `retention_policy.…`
+    NewPolicy,
+    /// `retention_policy.name`, `retention_policy.…`
+    Policy,
     /// `requests[n].record.fields.…` of a batch.
     Requests,
     /// `names[n]` of a batch.
@@ -147,6 +152,7 @@ pub fn of(error: VaultError, terms: Terms, tenant: &str) -> Status {
             invalid(violations.iter().map(|v| field_violation(v, terms)).collect())
         }
         VaultError::Schema(violations) => of_schema(violations, terms),
+        VaultError::RetentionPolicy(violations) => of_policy(&violations, terms),
         VaultError::Exists(_) => info(Code::AlreadyExists, error.to_string(), "EXISTS"),
         VaultError::Duplicate { ref field, record } => {
             let mut details = ErrorDetails::with_error_info(
@@ -280,6 +286,28 @@ fn of_schema(violations: Vec<SchemaViolation>, terms: Terms) -> Status {
     invalid(
         violations.iter().map(|v| FieldViolation::new(path(v), v.problem.to_string())).collect(),
     )
+}
+
+/// A draft that is unsound in itself is the caller's error; one that only does not fit what is there is not.
+fn of_policy(violations: &[PolicyViolation], terms: Terms) -> Status {
+    let path = |v: &PolicyViolation| match (v.path, terms) {
+        ("id", Terms::NewPolicy) => "retention_policy_id".to_owned(),
+        ("id", _) => "retention_policy.name".to_owned(),
+        (path, _) => format!("retention_policy.{path}"),
+    };
+    if violations.iter().all(|v| v.problem.is_conflict()) {
+        let failed = violations.iter().map(|v| {
+            PreconditionViolation::new("RETENTION_POLICY", path(v), v.problem.to_string())
+        });
+        let details = ErrorDetails::with_precondition_failure(failed.collect::<Vec<_>>());
+        let message = match violations {
+            [one] => format!("{}: {}", path(one), one.problem),
+            _ => "the retention policy does not fit what the tenant has".to_owned(),
+        };
+        return Status::with_error_details(Code::FailedPrecondition, message, details);
+    }
+    let told = |v: &PolicyViolation| FieldViolation::new(path(v), v.problem.to_string());
+    invalid(violations.iter().map(told).collect())
 }
 
 #[cfg(test)]

@@ -25,10 +25,14 @@ const TRUST_DOMAIN: &str = "dev.lethe";
 const DAYS: u32 = 365;
 const LEAF_LIFE: Duration = Duration::from_secs(DAYS as u64 * 24 * 3600);
 const CONFIG: &str = "lethed.toml";
-const CLIENTS: [(Role, &str); 3] =
-    [(Role::Application, "application"), (Role::Operator, "operator"), (Role::Auditor, "auditor")];
+const CLIENTS: [(Role, &str); 4] = [
+    (Role::Application, "application"),
+    (Role::Operator, "operator"),
+    (Role::PrivacyOfficer, "privacy-officer"),
+    (Role::Auditor, "auditor"),
+];
 /// A directory that has them all is complete; [`CONFIG`] is written last.
-const FILES: [&str; 18] = [
+const FILES: [&str; 21] = [
     "pki/ca.pem",
     "pki/ca.key",
     "pki/server.pem",
@@ -37,11 +41,14 @@ const FILES: [&str; 18] = [
     "pki/application.key",
     "pki/operator.pem",
     "pki/operator.key",
+    "pki/privacy-officer.pem",
+    "pki/privacy-officer.key",
     "pki/auditor.pem",
     "pki/auditor.key",
     "kek",
     "client-application.toml",
     "client-operator.toml",
+    "client-privacy-officer.toml",
     "client-auditor.toml",
     "sample/schema.toml",
     "sample/customers.csv",
@@ -133,6 +140,7 @@ In another terminal:
             ("application", format!("record import {data} --mapping {mapping} --tenant demo")),
             ("application", "record list --tenant demo --limit 5".into()),
             ("operator", "status".into()),
+            ("privacy-officer", "retention preview --tenant demo --at 2035-12-31".into()),
         ] {
             let client = quoted(&self.path.join(format!("client-{role}.toml")));
             // Writing to a string cannot fail.

@@ -13,6 +13,8 @@ use super::trust::Trust;
 use crate::clock::{Clock, UnixMillis};
 use crate::metrics::{CALL_BOUNDS_MICROS, Metrics};
 use crate::vault::Vault;
+use crate::vault::retention::overview::RetentionStatus;
+use crate::vault::retention::time::ClockState;
 
 /// What the daemon knows of itself.
 pub struct View {
@@ -159,9 +161,49 @@ impl View {
                 Gauge("lethe_disk_full", "1 while puts are refused", flag(state.disk_full)),
                 Gauge("lethe_damaged_records", "Records that do not open", state.damaged as f64),
             ]);
+            all.extend(of_retention(&vault.retention_state()));
         }
         all
     }
+}
+
+/// How sweeps are doing. What has not happened yet is left out.
+fn of_retention(state: &RetentionStatus) -> Vec<Gauge> {
+    let sound = f64::from(u8::from(state.clock == ClockState::Sound));
+    let mut all = vec![
+        Gauge(
+            "lethe_retention_due_buckets",
+            "Buckets whose day is over and that are not erased yet",
+            state.due_buckets as f64,
+        ),
+        Gauge(
+            "lethe_retention_closed_records",
+            "Records in buckets that are closed and will go",
+            state.closed_records as f64,
+        ),
+        Gauge(
+            "lethe_retention_rebucketing_types",
+            "Record types whose records are being moved after their rules changed",
+            state.rebucketing.len() as f64,
+        ),
+        Gauge(
+            "lethe_retention_clock_sound",
+            "1 while the wall clock agrees with the vault's own count of time",
+            sound,
+        ),
+    ];
+    all.extend(state.last_sweep.map(|at| {
+        let help = "When the last sweep ended, seconds since 1970";
+        Gauge("lethe_retention_last_sweep_seconds", help, at.0 as f64 / 1000.0)
+    }));
+    if let Some((p50, p99)) = state.lateness {
+        let seconds = |millis: u64| millis as f64 / 1000.0;
+        let help = "How late erased buckets went: the median";
+        all.push(Gauge("lethe_retention_lateness_p50_seconds", help, seconds(p50)));
+        let help = "How late erased buckets went: the 99th percentile";
+        all.push(Gauge("lethe_retention_lateness_p99_seconds", help, seconds(p99)));
+    }
+    all
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {

@@ -2,6 +2,7 @@
 
 use super::core::Vault;
 use super::error::VaultError;
+use super::retention::time::ClockState;
 use super::slug::Slug;
 use crate::audit::Act;
 use crate::authz::{Permit, ReadBuckets, ReadMetrics, ReadStatus};
@@ -46,6 +47,24 @@ pub struct Gauges {
     pub queued: usize,
     pub disk_full: bool,
     pub damaged: usize,
+}
+
+/// What the operator is to know of the clock.
+fn clock_warning(state: ClockState) -> Option<&'static str> {
+    match state {
+        ClockState::Sound => None,
+        ClockState::Ahead => Some(
+            "the machine's clock was set forward: retention goes by the vault's own count of time; if the clock is \
+             right, run `lethectl retention confirm-clock`",
+        ),
+        ClockState::Behind => Some(
+            "the machine's clock was set back: nothing is erased by retention before it says so too; set it right",
+        ),
+        ClockState::Unconfirmed => Some(
+            "the machine's clock is far ahead of when the vault last ran: retention erases nothing until someone has \
+             looked at it and run `lethectl retention confirm-clock`",
+        ),
+    }
 }
 
 impl Vault {
@@ -97,6 +116,7 @@ impl Vault {
                     .to_owned(),
             );
         }
+        warnings.extend(clock_warning(core.time.state(&*core.clock)).map(str::to_owned));
         let damaged = core.count_damaged();
         if damaged > 0 {
             warnings.push(format!(

@@ -1,4 +1,4 @@
-//! Calendar days and retention periods, in UTC.
+//! Calendar days and retention periods.
 //!
 //! Guarantees: a period is whole years, months, weeks and days, at least one day and at most
 //! `limits::RETENTION_YEARS_MAX` years; its last day is found on the calendar, not by counting
@@ -21,6 +21,9 @@ const EPOCH: Date = Date::constant(1970, 1, 1);
 const ISO_DATE_BYTES: usize = 10;
 /// Digits in one part of a period: more than the limit of years, given in days, needs.
 const PART_DIGITS_MAX: usize = 5;
+
+/// Days from 2096 to 2105: with and without leap days, and a century that has none.
+const STARTS: std::ops::Range<i32> = 46_021..49_673;
 
 /// Reads `2026-01-31`: four, two and two digits, years 0001 to 9999, a day that exists.
 pub fn parse_iso_date(text: &str) -> Option<Day> {
@@ -53,11 +56,11 @@ pub fn is_due(expiry: Day, now: UnixMillis) -> bool {
     expiry != Day::OPEN_ENDED && now.day() > expiry
 }
 
-fn date_of(day: Day) -> Option<Date> {
+pub(super) fn date_of(day: Day) -> Option<Date> {
     EPOCH.checked_add(Span::new().try_days(day.0).ok()?).ok()
 }
 
-fn day_of(date: Date) -> Option<Day> {
+pub(super) fn day_of(date: Date) -> Option<Day> {
     EPOCH.until(date).ok().map(|span| Day(span.get_days()))
 }
 
@@ -83,18 +86,21 @@ pub enum PeriodError {
 }
 
 impl Period {
-    /// The last day on which a record created then may be held; it is gone once that day is over
-    /// ([`is_due`]).
+    /// The last day of a period that starts on this day, which itself does not count.
     ///
     /// Years and months go first, then weeks and days. Past the calendar's end (year 9999) every
     /// year counts 366 days and every month 31: late rather than early.
-    pub fn expiry_day(self, created: UnixMillis) -> Day {
-        let start = created.day();
+    pub fn last_day(self, start: Day) -> Day {
         self.on_calendar(start).unwrap_or_else(|| {
             let days = self.years * 366 + self.months * 31 + self.weeks * 7 + self.days;
             let days = i32::try_from(days).unwrap_or(i32::MAX);
             Day(start.0.saturating_add(days).min(Day::OPEN_ENDED.0 - 1))
         })
+    }
+
+    /// Whether there is a day of the calendar from which this ends later than the other: `P1M` and `P30D` each may.
+    pub fn may_exceed(self, other: Self) -> bool {
+        STARTS.clone().any(|start| self.last_day(Day(start)) > other.last_day(Day(start)))
     }
 
     fn on_calendar(self, start: Day) -> Option<Day> {
@@ -179,7 +185,7 @@ mod tests {
     }
 
     fn expiry(created: &str, period: &str) -> String {
-        format_iso_date(period.parse::<Period>().unwrap().expiry_day(at(created))).unwrap()
+        format_iso_date(period.parse::<Period>().unwrap().last_day(at(created).day())).unwrap()
     }
 
     #[test]
@@ -210,7 +216,7 @@ mod tests {
         for start in 0..1_500 {
             let created = UnixMillis((20_000 + start) * DAY_MILLIS + DAY_MILLIS - 1);
             for (period, days) in [("P1D", 1), ("P1W", 7), ("P1M", 28), ("P3M", 89), ("P1Y", 365)] {
-                let expiry = period.parse::<Period>().unwrap().expiry_day(created);
+                let expiry = period.parse::<Period>().unwrap().last_day(created.day());
                 let earliest = UnixMillis(created.0 + days * DAY_MILLIS);
                 assert!(!is_due(expiry, earliest), "day {start} + {period}");
                 let latest = UnixMillis(created.0 + (days + days / 28 * 3 + 2) * DAY_MILLIS);
@@ -222,12 +228,34 @@ mod tests {
     #[test]
     fn past_the_calendar_a_period_is_late_rather_than_early() {
         let year: Period = "P1Y".parse().unwrap();
-        assert_eq!(year.expiry_day(at("9999-01-31")).0, at("9999-01-31").day().0 + 366);
+        assert_eq!(year.last_day(at("9999-01-31").day()).0, at("9999-01-31").day().0 + 366);
         for millis in [i64::MIN, i64::MAX] {
-            let expiry = year.expiry_day(UnixMillis(millis));
+            let expiry = year.last_day(UnixMillis(millis).day());
             assert!(expiry >= UnixMillis(millis).day() && expiry < Day::OPEN_ENDED);
         }
         assert!(!is_due(Day::OPEN_ENDED, UnixMillis(i64::MAX)));
+    }
+
+    #[test]
+    fn a_period_exceeds_another_if_it_does_from_any_day() {
+        let exceeds = |a: &str, b: &str| {
+            a.parse::<Period>().unwrap().may_exceed(b.parse::<Period>().unwrap())
+        };
+        for (a, b, want) in [
+            ("P1Y", "P12M", false),
+            ("P12M", "P1Y", false),
+            ("P1M", "P30D", true),
+            ("P30D", "P1M", true),
+            ("P28D", "P1M", false),
+            ("P1M", "P31D", false),
+            ("P1Y", "P365D", true),
+            ("P1Y", "P366D", false),
+            ("P4Y", "P1461D", false),
+            ("P1461D", "P4Y", true),
+            ("P10Y", "P3Y", true),
+        ] {
+            assert_eq!(exceeds(a, b), want, "{a} > {b}");
+        }
     }
 
     #[test]

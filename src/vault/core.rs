@@ -14,6 +14,12 @@ use super::index::{Index, Token};
 use super::open::DirLock;
 use super::pending::Superseded;
 use super::registry::{Registry, Tenant};
+use super::retention::closing::Closings;
+use super::retention::keeper::Keeper;
+use super::retention::rebucket::Rehoming;
+use super::retention::sweep::Sweeps;
+use super::retention::time::Timekeeper;
+use super::retention::uses::Uses;
 use super::trail::Trail;
 use super::watch::Watch;
 use crate::audit::{Act, Entry, Kind};
@@ -72,6 +78,12 @@ pub struct Core {
     pub damaged: Damaged,
     pub trail: Trail,
     pub evolving: Evolving,
+    /// The time that retention goes by.
+    pub time: Timekeeper,
+    pub closings: Closings,
+    pub uses: Uses,
+    pub sweeps: Sweeps,
+    pub rehoming: Rehoming,
     /// Key pages that the index of a changed schema takes at a step.
     pub index_build_pages: usize,
     erasing: Mutex<Refused>,
@@ -118,6 +130,7 @@ pub struct CoreParts {
     pub warnings: Vec<String>,
     pub page_key: LockedKey,
     pub trail: Trail,
+    pub time: Timekeeper,
     pub index_build_pages: usize,
     pub held: DirLock,
 }
@@ -144,6 +157,11 @@ impl Core {
             damaged: parts.damaged,
             trail: parts.trail,
             evolving: Evolving::default(),
+            time: parts.time,
+            closings: Closings::default(),
+            uses: Uses::default(),
+            sweeps: Sweeps::default(),
+            rehoming: Rehoming::default(),
             index_build_pages: parts.index_build_pages,
             erasing: Mutex::default(),
             _held: parts.held,
@@ -214,12 +232,16 @@ pub(super) async fn lock_all(
 /// A vault that is open. Dropping it without [`Vault::close`] is like a crash: safe, but the next start recovers.
 pub struct Vault {
     pub(super) core: Arc<Core>,
-    pub(super) eraser: Eraser,
+    // Dropped before the eraser, which it has work for.
+    pub(super) keeper: Keeper,
+    pub(super) eraser: Arc<Eraser>,
+    pub(super) sweep_interval: std::time::Duration,
 }
 
 impl Vault {
     /// Finishes what is under way, writes what makes the next start quick, and marks the anchor clean.
     pub fn close(&self) -> Result<(), VaultError> {
+        self.keeper.stop();
         self.eraser.stop()?;
         self.core.tell_refusals(true)?;
         let now = self.core.clock.now();

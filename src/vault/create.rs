@@ -336,7 +336,7 @@ impl Core {
         permit: &Permit<CreateRecord>,
         (entry, mut batch): (Entry, Batch),
     ) -> Result<Vec<(usize, RecordView)>, VaultError> {
-        let now = self.clock.now();
+        let now = self.time.begin(&*self.clock);
         let mut slots = Vec::with_capacity(drafts.len());
         let mut views = Vec::with_capacity(drafts.len());
         for draft in drafts {
@@ -378,8 +378,9 @@ impl Core {
             let version = (SUBJECT, about, RecVer(1), 1);
             slots.push(self.put_version(tenant, version, open, &map, batch).await?);
         }
-        let map = FieldMap { subject: about, member, created: now, updated: now, fields };
-        let expires = schema.retention().expiry_day(now);
+        let (created, updated, used) = (now, now, now);
+        let map = FieldMap { subject: about, member, created, updated, used, fields };
+        let expires = self.expiry_of(tenant, &schema, &map);
         let version = (schema.ord(), id, RecVer(1), schema.revision());
         let slot = self.put_version(tenant, version, Home::Expiry(expires), &map, batch).await?;
         if let Some((request, asked)) = &repeat {

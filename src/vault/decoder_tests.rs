@@ -81,6 +81,7 @@ fn field_map() -> FieldMap {
         member: Member { subject: [6; 16], record: [4; 16] },
         created: UnixMillis(1),
         updated: UnixMillis(2),
+        used: UnixMillis(3),
         fields: [
             (crate::id::FieldOrd(1), Value::Text("text".into())),
             (crate::id::FieldOrd(2), Value::Integer(-5)),

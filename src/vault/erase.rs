@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+pub use self::kill::{Condemned, Fate};
 pub use self::worker::Start;
 use self::worker::Worker;
 use super::core::{Core, Stripes, Vault};
@@ -28,13 +29,12 @@ use super::records::Sort;
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer};
 use super::sealed::{self, Version};
-use super::slug::Slug;
 use super::watch::{Change, ChangeKind};
 use crate::audit::{Act, Entry, Member};
-use crate::authz::{EraseBucket, EraseRecord, EraseSubject, Permit, RotateKey};
+use crate::authz::{EraseRecord, EraseSubject, Permit, RotateKey};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
+use crate::id::{Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
 use crate::keys::KeyError;
 use crate::limits;
 
@@ -75,12 +75,10 @@ type Answer<T> = oneshot::Sender<Result<T, VaultError>>;
 /// What the eraser's thread is asked to do.
 pub enum Job {
     Units(Vec<Doomed>, Option<Entry>, Answer<Vec<Receipt>>),
-    Bucket {
-        tenant: Arc<Tenant>,
-        key: (TypeOrd, Day),
-        reason: ErasureReason,
+    Kill {
+        condemned: Vec<Condemned>,
         entry: Entry,
-        done: Answer<Receipt>,
+        done: Answer<Vec<Fate>>,
     },
     Rotate(Entry, Answer<Gen>),
     /// Look whether something is to be done.
@@ -105,7 +103,7 @@ impl Eraser {
         Ok(Self { jobs: Some(jobs), thread: Mutex::new(Some(thread)) })
     }
 
-    fn send(&self, job: Job) -> Result<(), VaultError> {
+    pub(super) fn send(&self, job: Job) -> Result<(), VaultError> {
         self.jobs.as_ref().ok_or(VaultError::Stopping)?.try_send(job).map_err(|e| match e {
             TrySendError::Full(_) => VaultError::Exhausted("too many erasures wait"),
             TrySendError::Disconnected(_) => VaultError::Stopping,
@@ -201,6 +199,23 @@ impl Vault {
         &self,
         tenant: &Arc<Tenant>,
         records: &[(Sort, RecordId)],
+        why: (ErasureReason, Option<RecVer>),
+        (entry, allowed): (Entry, &Allowed<'_>),
+    ) -> Result<Vec<Receipt>, VaultError> {
+        let told = (entry.clone(), allowed);
+        match self.erase_present(tenant, records, why, told).await {
+            // One went with its bucket meanwhile: then there is evidence of that.
+            Err(VaultError::Erased(_)) => {
+                self.erase_present(tenant, records, why, (entry, allowed)).await
+            }
+            other => other,
+        }
+    }
+
+    async fn erase_present(
+        &self,
+        tenant: &Arc<Tenant>,
+        records: &[(Sort, RecordId)],
         (reason, etag): (ErasureReason, Option<RecVer>),
         (entry, allowed): (Entry, &Allowed<'_>),
     ) -> Result<Vec<Receipt>, VaultError> {
@@ -281,36 +296,6 @@ impl Vault {
         let (answer, answered) = oneshot::channel();
         self.send_units(vec![doomed], None, answer)?;
         answered.await.map_err(|_| VaultError::Stopping)?.map(drop)
-    }
-
-    /// Erases every record of a type that expires on a day, by removing one entry.
-    pub async fn erase_bucket(
-        &self,
-        permit: &Permit<EraseBucket>,
-        tenant: &str,
-        rtype: &Slug,
-        expires: Day,
-        reason: ErasureReason,
-    ) -> Result<Receipt, VaultError> {
-        let tenant = self.core.tenant(permit, tenant)?;
-        if !permit.reaches(rtype.as_str()) {
-            return Err(VaultError::Forbidden);
-        }
-        let key = (tenant.schema(rtype)?.ord(), expires);
-        let (done, answered) = oneshot::channel();
-        let entry = self.core.entry(permit, Act::EraseBucket).of(tenant.ord);
-        let entry = Entry { rtype: Some(key.0), ..entry };
-        let job = Job::Bucket { tenant: Arc::clone(&tenant), key, reason, entry, done };
-        self.eraser.send(job)?;
-        let receipt = answered.await.map_err(|_| VaultError::Stopping)??;
-        self.core.watch.tell(tenant.ord, || Change {
-            kind: ChangeKind::BucketErased,
-            record: None,
-            rtype: Some(rtype.clone()),
-            expires: Some(expires),
-            at: self.core.clock.now(),
-        });
-        Ok(receipt)
     }
 
     /// A new KEK and a new root key, by a batch that removes nothing else.

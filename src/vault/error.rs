@@ -1,6 +1,7 @@
 //! Why a vault call did not do what was asked. Each variant says who erred; none holds a value.
 
 use super::fieldmap::FieldMapError;
+use super::retention::policy::PolicyViolation;
 use super::schema::{FieldProblem, FieldViolation, SchemaViolation};
 use crate::id::RecordId;
 use crate::keys::KeyError;
@@ -34,6 +35,9 @@ pub enum VaultError {
     /// A draft of a schema is wrong.
     #[error("the schema has {} violations", .0.len())]
     Schema(Vec<SchemaViolation>),
+    /// A draft of a retention policy is wrong.
+    #[error("the retention policy has {} violations", .0.len())]
+    RetentionPolicy(Vec<PolicyViolation>),
     /// A resource with this id exists.
     #[error("{0} exists already")]
     Exists(&'static str),

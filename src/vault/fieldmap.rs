@@ -15,8 +15,8 @@ use crate::crypto::SecretBytes;
 use crate::id::{Day, FieldOrd, RecordId};
 use crate::limits;
 
-/// `subject[16] | subject_ref[16] | record_ref[16] | created i64 | updated i64 | count u16`.
-const HEAD_BYTES: usize = 66;
+/// `subject[16] | subject_ref[16] | record_ref[16] | created i64 | updated i64 | used i64 | count u16`.
+const HEAD_BYTES: usize = 74;
 /// `field u16 | vtype u8 | len u32`.
 const ENTRY_HEAD_BYTES: usize = 7;
 /// The `len u32` before the body.
@@ -40,13 +40,15 @@ pub struct FieldMap {
     pub member: Member,
     pub created: UnixMillis,
     pub updated: UnixMillis,
+    /// When it was last read or changed, as far as a retention policy asks for that; else when it was last changed.
+    pub used: UnixMillis,
     pub fields: BTreeMap<FieldOrd, Value>,
 }
 
 impl PartialEq for FieldMap {
     fn eq(&self, other: &Self) -> bool {
         (self.subject, self.created, self.updated) == (other.subject, other.created, other.updated)
-            && self.member == other.member
+            && (self.used, self.member) == (other.used, other.member)
             && self.fields == other.fields
     }
 }
@@ -100,6 +102,7 @@ impl FieldMap {
         out.extend_from_slice(&self.member.record);
         out.extend_from_slice(&self.created.0.to_be_bytes());
         out.extend_from_slice(&self.updated.0.to_be_bytes());
+        out.extend_from_slice(&self.used.0.to_be_bytes());
         out.extend_from_slice(&count.to_be_bytes());
         for (ord, value) in &self.fields {
             out.extend_from_slice(&ord.0.to_be_bytes());
@@ -137,6 +140,7 @@ impl FieldMap {
         let member = Member { subject: body.array()?, record: body.array()? };
         let created = UnixMillis(i64::from_be_bytes(body.array()?));
         let updated = UnixMillis(i64::from_be_bytes(body.array()?));
+        let used = UnixMillis(i64::from_be_bytes(body.array()?));
         let count = u16::from_be_bytes(body.array()?);
         if usize::from(count) > limits::FIELDS_MAX {
             return Err(FieldMapError::TooManyFields);
@@ -152,7 +156,7 @@ impl FieldMap {
         if !body.0.is_empty() {
             return Err(FieldMapError::TrailingBytes);
         }
-        let map = FieldMap { subject, member, created, updated, fields };
+        let map = FieldMap { subject, member, created, updated, used, fields };
         map.body_len()?;
         Ok(map)
     }

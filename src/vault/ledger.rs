@@ -33,6 +33,9 @@ pub struct LeafDraft {
     pub pseudonym: [u8; 16],
     pub unit: Digest32,
     pub kid: [u8; 10],
+    /// Of a bucket: the root over what went with it.
+    pub request: Digest32,
+    /// Of a bucket whose day was over: when it was.
     pub requested: UnixMillis,
     pub count: u32,
     /// Of a `Level` leaf: what it states.
@@ -48,6 +51,7 @@ impl LeafDraft {
             pseudonym: [0; 16],
             unit: [0; 32],
             kid: [0; 10],
+            request: [0; 32],
             requested,
             count: 0,
             reached: None,
@@ -73,7 +77,7 @@ impl LeafDraft {
         out.extend_from_slice(&self.pseudonym);
         out.extend_from_slice(&self.unit);
         out.extend_from_slice(&self.kid);
-        out.extend_from_slice(&[0; 32]);
+        out.extend_from_slice(&self.request);
         out.extend_from_slice(&self.requested.0.to_be_bytes());
         out.extend_from_slice(&removed.0.to_be_bytes());
         out.extend_from_slice(&self.count.to_be_bytes());

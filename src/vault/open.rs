@@ -3,8 +3,7 @@
 //! Order: lock the directory, read the anchor (it names the vault), open the node journal and the engine, recover the
 //! tree, then rebuild what lives in memory: tenants, schemas, buckets, the index's tail, what waits for erasure.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -17,24 +16,21 @@ use super::damaged::Damaged;
 use super::erase::{Eraser, Start};
 use super::error::VaultError;
 use super::index::Index;
-use super::ledger::{frontier_key, leaf_key};
+use super::load::{load_frontier, load_tenants, rebuild_tail};
 use super::pending::{Superseded, intent_of};
-use super::records::SUBJECT;
-use super::registry::{Meta, Registry, Tenant, TenantInfo, TenantState};
-use super::relist::{pages_of, relist};
-use super::schema::Schema;
+use super::registry::Registry;
+use super::retention::keeper::{Keeper, KeeperSetup};
+use super::retention::time::{MARK_KEY, Mark, Timekeeper};
 use super::trail::{Trail, tell_opening};
 use crate::audit;
 use crate::class::{AuditReads, Medium};
 use crate::clock::Clock;
-use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::crypto::{LockedKey, random};
-use crate::id::{Day, Kid, TypeOrd, VaultId};
+use crate::id::VaultId;
 use crate::keys::anchor::{AnchorError, select};
 use crate::keys::file_anchor::FileAnchor;
 use crate::keys::kek::KekSource;
 use crate::keys::rows::journaled;
-use crate::keys::slots::BucketId;
 use crate::keys::{self, KeyError, Parts, Recovered, Sabotage, Tree, anchor::Anchor};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -79,6 +75,8 @@ pub struct Setup {
     pub audit_reads: AuditReads,
     /// Key pages that the index of a changed schema takes at a step.
     pub index_build_pages: usize,
+    /// When what is due is erased.
+    pub keeper: KeeperSetup,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
     #[doc(hidden)]
@@ -119,6 +117,7 @@ impl Setup {
             index_tail_max: crate::limits::INDEX_TAIL_MAX,
             audit_reads: AuditReads::default(),
             index_build_pages: crate::limits::INDEX_BUILD_PAGES,
+            keeper: KeeperSetup::default(),
             metrics: Arc::default(),
             sabotage: Sabotage::None,
             hooks: Hooks::default(),
@@ -336,6 +335,10 @@ fn assemble(
             superseded.add(intent);
         }
     }
+    let mark = tree.store().get(MARK_KEY)?.as_deref().and_then(Mark::decode);
+    // A vault that was just made has seen no other time than now.
+    let seen = Some(recovered.before).filter(|at| at.0 > 0);
+    let time = Timekeeper::start(&*clock, mark, seen, setup.keeper.clock_gap_max);
     let core = Arc::new(Core::new(CoreParts {
         tree,
         registry,
@@ -348,6 +351,7 @@ fn assemble(
         warnings,
         page_key: LockedKey::generate().map_err(KeyError::from)?,
         trail: Trail::new(setup.audit_reads),
+        time,
         index_build_pages: setup.index_build_pages,
         held,
     }));
@@ -356,122 +360,8 @@ fn assemble(
     }
     tell_opening(&core, &recovered)?;
     let start = Start { frontier, unacknowledged, to_collect: recovered.to_collect };
-    let eraser = Eraser::start(core.clone(), start)?;
-    Ok(Vault { core, eraser })
-}
-
-/// The ledger as the anchor names it; from its frontier row, else from its leaves.
-fn load_frontier(tree: &Tree) -> Result<Frontier, VaultError> {
-    let (size, root) = tree.ledger();
-    let right = |f: &Frontier| f.size() == size && f.root() == root;
-    let row = tree.store().get(&frontier_key(tree.generation()))?;
-    if let Some(frontier) = row.as_deref().and_then(Frontier::decode).filter(right) {
-        return Ok(frontier);
-    }
-    let mut rebuilt = Frontier::default();
-    for seq in 0..size {
-        let leaf = tree.store().get(&leaf_key(seq))?.ok_or(VaultError::Damaged("ledger"))?;
-        rebuilt.push(leaf_hash(&leaf));
-    }
-    Some(rebuilt).filter(right).ok_or(VaultError::Damaged("ledger"))
-}
-
-fn load_tenants(
-    tree: &Tree,
-    registry: &Registry,
-    index: &Index,
-    metrics: &Metrics,
-) -> Result<(), VaultError> {
-    let paths = tree.read().children(&keys::path::Path::ROOT)?;
-    for path in paths {
-        let ord = path.tenant;
-        let secrets = tree.read().tenant(ord)?;
-        let rescue = |meta: Meta| {
-            let copy = tree.journal_copy(&meta.key(ord))?.ok_or(VaultError::Damaged("metadata"))?;
-            let json = meta.open(tree.vault(), ord, &secrets.meta, &copy)?;
-            metrics.journal_rescues.one();
-            tracing::warn!("a metadata row was rescued from the node journal");
-            Ok::<_, VaultError>((meta, json))
-        };
-        let mut found = BTreeMap::new();
-        let prefix = [b"m".as_slice(), &ord.bytes()].concat();
-        for row in tree.store().prefix(&prefix) {
-            let row = row?;
-            let Some(meta) = Meta::of_key(&row.key) else { continue };
-            let json = match meta.open(tree.vault(), ord, &secrets.meta, &row.value) {
-                Ok(json) => (meta, json),
-                Err(_) => rescue(meta)?,
-            };
-            found.insert(row.key, json);
-        }
-        let (buckets, next_bucket) = load_buckets(tree, index, ord)?;
-        let types = buckets.keys().map(|(rtype, _)| *rtype).filter(|rtype| *rtype != SUBJECT);
-        // Rows that must be there. Without its schema a record would seem never to have been.
-        for meta in std::iter::once(Meta::Tenant).chain(types.map(Meta::Schema)) {
-            if let Entry::Vacant(missing) = found.entry(meta.key(ord)) {
-                missing.insert(rescue(meta)?);
-            }
-        }
-        let (mut info, mut schemas) = (None, BTreeMap::new());
-        for (meta, json) in found.values() {
-            let damaged = || VaultError::Damaged("metadata");
-            match meta {
-                Meta::Tenant => {
-                    let read: TenantInfo = serde_json::from_slice(json).map_err(|_| damaged())?;
-                    info = Some(read);
-                }
-                Meta::Schema(_) => {
-                    let schema = Schema::from_json(json).map_err(|_| damaged())?;
-                    schemas.insert(schema.type_name().clone(), Arc::new(schema));
-                }
-            }
-        }
-        let info = info.ok_or(VaultError::Damaged("metadata"))?;
-        registry.insert(Tenant::new(ord, info, TenantState { schemas, buckets, next_bucket }));
-    }
-    Ok(())
-}
-
-type Buckets = BTreeMap<(TypeOrd, Day), Vec<crate::id::BucketOrd>>;
-
-fn load_buckets(
-    tree: &Tree,
-    index: &Index,
-    tenant: crate::id::TenantOrd,
-) -> Result<(Buckets, u32), VaultError> {
-    let mut next = tree.read().next_bucket(tenant)?;
-    let mut buckets = Buckets::new();
-    let paths = tree.read().children(&keys::path::Path::tenant(tenant))?;
-    for path in paths {
-        let bucket = path.bucket;
-        next = next.max(bucket.value() + 1);
-        let (head, last) = {
-            let reader = tree.read();
-            (reader.bucket(tenant, bucket)?, reader.children(&path)?.last().map(|p| p.ord + 1))
-        };
-        buckets.entry((head.rtype, head.expire_day)).or_default().push(bucket);
-        let next_page = last.unwrap_or(0).max(head.indexed_below.value());
-        tree.slots().register((tenant, bucket), next_page);
-        index.register(tree, (tenant, bucket))?;
-    }
-    Ok((buckets, next))
-}
-
-/// Lists again the versions that no run covers. Returns the slots of their pages that no row names.
-fn rebuild_tail(
-    tree: &Tree,
-    index: &Index,
-    tenant: &Tenant,
-    bucket: BucketId,
-    (metrics, damaged): (&Metrics, &Damaged),
-) -> Result<Vec<Kid>, VaultError> {
-    let below = tree.read().bucket(bucket.0, bucket.1)?.indexed_below.value();
-    let mut unnamed = Vec::new();
-    for path in pages_of(tree, bucket, below..u32::MAX)? {
-        let content = relist(tree, tenant, &path, metrics)?;
-        content.versions.iter().for_each(|(kid, tokens)| index.list(*kid, tokens));
-        content.damaged.into_iter().for_each(|d| damaged.add(d));
-        unnamed.extend(content.unnamed);
-    }
-    Ok(unnamed)
+    let eraser = Arc::new(Eraser::start(core.clone(), start)?);
+    let keeper = Keeper::start(core.clone(), eraser.clone(), setup.keeper.clone())?;
+    let sweep_interval = setup.keeper.interval;
+    Ok(Vault { core, keeper, eraser, sweep_interval })
 }

@@ -22,7 +22,8 @@ use crate::store::Batch;
 pub enum Home {
     /// A new record: the bucket of this day, whichever takes puts.
     Expiry(Day),
-    /// A newer version: beside the one that it replaces. Anywhere else it would outlive a kill of their bucket.
+    /// A newer version: beside the one that it replaces, or in the successor of their bucket if that is closed. Whoever
+    /// puts it there holds the bucket, so that a kill waits.
     Bucket(BucketId),
 }
 
@@ -34,7 +35,10 @@ impl Core {
         rtype: TypeOrd,
         expires: Day,
     ) -> Result<BucketId, VaultError> {
-        let present = |t: &Tenant| t.state().buckets.get(&(rtype, expires))?.last().copied();
+        // A closed one takes no more puts: its successor does.
+        let open = |bucket: &BucketOrd| !self.tree.slots().is_closed((tenant.ord, *bucket));
+        let present =
+            |t: &Tenant| t.state().buckets.get(&(rtype, expires))?.last().copied().filter(open);
         if let Some(bucket) = present(tenant) {
             return Ok((tenant.ord, bucket));
         }
@@ -50,7 +54,7 @@ impl Core {
         self.index.register(&self.tree, (tenant.ord, bucket))?;
         let mut state = tenant.state_mut();
         state.next_bucket = next + 1;
-        state.buckets.entry((rtype, expires)).or_default().push(bucket);
+        state.add_bucket((rtype, expires), bucket);
         Ok((tenant.ord, bucket))
     }
 
@@ -59,7 +63,7 @@ impl Core {
         &self,
         tenant: &Arc<Tenant>,
         (rtype, record, rec_ver, schema_rev): (TypeOrd, RecordId, RecVer, u32),
-        home: Home,
+        mut home: Home,
         map: &FieldMap,
         batch: &mut Batch,
     ) -> Result<Slot, VaultError> {
@@ -69,10 +73,10 @@ impl Core {
                 Home::Bucket(bucket) => bucket,
             };
             match (self.tree.take_slot(bucket).await, home) {
-                // The bucket is being killed. A new record goes into its successor; what lived in it dies with it.
+                // The bucket was closed meanwhile: what comes now goes into its successor.
                 (Err(KeyError::Closed), Home::Expiry(_)) => tokio::task::yield_now().await,
-                (Err(KeyError::Closed), Home::Bucket(_)) => {
-                    return Err(VaultError::Erased("record"));
+                (Err(KeyError::Closed), Home::Bucket(bucket)) => {
+                    home = Home::Expiry(tenant.day_of(bucket.1));
                 }
                 (other, _) => break other?,
             }

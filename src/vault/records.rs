@@ -14,7 +14,7 @@ use super::index::{Token, token};
 use super::put::Home;
 use super::registry::Tenant;
 use super::requests::{Asked, Operation};
-use super::rows::{Intent, Pointer, Tombstone};
+use super::rows::{Fate, Intent, Pointer, Tombstone};
 use super::sealed::{self, OpenVersion};
 use super::slug::Slug;
 use super::value::Value;
@@ -175,20 +175,23 @@ impl Vault {
             remove.extend(names.filter(|n| !change.set.contains_key(*n)).map(str::to_owned));
         }
         let patch = schema.check_patch(change.set, &remove)?;
-        let now = core.clock.now();
+        let now = core.time.begin(&*core.clock);
         let mut map = open.fields;
         patch.apply(&mut map.fields)?;
-        map.updated = now;
+        (map.updated, map.used) = (now, now);
         let uniques = core.unique_tokens(&tenant, &schema, &map.fields)?;
         let unique_tokens: Vec<Token> = uniques.iter().map(|(_, t)| t.clone()).collect();
         let _unique = core.lock_unique(&unique_tokens).await;
         core.check_unique(&tenant, &schema, &uniques, &map.fields, Some(change.record))?;
-        let expires = schema.retention().expiry_day(map.created);
+        let leaving = core.leave(change.record, pointer)?;
+        let present = (tenant.ord, pointer.kid.bucket);
+        let expires = core.expiry_of(&tenant, &schema, &map);
+        let stays = expires == tenant.day_of(present.1);
+        let home = if stays { Home::Bucket(present) } else { Home::Expiry(expires) };
         let rec_ver = RecVer(pointer.rec_ver.0 + 1);
         let version = (schema.ord(), change.record, rec_ver, schema.revision());
         let mut batch = Batch::default();
         batch.expect(Pointer::key(tenant.ord, change.record), Some(pointer.encode()));
-        let home = Home::Bucket((tenant.ord, pointer.kid.bucket));
         let ticket = core.put_version(&tenant, version, home, &map, &mut batch).await?;
         let intent = Intent {
             kid: pointer.kid,
@@ -209,9 +212,14 @@ impl Vault {
         let view = view(&schema, change.record, rec_ver, expires, map, clear, &spec);
         let entry = core.entry(permit, Act::UpdateRecord).of(tenant.ord).showing([&view]);
         batch.entries = entry.encode();
+        let moved = ticket.kid.bucket != present.1;
         core.commit_put(batch, &[ticket]).await?;
         core.superseded.add(intent);
-        drop(held);
+        if moved {
+            core.closings.leave(present, change.record);
+        }
+        // Nothing waits for the eraser while a kill may be waiting for this.
+        drop((held, leaving));
         core.metrics.updates.one();
         core.watch.tell(tenant.ord, || {
             Change::record(ChangeKind::Updated, change.record, schema.type_name(), now)
@@ -330,7 +338,10 @@ impl Vault {
             .current
             .into_iter()
             .take(limits::PAGE_SIZE_MAX)
-            .map(|f| core.view_of(&tenant, f.open.version.record, f, permit, spec))
+            .map(|f| {
+                core.note_use(permit, &tenant, &f);
+                core.view_of(&tenant, f.open.version.record, f, permit, spec)
+            })
             .collect();
         let views = views?;
         let entry = core.entry(permit, Act::FindRecords).of(tenant.ord);
@@ -346,7 +357,8 @@ pub(super) fn new_id() -> RecordId {
 /// What a subject's own record holds.
 pub(super) fn subject_map(subject: RecordId, reference: [u8; 16], now: UnixMillis) -> FieldMap {
     let member = Member { subject: reference, record: [0; 16] };
-    FieldMap { subject, member, created: now, updated: now, fields: BTreeMap::new() }
+    let (created, updated, used) = (now, now, now);
+    FieldMap { subject, member, created, updated, used, fields: BTreeMap::new() }
 }
 
 /// Actions whose permit lets records be listed, and as which act that is told.
@@ -389,6 +401,7 @@ impl Core {
             let schema = tenant.schema_of(found.pointer.rtype);
             spec.check(&[&*schema.ok_or(VaultError::NotFound("schema"))?])?;
         }
+        self.note_use(permit, tenant, &found);
         self.view_of(tenant, record, found, permit, spec)
     }
 
@@ -418,8 +431,8 @@ impl Core {
                 let tombstone = store.get(&Tombstone::key(tenant.ord, record))?;
                 let Some(row) = tombstone else { return Err(VaultError::NotFound(what)) };
                 // Of a damaged one nobody knows what it was: refused all the same.
-                let check = |t: Tombstone| sort.check(t.rtype).and_then(|()| allowed(t.rtype));
-                Tombstone::decode(&row).map_or(Ok(()), check)?;
+                let check = |f: Fate| sort.check(f.rtype()).and_then(|()| allowed(f.rtype()));
+                Fate::decode(&row).map_or(Ok(()), check)?;
                 return Err(VaultError::Erased(what));
             };
             let pointer = Pointer::decode(&row).ok_or(VaultError::Damaged(what))?;

@@ -3,12 +3,14 @@
 //! Invariants: what is registered is durable or in the committer's queue before anything that relies on it; a tenant's
 //! or schema's row is sealed under the tenant's K_meta and dies with the tenant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::VaultError;
+use super::retention::decide::Rules;
+use super::retention::policy::RetentionPolicy;
 use super::schema::Schema;
 use super::slug::Slug;
 use crate::clock::UnixMillis;
@@ -51,10 +53,77 @@ impl TenantInfo {
 #[derive(Default)]
 pub struct TenantState {
     pub schemas: BTreeMap<Slug, Arc<Schema>>,
-    /// The last of a list takes puts. There are several only where a crash fell between a kill and its successor's
-    /// first put.
+    pub policies: BTreeMap<Slug, Arc<RetentionPolicy>>,
+    /// The policies of each record type, as `policies` and `schemas` have them.
+    rules: BTreeMap<TypeOrd, Rules>,
+    /// One more with each change of a policy, or of a schema that may move its records. Never 0.
+    pub rules_epoch: u64,
+    pub rebucketing: Rebucketing,
+    /// The last of a list takes puts; those before it are closed, as it may be too.
     pub buckets: BTreeMap<(TypeOrd, Day), Vec<BucketOrd>>,
+    /// The day of each bucket.
+    days: BTreeMap<BucketOrd, Day>,
     pub next_bucket: u32,
+}
+
+/// Types whose records are yet to be brought to the buckets that changed rules want: the tenant's own part of
+/// `retention/rebucket.rs`, as its metadata row has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rebucketing {
+    pub types: BTreeSet<TypeOrd>,
+    pub paused: bool,
+}
+
+impl TenantState {
+    /// Of a tenant that was just made.
+    pub fn empty() -> Self {
+        Self::new(BTreeMap::new(), BTreeMap::new(), Rebucketing::default(), 0)
+    }
+
+    pub fn new(
+        schemas: BTreeMap<Slug, Arc<Schema>>,
+        policies: BTreeMap<Slug, Arc<RetentionPolicy>>,
+        rebucketing: Rebucketing,
+        next_bucket: u32,
+    ) -> Self {
+        let rules_epoch = 1;
+        let mut state =
+            Self { schemas, policies, rules_epoch, rebucketing, next_bucket, ..Self::default() };
+        state.apply_rules();
+        state
+    }
+
+    /// The policies changed, or the schemas: what is in force for each type is found out anew.
+    pub fn apply_rules(&mut self) {
+        let of = |schema: &Schema| -> Rules {
+            let all = self.policies.values();
+            all.filter(|p| p.scope.reaches(schema.type_name())).cloned().collect()
+        };
+        self.rules = self.schemas.values().map(|s| (s.ord(), of(s))).collect();
+    }
+
+    pub fn add_bucket(&mut self, key: (TypeOrd, Day), bucket: BucketOrd) {
+        self.buckets.entry(key).or_default().push(bucket);
+        self.days.insert(bucket, key.1);
+    }
+
+    /// Takes all buckets of a type and day out of use.
+    pub fn take_buckets(&mut self, key: (TypeOrd, Day)) -> Option<Vec<BucketOrd>> {
+        self.buckets.remove(&key)
+    }
+
+    /// They were not killed after all. A successor that took puts meanwhile stays the last.
+    pub fn restore_buckets(&mut self, key: (TypeOrd, Day), buckets: Vec<BucketOrd>) {
+        self.buckets.entry(key).or_default().splice(0..0, buckets);
+    }
+
+    /// They are gone.
+    pub fn forget_buckets(&mut self, buckets: &[BucketOrd]) {
+        buckets.iter().for_each(|b| {
+            self.days.remove(b);
+        });
+    }
 }
 
 /// A tenant.
@@ -110,6 +179,16 @@ impl Tenant {
         self.state().schemas.values().find(|s| s.ord() == rtype).cloned()
     }
 
+    /// The policies that are in force for a type.
+    pub fn rules(&self, rtype: TypeOrd) -> Rules {
+        self.state().rules.get(&rtype).cloned().unwrap_or_default()
+    }
+
+    /// The day of a bucket; open-ended once it is gone.
+    pub fn day_of(&self, bucket: BucketOrd) -> Day {
+        self.state().days.get(&bucket).copied().unwrap_or(Day::OPEN_ENDED)
+    }
+
     /// The live buckets of a record type; of all types if none is given.
     pub fn buckets(&self, rtype: Option<TypeOrd>) -> Vec<(TenantOrd, BucketOrd)> {
         let state = self.state();
@@ -150,6 +229,8 @@ impl Registry {
 pub enum Meta {
     Tenant,
     Schema(TypeOrd),
+    RetentionPolicy(u32),
+    Rebucketing,
 }
 
 const MAGIC: &[u8; 4] = b"LTM1";
@@ -160,6 +241,8 @@ impl Meta {
         match self {
             Meta::Tenant => (1, 0),
             Meta::Schema(rtype) => (2, u32::from(rtype.0)),
+            Meta::RetentionPolicy(ord) => (3, ord),
+            Meta::Rebucketing => (4, 0),
         }
     }
 
@@ -221,6 +304,8 @@ impl Meta {
         match key.get(4..)? {
             [1, 0, 0, 0, 0] => Some(Meta::Tenant),
             [2, 0, 0, a, b] => Some(Meta::Schema(TypeOrd(u16::from_be_bytes([*a, *b])))),
+            [3, a, b, c, d] => Some(Meta::RetentionPolicy(u32::from_be_bytes([*a, *b, *c, *d]))),
+            [4, 0, 0, 0, 0] => Some(Meta::Rebucketing),
             _ => None,
         }
     }
@@ -238,7 +323,9 @@ mod tests {
         let row = meta.seal(vault, tenant, 1, &key, b"{}").unwrap();
         assert_eq!(meta.open(vault, tenant, &key, &row).unwrap(), b"{}");
         assert_eq!(Meta::of_key(&meta.key(tenant)), Some(meta));
-        assert_eq!(Meta::of_key(&Meta::Tenant.key(tenant)), Some(Meta::Tenant));
+        for meta in [Meta::Tenant, Meta::RetentionPolicy(0x0102_0304), Meta::Rebucketing] {
+            assert_eq!(Meta::of_key(&meta.key(tenant)), Some(meta));
+        }
         assert!(Meta::Schema(TypeOrd(4)).open(vault, tenant, &key, &row).is_err());
         assert!(meta.open(vault, TenantOrd::of(3), &key, &row).is_err());
         assert!(meta.open(VaultId([2; 16]), tenant, &key, &row).is_err());

@@ -50,7 +50,7 @@ impl Core {
     ) -> Result<RecordView, VaultError> {
         let rtype = found.pointer.rtype;
         let schema = tenant.schema_of(rtype).ok_or(VaultError::NotFound("schema"))?;
-        let expires = schema.retention().expiry_day(found.open.fields.created);
+        let expires = tenant.day_of(found.pointer.kid.bucket);
         let map = found.open.fields;
         let clear = permit.clear(schema.type_name().as_str(), spec.purpose.as_deref());
         Ok(view(&schema, record, found.pointer.rec_ver, expires, map, clear, spec))

@@ -3,7 +3,7 @@
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::crypto::Digest32;
-use crate::id::{Day, Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
+use crate::id::{BucketOrd, Day, Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
 use crate::store::sum::{checked, with_sum};
 
 /// Where a record's current version is.
@@ -165,6 +165,48 @@ impl Tombstone {
     }
 }
 
+/// That a record was erased with its bucket: the bucket's evidence is its.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WithBucket {
+    pub bucket: BucketOrd,
+    pub rtype: TypeOrd,
+}
+
+impl WithBucket {
+    pub fn encode(&self) -> Vec<u8> {
+        with_sum([b"LTT2".as_slice(), &self.bucket.bytes(), &self.rtype.0.to_be_bytes()].concat())
+    }
+
+    fn decode(value: &[u8]) -> Option<Self> {
+        let mut at = Fields::after(value, b"LTT2")?;
+        let [a, b, c] = at.take()?;
+        let bucket = BucketOrd::new(u32::from_be_bytes([0, a, b, c]))?;
+        let rtype = TypeOrd(u16::from_be_bytes(at.take()?));
+        at.end(Self { bucket, rtype })
+    }
+}
+
+/// What a record's `t` row says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Erased(Tombstone),
+    WithBucket(WithBucket),
+}
+
+impl Fate {
+    pub fn decode(value: &[u8]) -> Option<Self> {
+        let own = Tombstone::decode(value).map(Self::Erased);
+        own.or_else(|| WithBucket::decode(value).map(Self::WithBucket))
+    }
+
+    pub fn rtype(&self) -> TypeOrd {
+        match self {
+            Self::Erased(t) => t.rtype,
+            Self::WithBucket(b) => b.rtype,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,16 +234,18 @@ mod tests {
             removed: UnixMillis(4),
             leaf: [5; 32],
         };
-        assert_eq!(Tombstone::decode(&tombstone.encode()), Some(tombstone));
+        assert_eq!(Fate::decode(&tombstone.encode()), Some(Fate::Erased(tombstone)));
+        let gone = WithBucket { bucket: BucketOrd::of(7), rtype: TypeOrd(6) };
+        assert_eq!(Fate::decode(&gone.encode()), Some(Fate::WithBucket(gone)));
         let mut requested = tombstone.encode();
         requested.truncate(requested.len() - 4);
         requested[4] = 1;
         assert_eq!(Tombstone::decode(&with_sum(requested)), None, "not erased yet");
-        for bytes in [pointer.encode(), intent.encode(), tombstone.encode()] {
+        for bytes in [pointer.encode(), intent.encode(), tombstone.encode(), gone.encode()] {
             for len in 0..bytes.len() {
                 let cut = &bytes[..len];
                 assert!(Pointer::decode(cut).is_none() && Intent::decode(cut).is_none());
-                assert!(Tombstone::decode(cut).is_none());
+                assert!(Fate::decode(cut).is_none());
             }
         }
         assert_eq!(

@@ -40,11 +40,11 @@ pub enum Retention {
 }
 
 impl Retention {
-    /// The last day on which a record created then may be held ([`super::calendar::is_due`]).
-    pub fn expiry_day(self, created: UnixMillis) -> Day {
+    /// The last day, in UTC, on which a record created then may be held; `None` if no day is said.
+    pub fn last_day(self, created: UnixMillis) -> Option<Day> {
         match self {
-            Retention::RetainFor(period) => period.expiry_day(created),
-            Retention::OpenEnded => Day::OPEN_ENDED,
+            Retention::RetainFor(period) => Some(period.last_day(created.day())),
+            Retention::OpenEnded => None,
         }
     }
 }
@@ -154,6 +154,15 @@ impl Schema {
         let mut schema = self.clone();
         schema.fields.iter_mut().for_each(|f| f.index = IndexState::Settled);
         schema
+    }
+
+    /// Whether records may have to go on another day than by the revision before: by the retention, or by what a policy
+    /// looks at.
+    pub fn may_move(&self, before: &Schema) -> bool {
+        let looks = |f: &FieldDef| (f.ord, f.class, f.purposes.clone());
+        let same =
+            |f: &FieldDef| before.field_by_ord(f.ord).is_none_or(|old| looks(old) == looks(f));
+        self.retention != before.retention || !self.fields.iter().all(same)
     }
 
     /// Fields that are unique here and were not before. A field that is new has no values yet.

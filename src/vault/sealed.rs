@@ -198,6 +198,7 @@ mod tests {
             member: Member { subject: [6; 16], record: [4; 16] },
             created: UnixMillis(1),
             updated: UnixMillis(2),
+            used: UnixMillis(3),
             fields: BTreeMap::from([(FieldOrd(1), Value::Bytes(vec![7; size]))]),
         };
         (version, fields)

@@ -61,7 +61,7 @@ impl Vault {
         });
         let (_, pending) = added.await?;
         pending.await?;
-        core.registry.insert(Tenant::new(ord, info.clone(), TenantState::default()));
+        core.registry.insert(Tenant::new(ord, info.clone(), TenantState::empty()));
         Ok(info)
     }
 
@@ -148,7 +148,7 @@ impl Vault {
         let schema =
             Schema::create(draft, ord, self.core.clock.now()).map_err(VaultError::Schema)?;
         let told = self.core.entry(permit, Act::CreateSchema);
-        self.store_schema(&tenant, schema, told).await
+        self.store_schema(&tenant, schema, false, told).await
     }
 
     pub async fn update_schema(
@@ -175,7 +175,8 @@ impl Vault {
         }
         let fresh = next.newly_unique(&present);
         let kept = self.keep_unique(&tenant, &present, &fresh).await?;
-        let stored = self.store_schema(&tenant, next, told).await?;
+        let moves = next.may_move(&present);
+        let stored = self.store_schema(&tenant, next, moves, told).await?;
         kept.for_good();
         Ok(stored)
     }
@@ -184,6 +185,7 @@ impl Vault {
         &self,
         tenant: &Tenant,
         schema: Schema,
+        moves: bool,
         told: Entry,
     ) -> Result<Arc<Schema>, VaultError> {
         let core = &*self.core;
@@ -196,11 +198,18 @@ impl Vault {
         let told = Entry { rtype: Some(schema.ord()), ..told.of(tenant.ord) };
         let mut batch = Batch { entries: told.encode(), ..Batch::default() };
         batch.put(meta.key(tenant.ord), row);
+        let types = moves.then_some(schema.ord()).into_iter().collect();
+        let rebucketing = core.to_rebucket(tenant, types, &mut batch)?;
         core.tree.store().submit(batch)?.await?;
         let schema = Arc::new(schema);
         // Puts that follow the older one are over when this is had; later ones follow the new one.
         let _no_puts = tenant.writing.write().await;
-        tenant.state_mut().schemas.insert(schema.type_name().clone(), schema.clone());
+        let mut state = tenant.state_mut();
+        state.schemas.insert(schema.type_name().clone(), schema.clone());
+        state.rebucketing = rebucketing;
+        state.apply_rules();
+        state.rules_epoch += u64::from(moves);
+        drop(state);
         core.evolving.changed(tenant.ord, &schema);
         Ok(schema)
     }

@@ -20,13 +20,12 @@ use tonic_types::StatusExt;
 
 use crate::peer::{Caller, PATIENCE, channel, client_config, in_time};
 
-/// Identities besides the three of `lethed dev`, which are bound to all tenants: name, role, tenants, clear right.
-const MORE: [(&str, Role, &str, ClassSet); 9] = [
+/// Identities besides the four of `lethed dev`, which are bound to all tenants: name, role, tenants, clear right.
+const MORE: [(&str, Role, &str, ClassSet); 8] = [
     ("application-a", Role::Application, "a", ClassSet::ALL),
     ("support", Role::Support, "*", ClassSet::ALL),
     ("support-a", Role::Support, "a", ClassSet::ALL),
     ("operator-a", Role::Operator, "a", ClassSet::NONE),
-    ("privacy-officer", Role::PrivacyOfficer, "*", ClassSet::ALL),
     ("privacy-officer-a", Role::PrivacyOfficer, "a", ClassSet::ALL),
     ("auditor-a", Role::Auditor, "a", ClassSet::NONE),
     ("clerk", Role::Application, "*", ClassSet::NONE.with(Classification::Public)),

@@ -23,6 +23,7 @@ mod peer;
 mod pki;
 mod policy;
 mod reload;
+mod retention;
 mod serving;
 mod share;
 mod stage;

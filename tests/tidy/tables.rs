@@ -40,7 +40,7 @@ pub const HOMES: &[(&str, &[&str])] = &[
     ("cedar_policy", &["src/authz/policy/"]),
     ("miette", &["src/authz/policy/"]),
     ("clap", &["src/server/", "src/ctl/", "src/bin/"]),
-    ("jiff", &["src/vault/calendar.rs", "src/ctl/receipt.rs"]),
+    ("jiff", &["src/vault/calendar.rs", "src/vault/retention/zone.rs", "src/ctl/receipt.rs"]),
     (
         "rustix",
         &[

@@ -11,6 +11,7 @@ use super::sources::Gathered;
 use super::{Config, ConfigProblem, ConfigProblems, KekSource, Sources, TlsFiles};
 use crate::authz::{Binding, TrustDomain};
 use crate::server::{DoorLimits, LogSettings, ServerError};
+use crate::vault::retention::keeper::KeeperSetup;
 
 /// Every part that could be made.
 pub struct Draft {
@@ -96,6 +97,7 @@ impl Draft {
             anchor_require: choice(&all, "anchor.require"),
             tls,
             audit_reads: choice(&all, "audit.reads"),
+            retention: retention(&all),
             policy: all.path("policy.file"),
             bindings,
             limits: limits(&all),
@@ -129,6 +131,16 @@ fn choice<'a, T: serde::Deserialize<'a> + Default>(all: &'a Gathered, name: &str
     let word = all.word(name).unwrap_or_default();
     let from: serde::de::value::StrDeserializer<'a, Unfit> = word.into_deserializer();
     T::deserialize(from).unwrap_or_default()
+}
+
+/// What is in the table of keys is there, and within its range.
+fn retention(all: &Gathered) -> KeeperSetup {
+    let secs = |name: &str| Duration::from_secs(all.whole(name).unwrap_or(1));
+    KeeperSetup {
+        interval: secs("retention.sweep_interval_secs"),
+        close_before: secs("retention.close_before_secs"),
+        clock_gap_max: secs("retention.clock_gap_secs"),
+    }
 }
 
 /// What is in the table of keys is there, and within its range.

@@ -107,6 +107,24 @@ pub const KEYS: &[Key] = &[
         Absent::Word("group"),
         "Whether a read is answered once the audit log has a place for its entry, or once that is on disk.",
     ),
+    whole(
+        "retention.sweep_interval_secs",
+        limits::SWEEP_INTERVAL.as_secs(),
+        limits::SWEEP_INTERVAL_MAX.as_secs(),
+        "Seconds between two looks at what is due; nothing that is due goes later than that.",
+    ),
+    whole(
+        "retention.close_before_secs",
+        limits::CLOSE_BEFORE.as_secs(),
+        limits::CLOSE_BEFORE_MAX.as_secs(),
+        "Seconds before the end of its day at which a bucket takes no more records and is listed.",
+    ),
+    whole(
+        "retention.clock_gap_secs",
+        limits::CLOCK_GAP.as_secs(),
+        limits::CLOCK_GAP_MAX.as_secs(),
+        "Seconds that the machine may have been off without anyone confirming its clock.",
+    ),
     key(
         "policy.file",
         Kind::Path,

@@ -24,6 +24,7 @@ use super::{DoorLimits, LogSettings, ServerError};
 use crate::authz::{Binding, TrustDomain};
 use crate::class::AuditReads;
 use crate::limits;
+use crate::vault::retention::keeper::KeeperSetup;
 
 pub use draft::Draft;
 pub use problem::{ConfigProblem, ConfigProblems};
@@ -96,6 +97,7 @@ pub struct Config {
     pub anchor_require: AnchorRequire,
     pub tls: TlsFiles,
     pub audit_reads: AuditReads,
+    pub retention: KeeperSetup,
     /// The file of the policy. Without it the roles are in force that come with the vault.
     pub policy: Option<PathBuf>,
     pub bindings: Vec<Binding>,

@@ -1,94 +1,221 @@
-//! The kill of buckets: every record of a type and day at once, by removing one entry for each bucket.
+//! The kill of buckets: every record of a type and day at once, by removing one entry for each bucket. All buckets that
+//! are asked for go in one anchor batch, of whichever tenants they are.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
+use super::Job;
 use super::worker::{UnitRows, Worker};
-use crate::audit::Entry;
+use crate::audit::{Act, Entry};
+use crate::authz::{EraseBucket, Permit};
 use crate::class::ErasureReason;
-use crate::id::{Day, TypeOrd};
+use crate::clock::UnixMillis;
+use crate::id::{BucketOrd, Day, Gen, TypeOrd};
 use crate::keys::Edits;
 use crate::keys::slots::BucketId;
+use crate::vault::core::{Core, Vault};
 use crate::vault::error::VaultError;
 use crate::vault::ledger::{LeafDraft, LeafKind, Receipt, bucket_kid, unit_of_bucket};
 use crate::vault::registry::Tenant;
+use crate::vault::retention::manifest::{Killed, summary_key};
 use crate::vault::rows::Tombstone;
+use crate::vault::slug::Slug;
+use crate::vault::watch::{Change, ChangeKind};
 
-/// How long a bucket's kill waits for puts that are under way.
-const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// The buckets of a type and day that are to go.
+pub struct Condemned {
+    pub tenant: Arc<Tenant>,
+    pub key: (TypeOrd, Day),
+    pub reason: ErasureReason,
+    /// When their day was over, or when someone asked.
+    pub requested: UnixMillis,
+    /// The rules by which they were found due; others mean that they must be looked at again.
+    pub epoch: Option<u64>,
+}
+
+/// What became of them.
+pub enum Fate {
+    Killed {
+        receipt: Receipt,
+        records: u64,
+    },
+    /// Nothing was there; what an earlier kill answered.
+    Before(Option<Receipt>),
+    /// The rules changed meanwhile: nothing was done.
+    Rules,
+}
+
+/// Buckets that are out of use and not killed yet.
+struct Taken {
+    condemned: Condemned,
+    ords: Vec<BucketOrd>,
+}
+
+impl Vault {
+    /// Erases every record of a type that expires on a day, by removing one entry.
+    pub async fn erase_bucket(
+        &self,
+        permit: &Permit<EraseBucket>,
+        tenant: &str,
+        rtype: &Slug,
+        expires: Day,
+        reason: ErasureReason,
+    ) -> Result<Receipt, VaultError> {
+        let core = &*self.core;
+        let tenant = core.tenant(permit, tenant)?;
+        if !permit.reaches(rtype.as_str()) {
+            return Err(VaultError::Forbidden);
+        }
+        let key = (tenant.schema(rtype)?.ord(), expires);
+        let requested = core.clock.now();
+        // What is in it is listed first, so that the kill does not keep others waiting.
+        self.keeper.close_buckets(Arc::clone(&tenant), key).await?;
+        let entry = core.entry(permit, Act::EraseBucket).of(tenant.ord);
+        let entry = Entry { rtype: Some(key.0), ..entry };
+        let tenant = Arc::clone(&tenant);
+        let condemned = Condemned { tenant, key, reason, requested, epoch: None };
+        let (done, answered) = oneshot::channel();
+        self.eraser.send(Job::Kill { condemned: vec![condemned], entry, done })?;
+        let fates = answered.await.map_err(|_| VaultError::Stopping)??;
+        match fates.into_iter().next() {
+            Some(Fate::Killed { receipt, .. }) => Ok(receipt),
+            // The answer to an earlier kill was lost: it is given again.
+            Some(Fate::Before(Some(receipt))) => Ok(receipt),
+            Some(Fate::Before(None) | Fate::Rules) | None => Err(VaultError::NotFound("bucket")),
+        }
+    }
+}
 
 impl Worker {
-    /// Destroys the keys of every record of a type and day. The receipt is the last bucket's: there can be several.
+    /// Destroys the keys of every record in the buckets. A type and day may have several: the receipt is the last one's.
     pub(super) fn kill_buckets(
         &mut self,
-        tenant: &Arc<Tenant>,
-        key: (TypeOrd, Day),
-        reason: ErasureReason,
+        condemned: Vec<Condemned>,
         entry: Entry,
-    ) -> Result<Receipt, VaultError> {
+    ) -> Result<Vec<Fate>, VaultError> {
         let core = self.core.clone();
-        let ords = tenant.state_mut().buckets.remove(&key);
-        let Some(ords) = ords else {
-            // The answer to an earlier kill was lost: it is given again.
-            let receipt = core.killed_before(tenant, key)?;
-            let receipt = receipt.ok_or(VaultError::NotFound("bucket"))?;
-            core.note(&entry)?;
-            return Ok(receipt);
-        };
-        let buckets: Vec<BucketId> = ords.iter().map(|b| (tenant.ord, *b)).collect();
-        let _refused = core.mark_killing(&buckets);
-        let killed = self.kill(key, &buckets, reason, entry);
-        if killed.is_err() {
-            // Nothing was removed: what is there is served again. A successor that took puts meanwhile stays the last.
-            tenant.state_mut().buckets.entry(key).or_default().splice(0..0, ords);
-            buckets.iter().for_each(|b| core.tree.slots().reopen_bucket(*b));
-        }
-        killed
-    }
-
-    fn kill(
-        &mut self,
-        (rtype, expires): (TypeOrd, Day),
-        buckets: &[BucketId],
-        reason: ErasureReason,
-        entry: Entry,
-    ) -> Result<Receipt, VaultError> {
-        let tenant = buckets.first().ok_or(VaultError::NotFound("bucket"))?.0;
-        let core = self.core.clone();
-        let requested = core.clock.now();
-        let since = Instant::now();
-        for bucket in buckets {
-            core.tree.slots().close_bucket(*bucket);
-            while !core.tree.slots().is_drained(*bucket) {
-                if since.elapsed() > DRAIN_MAX {
-                    return Err(VaultError::Precondition("puts into the bucket do not end"));
+        let (mut fates, mut taken) = (Vec::new(), Vec::new());
+        for one in condemned {
+            let mut state = one.tenant.state_mut();
+            if one.epoch.is_some_and(|epoch| epoch != state.rules_epoch) {
+                fates.push(Some(Fate::Rules));
+                continue;
+            }
+            match state.take_buckets(one.key) {
+                Some(ords) => {
+                    drop(state);
+                    fates.push(None);
+                    taken.push(Taken { condemned: one, ords });
                 }
-                std::thread::sleep(Duration::from_millis(1));
+                None => {
+                    drop(state);
+                    fates.push(Some(Fate::Before(core.killed_before(&one.tenant, one.key)?)));
+                }
             }
         }
-        let mut drafts: Vec<LeafDraft> = self.last.map(LeafDraft::level).into_iter().collect();
-        let pseudonym = core.tree.read().tenant(tenant)?.pseudonym;
-        drafts.extend(buckets.iter().map(|(t, b)| LeafDraft {
-            reason: Some(reason),
-            pseudonym,
-            unit: unit_of_bucket(core.vault(), *t, *b),
-            kid: bucket_kid(*t, *b),
-            ..LeafDraft::plain(LeafKind::Bucket, requested)
-        }));
-        let edits = Edits { kill: buckets.iter().copied().collect(), ..Edits::default() };
-        let key = Tombstone::bucket_key(tenant, rtype, expires);
-        let tombs = vec![(drafts.len().saturating_sub(1), (key, rtype), reason, requested)];
-        let rows = UnitRows { tombs, ..UnitRows::default() };
-        let (appended, erased) = self.commit(edits, (&drafts, vec![entry]), rows, None)?;
-        for bucket in buckets {
-            core.superseded.forget_bucket(*bucket);
-            core.index.forget(*bucket);
-            core.tree.slots().forget(*bucket);
-            core.metrics.buckets_erased.one();
-            self.to_collect.push(*bucket);
+        if taken.is_empty() {
+            core.note(&entry)?;
+            return Ok(fates.into_iter().flatten().collect());
         }
+        let buckets: Vec<BucketId> = taken.iter().flat_map(Taken::buckets).collect();
+        let _refused = core.mark_killing(&buckets);
+        let killed = self.kill(&taken, entry);
+        if killed.is_err() {
+            // Nothing was removed: what is there is served again.
+            for one in taken {
+                let mut state = one.condemned.tenant.state_mut();
+                state.restore_buckets(one.condemned.key, one.ords);
+            }
+        }
+        let mut killed = killed?.into_iter();
+        Ok(fates.into_iter().filter_map(|fate| fate.or_else(|| killed.next())).collect())
+    }
+
+    fn kill(&mut self, taken: &[Taken], entry: Entry) -> Result<Vec<Fate>, VaultError> {
+        let core = self.core.clone();
+        let mut drafts: Vec<LeafDraft> = self.last.map(LeafDraft::level).into_iter().collect();
+        let (mut rows, mut kill) = (UnitRows::default(), Edits::default());
+        let mut ends = Vec::with_capacity(taken.len());
+        let mut records = 0;
+        for one in taken {
+            let Condemned { tenant, key: (rtype, expires), reason, requested, .. } = &one.condemned;
+            let pseudonym = core.tree.read().tenant(tenant.ord)?.pseudonym;
+            let before = records;
+            for bucket in one.buckets() {
+                core.drain(bucket)?;
+                let list = core.final_list(bucket)?;
+                let summary = Killed {
+                    rtype: *rtype,
+                    expires: *expires,
+                    reason: *reason,
+                    requested: *requested,
+                    count: list.count,
+                    root: list.root,
+                    // These the batch says.
+                    generation: Gen(0),
+                    leaf_seq: 0,
+                    leaf: [0; 32],
+                };
+                rows.killed.push((drafts.len(), summary_key(bucket), summary));
+                drafts.push(LeafDraft {
+                    reason: Some(*reason),
+                    pseudonym,
+                    unit: unit_of_bucket(core.vault(), bucket.0, bucket.1),
+                    kid: bucket_kid(bucket.0, bucket.1),
+                    request: list.root,
+                    count: list.count,
+                    ..LeafDraft::plain(LeafKind::Bucket, *requested)
+                });
+                kill.kill.insert(bucket);
+                records += u64::from(list.count);
+            }
+            let last = drafts.len().saturating_sub(1);
+            let key = Tombstone::bucket_key(tenant.ord, *rtype, *expires);
+            rows.tombs.push((last, (key, *rtype), *reason, *requested));
+            ends.push((last, records - before));
+        }
+        let total = u32::try_from(records).unwrap_or(u32::MAX);
+        let entry = Entry { total, ..entry };
+        let (appended, erased) = self.commit(kill, (&drafts, vec![entry]), rows, None)?;
+        for one in taken {
+            for bucket in one.buckets() {
+                core.superseded.forget_bucket(bucket);
+                core.index.forget(bucket);
+                core.tree.slots().forget(bucket);
+                core.closings.forget(bucket);
+                core.metrics.buckets_erased.one();
+                self.to_collect.push(bucket);
+            }
+            one.condemned.tenant.state_mut().forget_buckets(&one.ords);
+            one.condemned.tell(&core);
+        }
+        core.metrics.records_erased_with_buckets.add(records);
         let signer = core.tree.read().signer()?;
-        let leaf = appended.leaves.last().ok_or(VaultError::Damaged("ledger"))?;
-        Receipt::sign(core.vault(), leaf, &erased, &signer).ok_or(VaultError::Damaged("ledger"))
+        let signed = |(at, records): &(usize, u64)| {
+            let leaf = appended.leaves.get(*at)?;
+            let receipt = Receipt::sign(core.vault(), leaf, &erased, &signer)?;
+            Some(Fate::Killed { receipt, records: *records })
+        };
+        ends.iter().map(|end| signed(end).ok_or(VaultError::Damaged("ledger"))).collect()
+    }
+}
+
+impl Condemned {
+    fn tell(&self, core: &Core) {
+        core.watch.tell(self.tenant.ord, || Change {
+            kind: ChangeKind::BucketErased,
+            record: None,
+            rtype: self.tenant.schema_of(self.key.0).map(|s| s.type_name().clone()),
+            expires: Some(self.key.1),
+            at: core.clock.now(),
+        });
+    }
+}
+
+impl Taken {
+    fn buckets(&self) -> impl Iterator<Item = BucketId> {
+        let tenant = self.condemned.tenant.ord;
+        self.ords.iter().map(move |ord| (tenant, *ord))
     }
 }

@@ -17,7 +17,7 @@ use crate::vault::index::Relisted;
 use crate::vault::ledger::LeafKind;
 use crate::vault::relist::{pages_of, relist};
 use crate::vault::requests;
-use crate::vault::rows::Pointer;
+use crate::vault::rows::{Pointer, Tombstone, WithBucket};
 use crate::vault::sealed;
 
 /// A superseded version waits at most this long for company.
@@ -247,6 +247,8 @@ impl Worker {
                     };
                     if store.get(&key)?.is_some_and(|v| points_here(&v)) {
                         batch.delete(key);
+                        let went = WithBucket { bucket: bucket.1, rtype: version.rtype };
+                        batch.put(Tombstone::key(bucket.0, version.record), went.encode());
                     }
                 }
                 batch.delete(row.key);

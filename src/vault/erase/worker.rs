@@ -24,6 +24,7 @@ use crate::vault::core::Core;
 use crate::vault::error::VaultError;
 use crate::vault::index::Listed;
 use crate::vault::ledger::{Appended, LeafDraft, LeafKind, Receipt, append, frontier_key, unit_of};
+use crate::vault::retention::manifest::Killed;
 use crate::vault::rows::{Pointer, Tombstone};
 use crate::vault::sealed;
 
@@ -162,11 +163,16 @@ impl Worker {
 
     /// Where a unit is listed. Fails if its page or a leaf of its bucket's index does not open.
     fn locate(&mut self, d: &Doomed) -> Result<Listed, VaultError> {
-        match self.core.tree.read().dek(d.kid) {
+        let core = self.core.clone();
+        let key = core.tree.read().dek(d.kid);
+        match key {
+            // It went with its bucket after its caller had looked.
+            Err(KeyError::Gone) if d.whole && core.killed((d.kid.tenant, d.kid.bucket))?.is_some() => {
+                return Err(VaultError::Erased("record"));
+            }
             Ok(_) | Err(KeyError::Gone) => {}
             Err(e) => return Err(e.into()),
         }
-        let core = self.core.clone();
         let now = match core.evolving.changed_since(d.kid.tenant, d.rtype, d.revision) {
             true => Some(core.tokens_now(d)),
             false => None,
@@ -194,9 +200,9 @@ impl Worker {
                 self.admit(units, entry, answer, &mut work);
                 let _ = self.batch_of(work);
             }
-            Job::Bucket { tenant, key, reason, entry, done } => {
+            Job::Kill { condemned, entry, done } => {
                 // The caller may be gone; the kill is done all the same.
-                let _ = done.send(self.kill_buckets(&tenant, key, reason, entry));
+                let _ = done.send(self.kill_buckets(condemned, entry));
             }
             Job::Rotate(entry, done) => {
                 let rotated = self.plain(Edits::default(), LeafKind::Rotation, Some(entry));
@@ -301,6 +307,8 @@ impl Worker {
         let (appended, erased) = self.commit(edits, (&drafts, told), rows, None)?;
         self.unacknowledged.clear();
         units.iter().for_each(|(_, listed)| core.index.unlist(listed));
+        let whole = doomed.iter().filter(|d| d.whole);
+        whole.for_each(|d| core.closings.leave((d.kid.tenant, d.kid.bucket), d.record));
         merges.iter().for_each(|m| core.index.merged(m));
         if work.rekey {
             self.rekeyed = Instant::now();
@@ -348,6 +356,7 @@ impl Worker {
                 kind: LeafKind::Record,
                 reason: Some(d.reason),
                 pseudonym,
+                request: [0; 32],
                 unit: unit_of(self.core.vault(), tenant, d.record, d.rec_ver),
                 kid: d.kid.bytes(),
                 requested: d.requested,
@@ -409,6 +418,15 @@ impl Worker {
                 };
                 writes.push((key.clone(), tombstone.encode()));
             }
+            for (at, key, summary) in &rows.killed {
+                let summary = Killed {
+                    generation: facts.generation,
+                    leaf_seq: first + *at as u64,
+                    leaf: appended.leaves.get(*at).map(|l| leaf_hash(l)).unwrap_or_default(),
+                    ..*summary
+                };
+                writes.push((key.clone(), summary.encode()));
+            }
             let mut after = rows.after.clone();
             after.push(frontier_key(Gen(facts.generation.0 - 1)));
             let head = LedgerHead {
@@ -439,6 +457,8 @@ type Tomb = (usize, (Vec<u8>, TypeOrd), ErasureReason, UnixMillis);
 #[derive(Default)]
 pub(super) struct UnitRows {
     pub tombs: Vec<Tomb>,
+    /// Position of a bucket's leaf, and the key and contents of the row that sums it up.
+    pub killed: Vec<(usize, Vec<u8>, Killed)>,
     pub after: Vec<Vec<u8>>,
 }
 

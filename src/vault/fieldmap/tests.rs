@@ -36,6 +36,7 @@ impl Seeded {
             member: Member { subject: [6; 16], record: [4; 16] },
             created: UnixMillis(self.next() as i64),
             updated: UnixMillis(self.next() as i64),
+            used: UnixMillis(self.next() as i64),
             fields: (0..fields).map(|_| (FieldOrd(self.next() as u16), self.value())).collect(),
         }
     }
@@ -47,6 +48,7 @@ fn with(fields: impl IntoIterator<Item = (u16, Value)>) -> FieldMap {
         member: Member { subject: [6; 16], record: [4; 16] },
         created: UnixMillis(1),
         updated: UnixMillis(-2),
+        used: UnixMillis(3),
         fields: fields.into_iter().map(|(n, v)| (FieldOrd(n), v)).collect(),
     }
 }

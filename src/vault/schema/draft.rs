@@ -118,8 +118,6 @@ pub enum SchemaProblem {
     RequiredTightened,
     #[error("a new field cannot be required: older records lack it")]
     NewFieldRequired,
-    #[error("the retention cannot change")]
-    RetentionChanged,
     #[error("the schema has had too many revisions")]
     RevisionsExhausted,
 }
@@ -137,7 +135,6 @@ impl SchemaProblem {
             | P::MaxBytesShrunk
             | P::RequiredTightened
             | P::NewFieldRequired
-            | P::RetentionChanged
             | P::RevisionsExhausted => true,
             P::Name(_)
             | P::DuplicateField
@@ -200,9 +197,6 @@ impl Schema {
         if parsed.type_name.as_ref().is_some_and(|t| *t != self.type_name) {
             found.add("type", SchemaProblem::TypeChanged);
         }
-        if parsed.retention.is_some_and(|r| r != self.retention) {
-            found.add("retention", SchemaProblem::RetentionChanged);
-        }
         // A field that was given but is malformed has its own violation; it is not also "removed".
         let given: BTreeSet<&str> = draft.fields.iter().map(|f| f.name.as_str()).collect();
         if draft.fields.len() <= limits::FIELDS_MAX {
@@ -212,6 +206,7 @@ impl Schema {
         }
         let mut next = self.clone();
         next.erase_old_versions_synchronously = draft.erase_old_versions_synchronously;
+        next.retention = parsed.retention.unwrap_or(self.retention);
         for mut def in parsed.fields {
             let old = next.fields.iter_mut().find(|f| f.name == def.name);
             if let Some(old) = old {

@@ -224,7 +224,8 @@ pub fn judge(opened: &Opened, fates: &BTreeMap<RecordId, Fate>) -> Result<(), St
         if fate.must_be_gone && asked == Some(true) {
             return Err(format!("what made erased {id} can be confirmed"));
         }
-        let as_made = !fate.must_be_gone && !fate.may_be_gone && fate.notes.len() == 1;
+        let as_made =
+            !fate.must_be_gone && !fate.may_be_gone && !fate.moved && fate.notes.len() == 1;
         if as_made && fate.notes.first() == fate.made.as_ref() && asked != Some(true) {
             return Err(format!("control: what made {id} cannot be confirmed: {asked:?}"));
         }

@@ -2,7 +2,7 @@
 //!
 //! Lines: `C id op` created; `u id op` an update is asked for; `U id op` and answered; `e id` an erasure is asked for;
 //! `E id` and answered; `b` a kill of the bucket of visits is asked for; `B` and answered. `V id op` is a created
-//! visit.
+//! visit; `p` new rules on customers are asked for, so that they move.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +23,8 @@ pub struct Fate {
     pub may_be_gone: bool,
     pub must_be_gone: bool,
     visit: bool,
+    /// Its first version may have moved, and with it what its request id could be compared with.
+    pub moved: bool,
     /// The operation that created it and was answered.
     pub made: Option<String>,
 }
@@ -31,7 +33,7 @@ pub struct Fate {
 pub fn fates(lines: &str) -> BTreeMap<RecordId, Fate> {
     let mut all = BTreeMap::<RecordId, Fate>::new();
     let mut before_kill: Vec<RecordId> = Vec::new();
-    let mut kill_asked = false;
+    let (mut kill_asked, mut rules_asked) = (false, false);
     for line in lines.split_inclusive('\n').filter_map(|l| l.strip_suffix('\n')) {
         let mut words = line.split(' ');
         let kind = words.next().unwrap_or_default();
@@ -42,12 +44,17 @@ pub fn fates(lines: &str) -> BTreeMap<RecordId, Fate> {
                 let visit = kind == "V";
                 let may_be_gone = visit && kill_asked;
                 let (made, notes) = (Some(op.clone()), vec![op]);
-                all.insert(id, Fate { notes, visit, may_be_gone, made, ..Fate::default() });
+                let moved = !visit && rules_asked;
+                all.insert(id, Fate { notes, visit, may_be_gone, moved, made, ..Fate::default() });
             }
             ("u", Some(id)) => all.entry(id).or_default().notes.push(op),
             ("U", Some(id)) => all.entry(id).or_default().notes.retain(|n| *n == op),
             ("e", Some(id)) => all.entry(id).or_default().may_be_gone = true,
             ("E", Some(id)) => all.entry(id).or_default().must_be_gone = true,
+            ("p", _) => {
+                rules_asked = true;
+                all.values_mut().filter(|f| !f.visit).for_each(|f| f.moved = true);
+            }
             ("b", _) => {
                 kill_asked = true;
                 before_kill = all.iter().filter(|(_, f)| f.visit).map(|(i, _)| *i).collect();

@@ -3,20 +3,46 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lethe::class::ErasureReason;
+use lethe::class::{ErasureReason, Role};
+use lethe::clock::{Clock, SystemClock, UnixMillis, Uptime};
 use lethe::id::{RecordId, RequestId};
+use lethe::vault::retention::policy::{PolicyDraft, StartKind};
 use lethe::vault::schema::Parts;
 use lethe::vault::value::Value;
 use lethe::vault::{NewRecord, Vault, VaultError};
 
 use super::{Orders, WORKER_VAR};
-use crate::house::{House, TENANT, app, draft, fields, furnish, get, operator, slug, update};
+use crate::house::{
+    House, TENANT, app, draft, fields, furnish, get, operator, permit, slug, update,
+};
 use crate::model::Dice;
 
 const TASKS: u64 = 6;
+
+/// The system's clock and uptime, both so much later as a file says: time passes at will, and also while the worker is
+/// not there.
+struct Shifted(PathBuf);
+
+impl Shifted {
+    fn millis(&self) -> i64 {
+        std::fs::read_to_string(&self.0).ok().and_then(|t| t.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Clock for Shifted {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(SystemClock.now().0 + self.millis())
+    }
+
+    fn uptime(&self) -> Uptime {
+        let real = SystemClock.uptime();
+        Uptime { millis: real.millis + self.millis(), ..real }
+    }
+}
 
 struct Shared {
     vault: Vault,
@@ -43,6 +69,7 @@ fn work() {
         let orders = std::env::var(WORKER_VAR).ok().and_then(|t| Orders::decode(&t));
         setup.sabotage = orders.map(|o| o.sabotage()).unwrap_or_default();
     };
+    house.clock = Arc::new(Shifted(orders.dir.join("shift")));
     let fresh = !orders.dir.join("kek").exists();
     let vault = if fresh { house.create() } else { house.open().unwrap() };
     let runtime =
@@ -90,12 +117,13 @@ async fn task(shared: Arc<Shared>, number: u64) {
             0..45 => create(&shared, &mut mine, &name).await,
             45..68 => change(&shared, &mut dice, &mine, &name).await,
             68..94 => erase(&shared, &mut dice, &mut mine).await,
-            94..96 => kill(&shared).await,
+            94..96 => kill(&shared, &mut dice).await,
             96..97 if number == 0 => {
                 keep_keks(&shared.orders);
                 shared.vault.rotate_key(&operator(None)).await.unwrap();
             }
             97..98 if number == 1 => evolve(&shared, &mut dice).await,
+            98..99 if number == 2 => rule(&shared, &mut dice).await,
             _ => {
                 if let Some(id) = dice.pick(&mine) {
                     // A visit may be gone with its bucket.
@@ -172,10 +200,48 @@ async fn evolve(shared: &Shared, dice: &mut Dice) {
     shared.vault.update_schema(&permit, TENANT, draft, &Parts::whole()).await.unwrap();
 }
 
-async fn kill(shared: &Shared) {
+/// Changes the rules on customers: all of them move to other buckets while the rest goes on.
+async fn rule(shared: &Shared, dice: &mut Dice) {
+    let permit = permit(Role::PrivacyOfficer, Some(TENANT));
+    let draft = PolicyDraft {
+        id: "keep".into(),
+        types: vec!["customer".into()],
+        start: Some(StartKind::Creation),
+        period: format!("P{}Y", 1 + dice.below(2)),
+        ..PolicyDraft::default()
+    };
+    shared.note(format_args!("p"));
+    let vault = &shared.vault;
+    match vault.create_retention_policy(&permit, TENANT, draft.clone()).await {
+        Err(VaultError::Exists(_)) => {
+            vault.update_retention_policy(&permit, TENANT, draft, None, None).await.unwrap();
+        }
+        made => drop(made.unwrap()),
+    }
+}
+
+/// Two days pass, and what is due goes.
+async fn sweep(shared: &Shared) {
+    let file = shared.orders.dir.join("shift");
+    let later = Shifted(file.clone()).millis() + 2 * 86_400_000;
+    // In one step: the clock is never without its file.
+    let fresh = file.with_extension("next");
+    std::fs::write(&fresh, later.to_string()).unwrap();
+    std::fs::rename(&fresh, &file).unwrap();
+    let swept = shared.vault.run_retention(&permit(Role::PrivacyOfficer, None)).await.unwrap();
+    assert_eq!(swept.failed, 0, "what was due is still there");
+}
+
+async fn kill(shared: &Shared, dice: &mut Dice) {
     // One kill at a time, so that the lines tell which creates came before it.
     static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _one = ONE.lock().await;
+    if dice.below(2) == 0 {
+        shared.note(format_args!("b"));
+        sweep(shared).await;
+        shared.note(format_args!("B"));
+        return;
+    }
     let permit = operator(Some(TENANT));
     let (buckets, _) =
         shared.vault.list_buckets(&operator(Some(TENANT)), TENANT, None, 100).unwrap();

@@ -19,6 +19,7 @@ pub struct FieldMap {
     pub record_ref: [u8; 16],
     pub created: i64,
     pub updated: i64,
+    pub used: i64,
     pub fields: Vec<Field>,
     pub whole: bool,
     pub warnings: Vec<String>,
@@ -44,7 +45,7 @@ impl FieldMap {
         let (body, padding) = outer.0.split_at(len.min(outer.0.len()));
         let mut c = Cursor(body);
         let (subject, subject_ref, record_ref) = (c.array()?, c.array()?, c.array()?);
-        let (created, updated, count) = (c.i64()?, c.i64()?, c.u16()?);
+        let (created, updated, used, count) = (c.i64()?, c.i64()?, c.i64()?, c.u16()?);
         let (fields, warnings) = (Vec::new(), Vec::new());
         let mut map = FieldMap {
             subject,
@@ -52,6 +53,7 @@ impl FieldMap {
             record_ref,
             created,
             updated,
+            used,
             fields,
             whole,
             warnings,

@@ -104,6 +104,7 @@ impl Outcome<'_> {
             "subject": map.map(|m| uuid(&m.subject)),
             "created": map.map(|m| m.created),
             "updated": map.map(|m| m.updated),
+            "used": map.map(|m| m.used),
             "fields": map.map(|m| m.fields.iter().map(field).collect::<Vec<_>>()),
         })
     }

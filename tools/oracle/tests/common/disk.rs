@@ -42,7 +42,7 @@ pub fn record_ref(text: &str) -> [u8; 16] {
 pub fn field_map(subject: [u8; 16], text: &str) -> Vec<u8> {
     let (subject_ref, record_ref) = (subject_ref(subject), record_ref(text));
     let mut body =
-        [&subject[..], &subject_ref, &record_ref, &[0; 16], &[0, 1], &[0, 4, 1]].concat();
+        [&subject[..], &subject_ref, &record_ref, &[0; 24], &[0, 1], &[0, 4, 1]].concat();
     body.extend((text.len() as u32).to_be_bytes());
     body.extend(text.as_bytes());
     let mut out = (body.len() as u32).to_be_bytes().to_vec();

@@ -1,0 +1,540 @@
+//! `lethectl retention`: the rules, what follows from them, and how the vault keeps to them.
+//!
+//! Guarantees: what cannot be undone is shown first and needs `--yes` or an answer; a look changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use prost_types::Timestamp;
+use serde_json::{Value as Json, json};
+use tonic::Code;
+
+use super::cli::{Cli, EraseArgs, Reason};
+use super::error::CtlError;
+use super::files::read_text;
+use super::names::{RecordName, TenantName, last};
+use super::output::{Out, note, time};
+use super::tenant::{PAGES_MAX, page_size, short_name};
+use super::{Done, connect, erase, retention_file};
+use crate::client::{Client, read};
+use crate::clock::{Clock, SystemClock};
+use crate::proto::v1::{
+    ClockState, ConfirmClockRequest, CreateRetentionPolicyRequest, DeleteRetentionPolicyRequest,
+    ExplainRetentionRequest, GetRetentionPolicyRequest, GetRetentionStatusRequest,
+    ListRetentionPoliciesRequest, PauseRebucketingRequest, PreviewRetentionRequest,
+    ResumeRebucketingRequest, RetentionForecast, RetentionPolicy, RunRetentionRequest,
+    UpdateRetentionPolicyRequest,
+};
+
+#[derive(Debug, Subcommand)]
+pub enum RetentionCommand {
+    /// The rules of a tenant
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// What each rule says of a record, and which of them decides
+    Explain {
+        /// `tenants/{tenant}/records/{uuid}`
+        name: RecordName,
+    },
+    /// Count what will go by the end of a day, and what has no end; changes nothing
+    Preview {
+        #[arg(long)]
+        tenant: TenantName,
+        /// `2030-12-31`, UTC; today or later
+        #[arg(long, value_name = "DATE")]
+        at: String,
+    },
+    /// Erase what is due now, of all tenants, without waiting for the next sweep
+    Run(RunArgs),
+    /// How sweeps, the vault's clock and the work after changed rules are doing
+    Status,
+    /// Stop bringing a tenant's records to other buckets after its rules changed
+    Pause {
+        #[arg(long)]
+        tenant: TenantName,
+    },
+    /// Go on with it
+    Resume {
+        #[arg(long)]
+        tenant: TenantName,
+    },
+    /// Tell the vault that its clock is right, after it was off for long or was set; looks at this machine's clock too
+    ConfirmClock,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Create policies, or bring them to what the file says; does nothing to those that are so already
+    Apply {
+        file: PathBuf,
+        #[arg(long)]
+        tenant: TenantName,
+    },
+    /// Show a policy
+    Get {
+        id: String,
+        #[arg(long)]
+        tenant: TenantName,
+    },
+    /// List the policies of a tenant
+    List {
+        #[arg(long)]
+        tenant: TenantName,
+    },
+    /// Delete a policy
+    Delete {
+        id: String,
+        #[arg(long)]
+        tenant: TenantName,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Show what would go and stop
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// Save the signed receipts as JSON
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
+}
+
+pub(super) async fn run(
+    cli: &Cli,
+    command: &RetentionCommand,
+    out: &mut Out,
+) -> Result<Done, CtlError> {
+    if let RetentionCommand::Policy(PolicyCommand::Apply { file, tenant }) = command {
+        // What is wrong with the file is said before any call is made.
+        let text = read_text(file)?;
+        let policies = retention_file::parse(&text, tenant);
+        let policies = policies.map_err(|e| CtlError::Input {
+            what: format!("{} is not a file of retention policies: {e}", file.display()),
+            next: "compare it with keys-example/retention.toml in the sources",
+        })?;
+        return apply(&connect(cli).await?, tenant, policies, out).await;
+    }
+    let client = &connect(cli).await?;
+    match command {
+        RetentionCommand::Policy(PolicyCommand::Apply { .. }) => Ok(Done::Wholly),
+        RetentionCommand::Policy(PolicyCommand::Get { id, tenant }) => {
+            let policy = get(client, &policy_name(tenant, id)).await?;
+            out.json(&policy_json(&policy))?;
+            out.pairs(&policy_pairs(&policy))?;
+            Ok(Done::Wholly)
+        }
+        RetentionCommand::Policy(PolicyCommand::List { tenant }) => list(client, tenant, out).await,
+        RetentionCommand::Policy(PolicyCommand::Delete { id, tenant }) => {
+            let (name, etag) = (policy_name(tenant, id), String::new());
+            let request = DeleteRetentionPolicyRequest { name: name.clone(), etag };
+            let answer = client.retention().delete_retention_policy(request).await;
+            answer.map_err(CtlError::call("delete the policy"))?;
+            out.json(&json!({ "deleted": name }))?;
+            out.line(&format!("deleted {name}; records follow the rules that are left"))?;
+            Ok(Done::Wholly)
+        }
+        RetentionCommand::Explain { name } => explain(client, name, out).await,
+        RetentionCommand::Preview { tenant, at } => preview(client, tenant, at, out).await,
+        RetentionCommand::Run(args) => sweep(client, args, out).await,
+        RetentionCommand::Status => status(client, out).await,
+        RetentionCommand::Pause { tenant } => {
+            let request = PauseRebucketingRequest { parent: tenant.to_string() };
+            let answer = client.retention().pause_rebucketing(request).await;
+            let left = answer.map_err(CtlError::call("pause"))?.into_inner().unfinished;
+            out.json(&json!({ "paused": true, "unfinished": left }))?;
+            let rest = if left { "records are left to move" } else { "nothing was under way" };
+            out.line(&format!("paused; {rest}. Go on with: lethectl retention resume"))?;
+            Ok(Done::Wholly)
+        }
+        RetentionCommand::Resume { tenant } => {
+            let request = ResumeRebucketingRequest { parent: tenant.to_string() };
+            let answer = client.retention().resume_rebucketing(request).await;
+            let left = answer.map_err(CtlError::call("go on"))?.into_inner().unfinished;
+            out.json(&json!({ "paused": false, "unfinished": left }))?;
+            let rest = if left { "records are being moved" } else { "nothing is left to do" };
+            out.line(rest)?;
+            Ok(Done::Wholly)
+        }
+        RetentionCommand::ConfirmClock => {
+            let now = SystemClock.now().0;
+            let time_here = Timestamp {
+                seconds: now.div_euclid(1_000),
+                // Below a second.
+                nanos: i32::try_from(now.rem_euclid(1_000) * 1_000_000).unwrap_or_default(),
+            };
+            let request = ConfirmClockRequest { time: Some(time_here) };
+            let answer = client.retention().confirm_clock(request).await;
+            let due = answer.map_err(CtlError::call("confirm the clock"))?.into_inner().due_by_time;
+            out.json(&json!({ "due_by_time": time(due.as_ref()) }))?;
+            out.line(&format!("the vault goes by {} now", time(due.as_ref())))?;
+            Ok(Done::Wholly)
+        }
+    }
+}
+
+fn policy_name(tenant: &TenantName, id: &str) -> String {
+    format!("{tenant}/retentionPolicies/{id}")
+}
+
+async fn get(client: &Client, name: &str) -> Result<RetentionPolicy, CtlError> {
+    let answer = read(|| {
+        let (mut service, name) = (client.retention(), name.to_owned());
+        async move { service.get_retention_policy(GetRetentionPolicyRequest { name }).await }
+    });
+    let answer = answer.await.map_err(CtlError::call("get the policy"))?;
+    answer.retention_policy.ok_or(CtlError::Answer("the policy"))
+}
+
+async fn apply(
+    client: &Client,
+    tenant: &TenantName,
+    policies: Vec<RetentionPolicy>,
+    out: &mut Out,
+) -> Result<Done, CtlError> {
+    let mut done = Vec::new();
+    for wanted in policies {
+        let present = match get(client, &wanted.name).await {
+            Ok(present) => Some(present),
+            Err(CtlError::Call { status, .. }) if status.code() == Code::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        let (name, id) = (wanted.name.clone(), last(&wanted.name).to_owned());
+        let what = match present {
+            Some(present) if retention_file::same(&present, &wanted) => "unchanged",
+            Some(present) => {
+                // Whoever changes it between our look and this is not overruled unseen.
+                let wanted = RetentionPolicy { etag: present.etag, ..wanted };
+                let (retention_policy, update_mask) = (Some(wanted), None);
+                let request = UpdateRetentionPolicyRequest { retention_policy, update_mask };
+                let answer = client.retention().update_retention_policy(request).await;
+                answer.map_err(CtlError::call("update the policy"))?;
+                "updated"
+            }
+            None => {
+                let request = CreateRetentionPolicyRequest {
+                    parent: tenant.to_string(),
+                    retention_policy_id: id,
+                    retention_policy: Some(wanted),
+                };
+                let answer = client.retention().create_retention_policy(request).await;
+                answer.map_err(CtlError::call("create the policy"))?;
+                "created"
+            }
+        };
+        out.line(&format!("{what} {name}"))?;
+        done.push(json!({ "name": name, "outcome": what }));
+    }
+    out.json(&json!({ "policies": done }))?;
+    Ok(Done::Wholly)
+}
+
+async fn list(client: &Client, tenant: &TenantName, out: &mut Out) -> Result<Done, CtlError> {
+    let (mut all, mut page_token) = (Vec::new(), String::new());
+    for _ in 0..PAGES_MAX {
+        let parent = tenant.to_string();
+        let request = ListRetentionPoliciesRequest { parent, page_size: page_size(), page_token };
+        let page = read(|| {
+            let (mut service, request) = (client.retention(), request.clone());
+            async move { service.list_retention_policies(request).await }
+        });
+        let page = page.await.map_err(CtlError::call("list the policies"))?;
+        all.extend(page.retention_policies);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    out.json(&json!({ "policies": all.iter().map(policy_json).collect::<Vec<_>>() }))?;
+    let rows = all.iter().map(|p| {
+        let types: Vec<&str> = p.schemas.iter().map(|s| last(s)).collect();
+        let types = if types.is_empty() { "all".to_owned() } else { types.join(", ") };
+        vec![last(&p.name).to_owned(), types, said(p), p.legal_basis.clone()]
+    });
+    out.table(&["POLICY", "TYPES", "SAYS", "LEGAL BASIS"], rows.collect())?;
+    Ok(Done::Wholly)
+}
+
+/// A policy in half a sentence.
+fn said(p: &RetentionPolicy) -> String {
+    let start = match short_name(p.start().as_str_name(), "RETENTION_START_").as_str() {
+        "LAST_USE" => "last use".to_owned(),
+        "EVENT" => p.event_field.clone(),
+        _ => "creation".to_owned(),
+    };
+    let part = |text: &str, say: String| if text.is_empty() { None } else { Some(say) };
+    let parts = [
+        part(&p.period, format!("{} from {start}", p.period)),
+        part(&p.end_date, format!("until {}", p.end_date)),
+        part(&p.grace_period, format!("{} of grace", p.grace_period)),
+        part(&p.minimum, format!("at least {} from {start}", p.minimum)),
+        part(&p.maximum, format!("at most {}", p.maximum)),
+        p.open_ended.then(|| "else open-ended".to_owned()),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// Keys: those of `RetentionPolicy`, enums without their prefixes.
+fn policy_json(p: &RetentionPolicy) -> Json {
+    json!({
+        "name": p.name,
+        "schemas": p.schemas,
+        "classification": short_name(p.classification().as_str_name(), "CLASSIFICATION_"),
+        "purpose": p.purpose,
+        "start": short_name(p.start().as_str_name(), "RETENTION_START_"),
+        "event_field": p.event_field,
+        "period": p.period,
+        "grace_period": p.grace_period,
+        "end_date": p.end_date,
+        "minimum": p.minimum,
+        "maximum": p.maximum,
+        "open_ended": p.open_ended,
+        "time_zone": p.time_zone,
+        "legal_basis": p.legal_basis,
+        "description": p.description,
+        "etag": p.etag,
+        "update_time": time(p.update_time.as_ref()),
+    })
+}
+
+fn policy_pairs(p: &RetentionPolicy) -> Vec<(&'static str, String)> {
+    let types: Vec<&str> = p.schemas.iter().map(|s| last(s)).collect();
+    let class = match p.classification {
+        0 => String::new(),
+        _ => short_name(p.classification().as_str_name(), "CLASSIFICATION_"),
+    };
+    vec![
+        ("policy", p.name.clone()),
+        ("types", if types.is_empty() { "all".to_owned() } else { types.join(", ") }),
+        ("class", class),
+        ("purpose", p.purpose.clone()),
+        ("says", said(p)),
+        ("time zone", p.time_zone.clone()),
+        ("legal basis", p.legal_basis.clone()),
+        ("description", p.description.clone()),
+        ("changed", time(p.update_time.as_ref())),
+    ]
+}
+
+async fn explain(client: &Client, name: &RecordName, out: &mut Out) -> Result<Done, CtlError> {
+    let answer = read(|| {
+        let (mut service, name) = (client.retention(), name.to_string());
+        async move { service.explain_retention(ExplainRetentionRequest { name }).await }
+    });
+    let told = answer.await.map_err(CtlError::call("explain the record's retention"))?;
+    let effect = |n: i32| {
+        let known = crate::proto::v1::RetentionEffect::try_from(n).unwrap_or_default();
+        short_name(known.as_str_name(), "RETENTION_EFFECT_")
+    };
+    let lines = told.lines.iter().map(|l| {
+        json!({
+            "rule": l.rule,
+            "effect": effect(l.effect),
+            "end_date": l.end_date,
+            "due_time": time(l.due_time.as_ref()),
+            "decides": l.decides,
+            "legal_basis": l.legal_basis,
+        })
+    });
+    out.json(&json!({
+        "expire_date": told.expire_date,
+        "present_expire_date": told.present_expire_date,
+        "lines": lines.collect::<Vec<_>>(),
+    }))?;
+    out.pairs(&[("gone by", or_open(&told.expire_date))])?;
+    if told.present_expire_date != told.expire_date {
+        let present = or_open(&told.present_expire_date);
+        out.line(&format!("it is still in the bucket of {present}, and is moved"))?;
+    }
+    let rows = told.lines.iter().map(|l| {
+        vec![
+            if l.decides { "→".to_owned() } else { String::new() },
+            last(&l.rule).to_owned(),
+            effect(l.effect),
+            or_open(&l.end_date),
+            time(l.due_time.as_ref()),
+            l.legal_basis.clone(),
+        ]
+    });
+    out.table(&["", "RULE", "EFFECT", "LAST DAY", "OVER AT", "LEGAL BASIS"], rows.collect())?;
+    Ok(Done::Wholly)
+}
+
+fn or_open(day: &str) -> String {
+    if day.is_empty() { "open-ended".to_owned() } else { day.to_owned() }
+}
+
+async fn preview(
+    client: &Client,
+    tenant: &TenantName,
+    at: &str,
+    out: &mut Out,
+) -> Result<Done, CtlError> {
+    // Parts of one type and day are added up.
+    let mut all = BTreeMap::<(String, String), RetentionForecast>::new();
+    let (mut page_token, mut unfinished) = (String::new(), true);
+    for page in 0..PAGES_MAX {
+        let (parent, date) = (tenant.to_string(), at.to_owned());
+        let request = PreviewRetentionRequest { parent, date, page_token };
+        let part = read(|| {
+            let (mut service, request) = (client.retention(), request.clone());
+            async move { service.preview_retention(request).await }
+        });
+        let part = part.await.map_err(CtlError::call("preview the retention"))?;
+        for f in part.forecasts {
+            let key = (f.schema.clone(), f.expire_date.clone());
+            let sum = all.entry(key).or_default();
+            sum.record_count += f.record_count;
+            sum.staying_count += f.staying_count;
+            sum.held_count += f.held_count;
+            sum.without_basis_count += f.without_basis_count;
+            sum.damaged_count += f.damaged_count;
+        }
+        page_token = part.next_page_token;
+        if page_token.is_empty() {
+            unfinished = false;
+            break;
+        }
+        if page % 10 == 9 {
+            let looked: u64 = all.values().map(|f| f.record_count).sum();
+            note(&format!("{looked} records looked at"));
+        }
+    }
+    let json = all.iter().map(|((schema, day), f)| {
+        json!({
+            "schema": schema,
+            "expire_date": day,
+            "record_count": f.record_count,
+            "staying_count": f.staying_count,
+            "held_count": f.held_count,
+            "without_basis_count": f.without_basis_count,
+            "damaged_count": f.damaged_count,
+        })
+    });
+    let json: Vec<Json> = json.collect();
+    out.json(&json!({ "date": at, "forecasts": json, "unfinished": unfinished }))?;
+    let rows = all.iter().map(|((schema, day), f)| {
+        let goes = match day.as_str() {
+            "" => 0,
+            _ => f.record_count.saturating_sub(f.staying_count.max(f.held_count)),
+        };
+        vec![
+            last(schema).to_owned(),
+            or_open(day),
+            f.record_count.to_string(),
+            goes.to_string(),
+            f.staying_count.to_string(),
+            f.held_count.to_string(),
+            f.without_basis_count.to_string(),
+            f.damaged_count.to_string(),
+        ]
+    });
+    let head = ["TYPE", "DAY", "RECORDS", "GO", "MOVE ON", "HELD", "NO LEGAL BASIS", "DAMAGED"];
+    out.table(&head, rows.collect())?;
+    Ok(if unfinished { Done::Partly } else { Done::Wholly })
+}
+
+async fn sweep(client: &Client, args: &RunArgs, out: &mut Out) -> Result<Done, CtlError> {
+    let look = client.retention().run_retention(RunRetentionRequest { dry_run: true }).await;
+    let look = look.map_err(CtlError::call("look at what is due"))?.into_inner();
+    let plan = look.runs.iter().map(|r| {
+        let going = r.record_count.saturating_sub(r.staying_count);
+        format!("{}  {going} records that were due on {}", r.schema, r.expire_date)
+    });
+    let plan: Vec<String> = plan.collect();
+    if plan.is_empty() {
+        out.json(&json!({ "dry_run": args.dry_run, "would_erase": [], "receipts": [] }))?;
+        out.line("nothing is due")?;
+        return Ok(Done::Wholly);
+    }
+    let RunArgs { yes, dry_run, receipt } = args;
+    let (yes, dry_run, receipt) = (*yes, *dry_run, receipt.clone());
+    let how = EraseArgs { reason: Reason::Retention, yes, dry_run, receipt };
+    let Some(permission) = erase::permission(&plan, &how, out)? else {
+        return Ok(Done::Wholly);
+    };
+    let done = client.retention().run_retention(RunRetentionRequest { dry_run: false }).await;
+    let done = done.map_err(CtlError::call("erase what is due"))?.into_inner();
+    if done.failed_bucket_count > 0 {
+        note(&format!(
+            "{} buckets that are due could not be erased; the daemon's log says why, and it tries again",
+            done.failed_bucket_count
+        ));
+    }
+    let receipts: Vec<_> = done.runs.into_iter().filter_map(|r| r.receipt).collect();
+    if receipts.is_empty() {
+        out.json(&json!({ "receipts": [] }))?;
+        out.line("the daemon had erased it meanwhile")?;
+    } else {
+        erase::report(receipts, permission, out)?;
+    }
+    Ok(if done.failed_bucket_count > 0 { Done::Partly } else { Done::Wholly })
+}
+
+async fn status(client: &Client, out: &mut Out) -> Result<Done, CtlError> {
+    let answer = read(|| {
+        let mut service = client.retention();
+        async move { service.get_retention_status(GetRetentionStatusRequest {}).await }
+    });
+    let s = answer.await.map_err(CtlError::call("get the retention's status"))?;
+    let clock = short_name(s.clock_state().as_str_name(), "CLOCK_STATE_");
+    let rebucketing = s
+        .rebucketing
+        .iter()
+        .map(|r| json!({ "schema": r.schema, "percent": r.percent, "paused": r.paused }));
+    out.json(&json!({
+        "due_by_time": time(s.due_by_time.as_ref()),
+        "clock_state": clock,
+        "last_sweep_time": time(s.last_sweep_time.as_ref()),
+        "sweep_interval_seconds": s.sweep_interval_seconds,
+        "due_bucket_count": s.due_bucket_count,
+        "closed_bucket_count": s.closed_bucket_count,
+        "closed_record_count": s.closed_record_count,
+        "erased_bucket_count": s.erased_bucket_count,
+        "erased_record_count": s.erased_record_count,
+        "lateness_p50_millis": s.lateness_p50_millis,
+        "lateness_p99_millis": s.lateness_p99_millis,
+        "rebucketing": rebucketing.collect::<Vec<_>>(),
+    }))?;
+    out.pairs(&[
+        ("due if over by", time(s.due_by_time.as_ref())),
+        ("clock", clock),
+        ("last sweep", time(s.last_sweep_time.as_ref())),
+        ("a sweep every", format!("{} s", s.sweep_interval_seconds)),
+        ("due now", format!("{} buckets", s.due_bucket_count)),
+        ("closed", format!("{} buckets, {} records", s.closed_bucket_count, s.closed_record_count)),
+        (
+            "erased since the start",
+            format!("{} buckets, {} records", s.erased_bucket_count, s.erased_record_count),
+        ),
+        ("late by", format!("p50 {} ms, p99 {} ms", s.lateness_p50_millis, s.lateness_p99_millis)),
+    ])?;
+    let advice = match s.clock_state() {
+        ClockState::Ahead => {
+            "the machine's clock was set forward: the vault goes by its own count of time. If the clock is right now, \
+             run: lethectl retention confirm-clock"
+        }
+        ClockState::Behind => {
+            "the machine's clock was set back: nothing is due before it says so too. Set it right"
+        }
+        ClockState::Unconfirmed => {
+            "the machine's clock is far ahead of when the vault last ran: nothing is erased until someone looks at it \
+             and runs: lethectl retention confirm-clock"
+        }
+        ClockState::Sound | ClockState::Unspecified => "",
+    };
+    if !advice.is_empty() {
+        out.line(&format!("warning: {advice}"))?;
+    }
+    if !s.rebucketing.is_empty() {
+        let rows = s.rebucketing.iter().map(|r| {
+            let state = if r.paused { "paused" } else { "under way" };
+            vec![r.schema.clone(), format!("{} %", r.percent), state.to_owned()]
+        });
+        out.table(&["MOVING TO NEW BUCKETS", "DONE", ""], rows.collect())?;
+    }
+    Ok(Done::Wholly)
+}
