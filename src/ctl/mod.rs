@@ -21,6 +21,7 @@ mod receipt;
 mod record;
 mod retention;
 mod retention_file;
+mod retention_policy;
 mod schema_file;
 #[cfg(test)]
 mod story_tests;

@@ -313,7 +313,7 @@ mod tests {
         let path = tmp.path().join("lethe-dev");
         let made = DevDir::prepare(&path, Some(ANY), NOW).unwrap();
         assert!(made.fresh && made.config.listen.port() != 0);
-        assert_eq!(made.config.bindings.len(), 3);
+        assert_eq!(made.config.bindings.len(), 4);
         let all = |path: &Path| FILES.map(|file| std::fs::read(path.join(file)).unwrap());
         let before = all(&path);
         for secret in FILES.iter().filter(|f| f.ends_with(".key") || **f == "kek") {

@@ -16,7 +16,7 @@ fn slug(text: &str) -> Slug {
 }
 
 #[tokio::test]
-async fn an_update_never_leaves_a_bucket_that_is_closed() {
+async fn who_leaves_a_bucket_is_waited_for_by_its_kill_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let vault = vault_on(dir.path(), Arc::new(Memory::new()));
     let (acme, operator) = (Some("acme"), Role::Operator);
@@ -41,16 +41,29 @@ async fn an_update_never_leaves_a_bucket_that_is_closed() {
     let app = Role::Application;
     let record = vault.create_record(&permit(app, acme), "acme", new).await.unwrap().id;
 
-    // As a kill does, after the update has looked the record up.
-    let tenant = vault.core.registry.find("acme").unwrap();
-    let kid = vault.core.find_current(&tenant, record, Sort::Record).unwrap().pointer.kid;
-    vault.core.tree.slots().close_bucket((kid.tenant, kid.bucket));
-    tenant.state_mut().buckets.clear();
+    // A kill that was announced lets nobody out; one that comes later waits for who is on the way.
+    let core = &*vault.core;
+    let tenant = core.registry.find("acme").unwrap();
+    let pointer = core.find_current(&tenant, record, Sort::Record).unwrap().pointer;
+    let bucket = (pointer.kid.tenant, pointer.kid.bucket);
+    {
+        let _refused = core.mark_killing(&[bucket]);
+        let refused = core.leave(record, pointer).map(drop);
+        assert!(matches!(refused, Err(VaultError::Erased("record"))), "{refused:?}");
+        assert!(core.tree.slots().is_drained(bucket), "it is not waited for");
+    }
+    let leaving = core.leave(record, pointer).unwrap();
+    core.tree.slots().close_bucket(bucket);
+    assert!(!core.tree.slots().is_drained(bucket), "the kill would not wait");
+    drop(leaving);
+    assert!(core.tree.slots().is_drained(bucket));
+
+    // Closed and not being killed: what comes now goes into the successor.
     let set = note("second");
     let change =
         RecordChange { record, etag: None, set, remove: Vec::new(), replace: false, request: None };
-    let refused = vault.update_record(&permit(app, acme), "acme", change).await.map(drop);
-    assert!(matches!(refused, Err(VaultError::Erased("record"))), "{refused:?}");
-    let still = vault.core.find_current(&tenant, record, Sort::Record).unwrap().pointer.kid;
-    assert_eq!(still, kid, "it stays where it was and dies with its bucket");
+    vault.update_record(&permit(app, acme), "acme", change).await.unwrap();
+    let now = core.find_current(&tenant, record, Sort::Record).unwrap().pointer.kid;
+    assert_ne!(now.bucket, pointer.kid.bucket);
+    assert_eq!(tenant.day_of(now.bucket), tenant.day_of(pointer.kid.bucket));
 }

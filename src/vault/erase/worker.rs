@@ -167,7 +167,9 @@ impl Worker {
         let key = core.tree.read().dek(d.kid);
         match key {
             // It went with its bucket after its caller had looked.
-            Err(KeyError::Gone) if d.whole && core.killed((d.kid.tenant, d.kid.bucket))?.is_some() => {
+            Err(KeyError::Gone)
+                if d.whole && core.killed((d.kid.tenant, d.kid.bucket))?.is_some() =>
+            {
                 return Err(VaultError::Erased("record"));
             }
             Ok(_) | Err(KeyError::Gone) => {}

@@ -78,17 +78,18 @@ fn the_bytes_are_those_of_the_format() {
         (2, Value::Boolean(true)),
         (0x0103, Value::Date(Day(-1))),
     ]));
-    let mut want = vec![0, 0, 0, 94];
+    let mut want = vec![0, 0, 0, 102];
     want.extend([0xab; 16]);
     want.extend([6; 16]);
     want.extend([4; 16]);
     want.extend([0, 0, 0, 0, 0, 0, 0, 1]);
     want.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe]);
+    want.extend([0, 0, 0, 0, 0, 0, 0, 3]);
     want.extend([0, 3]);
     want.extend([0, 1, 1, 0, 0, 0, 2, 0xc3, 0xa9]);
     want.extend([0, 2, 4, 0, 0, 0, 1, 1]);
     want.extend([1, 3, 5, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff]);
-    assert_eq!(want.len(), 98);
+    assert_eq!(want.len(), 106);
     want.resize(128, 0);
     assert_eq!(bytes, want);
 }

@@ -23,7 +23,9 @@ use crate::vault::error::VaultError;
 use crate::vault::ledger::{LEAF_BYTES, frontier_key, leaf_key};
 use crate::vault::registry::Meta;
 use crate::vault::requests;
-use crate::vault::rows::{Intent, Pointer, Tombstone, record_in};
+use crate::vault::retention::manifest::{Killed, decode_ids, is_summary};
+use crate::vault::retention::time::{MARK_KEY, Mark};
+use crate::vault::rows::{Fate, Intent, Pointer, Tombstone, record_in};
 use crate::vault::sealed::{self, Version};
 
 /// Rows written at once.
@@ -245,6 +247,8 @@ impl<'a> Pass<'a> {
             })?;
             let prefix = [b"t".as_slice(), &tenant.bytes()].concat();
             self.each(&prefix, &mut |pass, row| pass.old_tombstone(tenant, row))?;
+            let prefix = [b"x".as_slice(), &tenant.bytes()].concat();
+            self.each(&prefix, &mut |pass, row| pass.list(row))?;
             let prefix = [b"p".as_slice(), &tenant.bytes()].concat();
             self.each(&prefix, &mut |pass, row| match requests::written(&row.value) {
                 Some(_) => Ok(pass.target.put(row.key, row.value)?),
@@ -255,6 +259,9 @@ impl<'a> Pass<'a> {
             })?;
         }
         self.vanished(is_below_lost);
+        if let Some(mark) = self.row(MARK_KEY).filter(|row| Mark::decode(row).is_some()) {
+            self.target.put(MARK_KEY.to_vec(), mark)?;
+        }
         for generation in 1..=self.generation.0 {
             let key = [b"g".as_slice(), &generation.to_be_bytes()].concat();
             let Some(row) = self.row(&key) else { continue };
@@ -324,9 +331,9 @@ impl<'a> Pass<'a> {
     }
 
     fn old_tombstone(&mut self, tenant: TenantOrd, row: Row) -> Result<(), VaultError> {
-        match Tombstone::decode(&row.value) {
+        match Fate::decode(&row.value) {
             // Of a batch that never counted.
-            Some(t) if t.generation > self.generation => return Ok(()),
+            Some(Fate::Erased(t)) if t.generation > self.generation => return Ok(()),
             Some(_) => count(&mut self.report.kept, "tombstones"),
             None => {
                 count(&mut self.report.lost, "receipts");
@@ -337,6 +344,24 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        Ok(self.target.put(row.key, row.value)?)
+    }
+
+    /// What went with a bucket: evidence, as far as it can be read.
+    fn list(&mut self, row: Row) -> Result<(), VaultError> {
+        let sound = match is_summary(&row.key) {
+            // Of a batch that never counted.
+            true => match Killed::decode(&row.value) {
+                Some(killed) if killed.generation > self.generation => return Ok(()),
+                killed => killed.is_some(),
+            },
+            false => decode_ids(&row.value).is_some(),
+        };
+        if !sound {
+            count(&mut self.report.lost, "rows of what went with buckets");
+            return Ok(());
+        }
+        count(&mut self.report.kept, "rows of what went with buckets");
         Ok(self.target.put(row.key, row.value)?)
     }
 

@@ -26,6 +26,8 @@ const TOLERANCE_MILLIS: i64 = 60_000;
 pub struct Mark {
     pub at: UnixMillis,
     pub uptime: Uptime,
+    /// The wall clock did not fit when the machine had been started; it may come to.
+    pub provisional: bool,
 }
 
 impl Mark {
@@ -35,6 +37,7 @@ impl Mark {
         out.extend_from_slice(&self.at.0.to_be_bytes());
         out.extend_from_slice(&self.uptime.millis.to_be_bytes());
         out.extend_from_slice(&self.uptime.boot.unwrap_or_default());
+        out.push(u8::from(self.provisional));
         with_sum(out)
     }
 
@@ -44,7 +47,10 @@ impl Mark {
         let millis = i64::from_be_bytes(at.take()?);
         let boot: [u8; 16] = at.take()?;
         let boot = (boot != [0; 16]).then_some(boot);
-        at.end(Self { at: count, uptime: Uptime { millis, boot } })
+        let [provisional] = at.take()?;
+        let uptime = Uptime { millis, boot };
+        at.end(Self { at: count, uptime, provisional: provisional != 0 })
+            .filter(|_| provisional < 2)
     }
 
     /// The count at another moment of the same start of the machine.
@@ -79,21 +85,15 @@ impl ClockState {
     }
 }
 
-struct Base {
-    mark: Mark,
-    /// The wall clock did not fit when the machine had been started; it may come to.
-    provisional: bool,
-}
-
 /// Counts time.
 pub struct Timekeeper {
-    base: Mutex<Base>,
+    base: Mutex<Mark>,
     /// How long the machine may have been off without anyone confirming its clock.
     gap_max: i64,
 }
 
 impl Timekeeper {
-    /// Goes on from the last mark, or from the greatest time that the anchor has seen.
+    /// Goes on from the last mark; without one, from the greatest time that the anchor has seen.
     pub fn start(
         clock: &dyn Clock,
         mark: Option<Mark>,
@@ -102,19 +102,19 @@ impl Timekeeper {
     ) -> Self {
         let (wall, uptime) = (clock.now(), clock.uptime());
         let gap_max = i64::try_from(gap_max.as_millis()).unwrap_or(i64::MAX);
-        let base = match (mark.and_then(|m| m.counted(uptime)), mark.map(|m| m.at).max(seen)) {
-            (Some(count), _) => Base { mark: Mark { at: count, uptime }, provisional: false },
-            (None, None) => Base { mark: Mark { at: wall, uptime }, provisional: false },
+        let counted = mark.and_then(|m| Some((m.counted(uptime)?, m.provisional)));
+        let base = match (counted, mark.map(|m| m.at).or(seen)) {
+            (Some((at, provisional)), _) => Mark { at, uptime, provisional },
+            (None, None) => Mark { at: wall, uptime, provisional: false },
             (None, Some(floor)) => {
                 let fits = wall >= floor && wall.0.saturating_sub(floor.0) <= gap_max;
-                let at = if fits { wall } else { floor };
-                Base { mark: Mark { at, uptime }, provisional: !fits }
+                Mark { at: if fits { wall } else { floor }, uptime, provisional: !fits }
             }
         };
         Self { base: Mutex::new(base), gap_max }
     }
 
-    fn base(&self) -> MutexGuard<'_, Base> {
+    fn base(&self) -> MutexGuard<'_, Mark> {
         self.base.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -123,11 +123,11 @@ impl Timekeeper {
         let (wall, uptime) = (clock.now(), clock.uptime());
         let mut base = self.base();
         // A running process has been through one start of the machine only.
-        let passed = uptime.millis.saturating_sub(base.mark.uptime.millis).max(0);
-        let counted = UnixMillis(base.mark.at.0.saturating_add(passed));
+        let passed = uptime.millis.saturating_sub(base.uptime.millis).max(0);
+        let counted = UnixMillis(base.at.0.saturating_add(passed));
         let fits = wall >= counted && wall.0.saturating_sub(counted.0) <= self.gap_max;
         if base.provisional && fits {
-            *base = Base { mark: Mark { at: wall, uptime }, provisional: false };
+            *base = Mark { at: wall, uptime, provisional: false };
             return (wall, false);
         }
         (counted, base.provisional)
@@ -160,13 +160,13 @@ impl Timekeeper {
 
     /// What to keep in the store.
     pub fn mark(&self, clock: &dyn Clock) -> Mark {
-        Mark { at: self.count(clock).0, uptime: clock.uptime() }
+        let (at, provisional) = self.count(clock);
+        Mark { at, uptime: clock.uptime(), provisional }
     }
 
     /// Believes the wall clock as it is now: someone looked at it.
     pub fn confirm(&self, clock: &dyn Clock) {
-        let mark = Mark { at: clock.now(), uptime: clock.uptime() };
-        *self.base() = Base { mark, provisional: false };
+        *self.base() = Mark { at: clock.now(), uptime: clock.uptime(), provisional: false };
     }
 }
 
@@ -221,11 +221,16 @@ mod tests {
             clock.reboot();
             (Timekeeper::start(&clock, mark, seen, WEEK), clock)
         };
-        let mark = Mark { at: at(100), uptime: Uptime { millis: 7, boot: Some([9; 16]) } };
+        let uptime = Uptime { millis: 7, boot: Some([9; 16]) };
+        let mark = Mark { at: at(100), uptime, provisional: false };
         let (time, clock) = fresh(120, Some(mark), None);
         assert_eq!(told(&time, &clock), (at(120), at(120), ClockState::Sound));
         // Off for longer than a week, or so it seems: nothing is due, and what begins now begins as late as it may.
         let (time, clock) = fresh(100 + 200, Some(mark), None);
+        assert_eq!(told(&time, &clock), (at(100), at(300), ClockState::Unconfirmed));
+        // Nor does a restart of the daemon make it believed.
+        let kept = Mark::decode(&time.mark(&clock).encode()).unwrap();
+        let time = Timekeeper::start(&clock, Some(kept), Some(at(300)), WEEK);
         assert_eq!(told(&time, &clock), (at(100), at(300), ClockState::Unconfirmed));
         time.confirm(&clock);
         assert_eq!(told(&time, &clock), (at(300), at(300), ClockState::Sound));
@@ -236,6 +241,9 @@ mod tests {
         assert_eq!(told(&time, &clock), (at(110), at(110), ClockState::Sound));
         clock.jump(at(130));
         assert_eq!(told(&time, &clock).0, at(110), "it is believed once");
+        // The anchor has seen a wall clock that had jumped ahead: the mark has not.
+        let (time, clock) = fresh(120, Some(mark), Some(at(90_000)));
+        assert_eq!(told(&time, &clock), (at(120), at(120), ClockState::Sound));
         // Without a mark the anchor's time is the floor.
         let (time, clock) = fresh(400, None, Some(at(100)));
         assert_eq!(told(&time, &clock), (at(100), at(400), ClockState::Unconfirmed));
@@ -244,7 +252,8 @@ mod tests {
     #[test]
     fn without_a_boot_id_uptime_is_not_compared() {
         let now = Uptime { millis: 50, boot: None };
-        let mark = Mark { at: at(0), uptime: Uptime { millis: 20, boot: None } };
+        let uptime = Uptime { millis: 20, boot: None };
+        let mark = Mark { at: at(0), uptime, provisional: true };
         assert_eq!(mark.counted(now), None);
         assert_eq!(Mark::decode(&mark.encode()), Some(mark));
         let known = Mark { uptime: Uptime { millis: 20, boot: Some([1; 16]) }, ..mark };

@@ -2,7 +2,7 @@
 //!
 //! Lines: `C id op` created; `u id op` an update is asked for; `U id op` and answered; `e id` an erasure is asked for;
 //! `E id` and answered; `b` a kill of the bucket of visits is asked for; `B` and answered. `V id op` is a created
-//! visit; `p` new rules on customers are asked for, so that they move.
+//! visit; `t` days pass, so that request ids of before are forgotten; `p` new rules on customers are asked for, so that they move.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub struct Fate {
     visit: bool,
     /// Its first version may have moved, and with it what its request id could be compared with.
     pub moved: bool,
-    /// The operation that created it and was answered.
+    /// The operation that created it and was answered, while its request id is remembered.
     pub made: Option<String>,
 }
 
@@ -51,6 +51,7 @@ pub fn fates(lines: &str) -> BTreeMap<RecordId, Fate> {
             ("U", Some(id)) => all.entry(id).or_default().notes.retain(|n| *n == op),
             ("e", Some(id)) => all.entry(id).or_default().may_be_gone = true,
             ("E", Some(id)) => all.entry(id).or_default().must_be_gone = true,
+            ("t", _) => all.values_mut().for_each(|f| f.made = None),
             ("p", _) => {
                 rules_asked = true;
                 all.values_mut().filter(|f| !f.visit).for_each(|f| f.moved = true);

@@ -106,7 +106,7 @@ pub fn row_at(head: &[u8]) -> Option<(RowKind, usize)> {
         RowKind::WithBucket => 13,
         RowKind::List => 10 + 16 * usize::from(c.u16()?),
         RowKind::Summary => 107,
-        RowKind::Clock => 40,
+        RowKind::Clock => 41,
         RowKind::Level => 26,
         RowKind::Request => match c.u8()? {
             1..=3 => 67,
