@@ -2,13 +2,14 @@
 
 use std::error::Error;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "lethe/v1/erasure.proto",
     "lethe/v1/tenant.proto",
     "lethe/v1/schema.proto",
     "lethe/v1/subject.proto",
     "lethe/v1/record.proto",
     "lethe/admin/v1/audit.proto",
+    "lethe/admin/v1/log.proto",
     "lethe/admin/v1/vault.proto",
 ];
 

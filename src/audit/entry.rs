@@ -87,6 +87,11 @@ acts!(
     ListAuditEntries = 60,
     ExportAuditEntries = 61,
     GetAuditHead = 62,
+    GetCheckpoint = 63,
+    GetTiles = 64,
+    GetInclusionProof = 65,
+    GetConsistencyProof = 66,
+    AddCosignature = 67,
     /// The vault was opened, or made.
     Open = 100,
     /// The vault was stopped cleanly.

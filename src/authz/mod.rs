@@ -31,10 +31,10 @@ mod rights_tests;
 mod rpcs;
 
 pub use action::{
-    Action, ActionKind, CreateRecord, CreateSubject, CreateTenant, EraseBucket, EraseRecord,
-    EraseSubject, ExportAudit, ExportRecords, ReadAudit, ReadBuckets, ReadKeyStatus, ReadMetrics,
-    ReadRecord, ReadSchema, ReadStatus, ReadSubject, ReadTenants, RotateKey, UpdateRecord,
-    UpdateTenant, WatchRecords, WriteSchema,
+    Action, ActionKind, CosignLog, CreateRecord, CreateSubject, CreateTenant, EraseBucket,
+    EraseRecord, EraseSubject, ExportAudit, ExportRecords, ReadAudit, ReadBuckets, ReadKeyStatus,
+    ReadLedger, ReadMetrics, ReadRecord, ReadSchema, ReadStatus, ReadSubject, ReadTenants,
+    RotateKey, UpdateRecord, UpdateTenant, WatchRecords, WriteSchema,
 };
 pub use authority::{Authority, Binding, BindingError, InForce, TenantScope};
 pub use permit::{ClassSet, Denial, Missing, Permit};

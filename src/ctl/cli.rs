@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
+use super::log_cli::LogCommand;
 use super::names::{RecordName, SubjectName, TenantName, TypeName};
 use crate::proto::v1::ErasureReason;
 
@@ -59,6 +60,9 @@ pub enum Command {
     /// Who did what with the vault, and when; verify it without a vault
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// The ledger and the audit log as public transparency logs: checkpoints, proofs, witnesses; verify without a vault
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Make certificates for a vault and its callers, and revoke them; needs no vault
     #[command(subcommand)]
     Pki(PkiCommand),

@@ -11,6 +11,7 @@ use super::erase::Eraser;
 use super::error::VaultError;
 use super::evolve::Evolving;
 use super::index::{Index, Token};
+use super::logs::Logs;
 use super::open::DirLock;
 use super::pending::Superseded;
 use super::registry::{Registry, Tenant};
@@ -71,6 +72,7 @@ pub struct Core {
     pub watch: Watch,
     pub damaged: Damaged,
     pub trail: Trail,
+    pub logs: Logs,
     pub evolving: Evolving,
     /// Key pages that the index of a changed schema takes at a step.
     pub index_build_pages: usize,
@@ -118,6 +120,7 @@ pub struct CoreParts {
     pub warnings: Vec<String>,
     pub page_key: LockedKey,
     pub trail: Trail,
+    pub logs: Logs,
     pub index_build_pages: usize,
     pub held: DirLock,
 }
@@ -143,6 +146,7 @@ impl Core {
             watch: Watch::default(),
             damaged: parts.damaged,
             trail: parts.trail,
+            logs: parts.logs,
             evolving: Evolving::default(),
             index_build_pages: parts.index_build_pages,
             erasing: Mutex::default(),

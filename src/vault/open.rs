@@ -18,6 +18,7 @@ use super::erase::{Eraser, Start};
 use super::error::VaultError;
 use super::index::Index;
 use super::ledger::{frontier_key, leaf_key};
+use super::logs::Logs;
 use super::pending::{Superseded, intent_of};
 use super::records::SUBJECT;
 use super::registry::{Meta, Registry, Tenant, TenantInfo, TenantState};
@@ -28,6 +29,7 @@ use crate::audit;
 use crate::class::{AuditReads, Medium};
 use crate::clock::Clock;
 use crate::crypto::merkle::{Frontier, leaf_hash};
+use crate::crypto::note::VerifierKey;
 use crate::crypto::{LockedKey, random};
 use crate::id::{Day, Kid, TypeOrd, VaultId};
 use crate::keys::anchor::{AnchorError, select};
@@ -79,6 +81,8 @@ pub struct Setup {
     pub audit_reads: AuditReads,
     /// Key pages that the index of a changed schema takes at a step.
     pub index_build_pages: usize,
+    /// Whose cosignatures of checkpoints are kept.
+    pub witnesses: Vec<VerifierKey>,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
     #[doc(hidden)]
@@ -119,6 +123,7 @@ impl Setup {
             index_tail_max: crate::limits::INDEX_TAIL_MAX,
             audit_reads: AuditReads::default(),
             index_build_pages: crate::limits::INDEX_BUILD_PAGES,
+            witnesses: Vec::new(),
             metrics: Arc::default(),
             sabotage: Sabotage::None,
             hooks: Hooks::default(),
@@ -336,6 +341,7 @@ fn assemble(
             superseded.add(intent);
         }
     }
+    let logs = Logs::new(&setup.data.join("logs"), setup.witnesses.clone(), &metrics);
     let core = Arc::new(Core::new(CoreParts {
         tree,
         registry,
@@ -348,6 +354,7 @@ fn assemble(
         warnings,
         page_key: LockedKey::generate().map_err(KeyError::from)?,
         trail: Trail::new(setup.audit_reads),
+        logs,
         index_build_pages: setup.index_build_pages,
         held,
     }));

@@ -97,6 +97,7 @@ impl Draft {
             tls,
             audit_reads: choice(&all, "audit.reads"),
             policy: all.path("policy.file"),
+            witnesses: all.path("witness.keys"),
             bindings,
             limits: limits(&all),
             metrics_socket: all.path("metrics.socket"),

@@ -98,6 +98,8 @@ pub struct Config {
     pub audit_reads: AuditReads,
     /// The file of the policy. Without it the roles are in force that come with the vault.
     pub policy: Option<PathBuf>,
+    /// The file of the witnesses' keys.
+    pub witnesses: Option<PathBuf>,
     pub bindings: Vec<Binding>,
     pub limits: DoorLimits,
     /// Metrics and probes are served here.

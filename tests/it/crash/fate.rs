@@ -2,7 +2,7 @@
 //!
 //! Lines: `C id op` created; `u id op` an update is asked for; `U id op` and answered; `e id` an erasure is asked for;
 //! `E id` and answered; `b` a kill of the bucket of visits is asked for; `B` and answered. `V id op` is a created
-//! visit.
+//! visit. `K log size root` a checkpoint was handed out (see trees.rs).
 
 use std::collections::BTreeMap;
 
@@ -59,6 +59,7 @@ pub fn fates(lines: &str) -> BTreeMap<RecordId, Fate> {
                     all.entry(id).or_default().must_be_gone = true;
                 }
             }
+            ("K", _) => {}
             _ => panic!("a line of no known kind: {line}"),
         }
     }

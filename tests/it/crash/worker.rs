@@ -12,6 +12,7 @@ use lethe::vault::schema::Parts;
 use lethe::vault::value::Value;
 use lethe::vault::{NewRecord, Vault, VaultError};
 
+use super::trees::hand_out;
 use super::{Orders, WORKER_VAR};
 use crate::house::{House, TENANT, app, draft, fields, furnish, get, operator, slug, update};
 use crate::model::Dice;
@@ -101,6 +102,8 @@ async fn task(shared: Arc<Shared>, number: u64) {
                     // A visit may be gone with its bucket.
                     let _ = get(&shared.vault, *id);
                 }
+                let handed = hand_out(&shared.vault, (number % 2) as usize).await.unwrap();
+                shared.note(format_args!("K {handed}"));
             }
         }
     }
