@@ -1,7 +1,7 @@
 //! The file that `witness.keys` names: whose cosignatures of checkpoints the vault keeps.
 //!
-//! Guarantees: one key a line, `NAME+HASH+KEY` as `lethectl log witness-key` prints it; empty lines and lines that begin
-//! with `#` are passed over; all else refuses the file, by the number of its line. Read at the start of the vault.
+//! Guarantees: one key a line, `NAME+HASH+KEY` as `lethectl log witness-key` prints it; empty lines and lines that
+//! begin with `#` are passed over; all else refuses the file, by the number of its line. Read when the vault starts.
 
 use std::fs::File;
 use std::io::Read;
