@@ -1,7 +1,7 @@
 //! `lethectl log`: the erasure ledger and the audit log, as others check them.
 //!
-//! Guarantees: what the vault answers is believed only as far as its signature and the proofs go; an export goes on where
-//! it broke off, and never over a folder of another log or one that is further on.
+//! Guarantees: what the vault answers is believed only as far as its signature and the proofs go; an export goes on
+//! where it broke off, and never over a folder of another log or one that is further on.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! `lethectl log verify`: an exported log, a checkpoint or a proof, checked without a vault.
 //!
-//! Guarantees: only the keys that are given are believed, none in a file; every entry of a folder is decoded and hashed,
-//! every hash of every tile compared, and the root compared with the signed one; what does not hold is named. Memory does
-//! not grow with the log.
+//! Guarantees: only the keys that are given are believed, none in a file; every entry of a folder is decoded and
+//! hashed, every hash of every tile compared, and the root compared with the signed one; what does not hold is named.
+//! Memory does not grow with the log.
 
 use std::path::{Path, PathBuf};
 

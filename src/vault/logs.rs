@@ -1,8 +1,9 @@
 //! The two logs as others can check them: checkpoints, tiles, proofs, and what witnesses say (docs/FORMAT.md §10).
 //!
-//! Invariants: a checkpoint is signed, and a tile or proof made, for what the anchor has bound and for nothing after it;
-//! all that leaves was checked against the bound root. The tree of the audit log goes only to who may read every entry
-//! of it. A cosignature is kept if a witness that the configuration names made it, for a checkpoint of this vault's.
+//! Invariants: a checkpoint is signed, and a tile or proof made, for what the anchor has bound and for nothing after
+//! it; all that leaves was checked against the bound root. The tree of the audit log goes only to who may read every
+//! entry of it. A cosignature is kept if a witness that the configuration names made it, for a checkpoint of this
+//! vault's.
 
 mod cosigned;
 mod files;

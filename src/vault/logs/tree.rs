@@ -1,8 +1,8 @@
 //! The tree over a log: hashes from tiles, each checked against the root that the anchor has bound.
 //!
-//! Invariants: what is in memory (the tiles that are not full yet, at most 255 hashes of each level) has the bound root;
-//! a full tile counts only if its own root is the hash that the level above has for it, up to what is in memory. What
-//! does not fit is made anew: from the tiles below, and if they do not fit either, from the log's rows.
+//! Invariants: what is in memory (the tiles that are not full yet, at most 255 hashes of each level) has the bound
+//! root; a full tile counts only if its own root is the hash that the level above has for it, up to what is in
+//! memory. What does not fit is made anew: from the tiles below, and if they do not fit either, from the log's rows.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
