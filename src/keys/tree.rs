@@ -108,8 +108,8 @@ impl Tree {
         (anchor.payload.audit_size, anchor.payload.audit_head)
     }
 
-    /// The heads of both logs that the anchor has bound: both slots name them. An error if a write to the anchor failed,
-    /// since nobody knows then what it holds.
+    /// The heads of both logs that the anchor has bound: both slots name them. An error if a write to the anchor
+    /// failed, since nobody knows then what it holds.
     pub fn bound(&self) -> Result<Bound, KeyError> {
         let anchor = self.anchor();
         self.check_running()?;

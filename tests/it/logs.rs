@@ -241,7 +241,7 @@ async fn erase(vault: &Vault, name: &str) {
     vault.erase_records(&app(), TENANT, &[made.id], reason, None).await.unwrap();
 }
 
-/// A batch writes its leaves before the anchor names its generation. Until then, and if it never does, they are nothing.
+/// A batch writes its leaves before the anchor names its generation. Until then, and else for ever, they do not count.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaves_that_the_anchor_has_not_bound_are_never_served() {
     let dir = scratch();
