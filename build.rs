@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "lethe/v1/erasure.proto",
     "lethe/v1/tenant.proto",
     "lethe/v1/schema.proto",
@@ -10,6 +10,7 @@ const FILES: [&str; 8] = [
     "lethe/v1/record.proto",
     "lethe/v1/retention.proto",
     "lethe/admin/v1/audit.proto",
+    "lethe/admin/v1/log.proto",
     "lethe/admin/v1/vault.proto",
 ];
 

@@ -25,6 +25,27 @@ impl Classification {
     }
 }
 
+/// One of the vault's two logs with a tree over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Log {
+    /// What was erased, and how far.
+    Ledger = 1,
+    /// Who did what.
+    Audit = 2,
+}
+
+impl Log {
+    pub const ALL: [Self; 2] = [Self::Ledger, Self::Audit];
+
+    /// As checkpoints and folders write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger",
+            Self::Audit => "audit",
+        }
+    }
+}
+
 /// What a field holds and how it is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

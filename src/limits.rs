@@ -107,6 +107,16 @@ pub const REFUSALS_MAX: usize = 1_024;
 pub const REFUSALS_EVERY: Duration = Duration::from_secs(60);
 /// Entries of the audit log that one call looks at; a page may end before it is full.
 pub const AUDIT_LOOK_MAX: u64 = 16_384;
+/// A signed note: a checkpoint with its cosignatures.
+pub const NOTE_BYTES_MAX: usize = 64 << 10;
+/// Signatures under a note.
+pub const NOTE_SIGNATURES_MAX: usize = 32;
+/// Witnesses whose cosignatures the vault keeps.
+pub const WITNESSES_MAX: usize = 16;
+/// Tiles of a log that one call asks for.
+pub const LOG_TILES_MAX: usize = 64;
+/// Bytes after which an answer of tiles ends; one tile always fits.
+pub const LOG_TILES_BYTES: usize = 1 << 20;
 /// Rows that a walk over many rows reads at once.
 pub const SCAN_PAGE_ROWS: usize = 512;
 /// The node journal is not rewritten below this size.

@@ -202,6 +202,18 @@ counters!(
     audit_entries,
     /// Calls refused because the audit log had no room.
     audit_refused,
+    /// Tiles of the logs that were written to their files.
+    log_tiles_written,
+    /// Tiles of the logs that were missing or damaged, and were made anew.
+    log_tiles_rebuilt,
+    /// Tiles of the logs that could not be written; they are made again when they are asked for.
+    log_tiles_unwritten,
+    /// Proofs of inclusion or consistency that were given.
+    log_proofs,
+    /// Checkpoints of the logs that were signed.
+    checkpoints_signed,
+    /// Cosignatures of witnesses that were kept.
+    cosignatures_kept,
     /// Times that the policy and the identities were taken anew.
     policy_reloads,
     /// Times that they were refused, the old ones staying in force.

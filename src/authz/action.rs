@@ -99,6 +99,10 @@ actions!(
     ReadAudit: Either,
     /// Take out the whole audit log and its signed head, to be checked elsewhere.
     ExportAudit: WholeVault,
+    /// Read the erasure ledger with its tree: checkpoints, tiles, proofs.
+    ReadLedger: WholeVault,
+    /// Add a witness's cosignature to a checkpoint of either log.
+    CosignLog: WholeVault,
     /// Read the vault's state.
     ReadStatus: Vault,
     /// Read the daemon's metrics.

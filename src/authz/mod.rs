@@ -31,10 +31,11 @@ mod rights_tests;
 mod rpcs;
 
 pub use action::{
-    Action, ActionKind, CreateRecord, CreateSubject, CreateTenant, EraseBucket, EraseRecord,
-    EraseSubject, ExportAudit, ExportRecords, ManageRetention, ReadAudit, ReadBuckets,
-    ReadKeyStatus, ReadMetrics, ReadRecord, ReadRetention, ReadSchema, ReadStatus, ReadSubject,
-    ReadTenants, RotateKey, RunRetention, UpdateRecord, UpdateTenant, WatchRecords, WriteSchema,
+    Action, ActionKind, CosignLog, CreateRecord, CreateSubject, CreateTenant, EraseBucket,
+    EraseRecord, EraseSubject, ExportAudit, ExportRecords, ManageRetention, ReadAudit, ReadBuckets,
+    ReadKeyStatus, ReadLedger, ReadMetrics, ReadRecord, ReadRetention, ReadSchema, ReadStatus,
+    ReadSubject, ReadTenants, RotateKey, RunRetention, UpdateRecord, UpdateTenant, WatchRecords,
+    WriteSchema,
 };
 pub use authority::{Authority, Binding, BindingError, InForce, TenantScope};
 pub use permit::{ClassSet, Denial, Missing, Permit};

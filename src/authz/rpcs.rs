@@ -12,6 +12,12 @@ pub const RPCS: &[(&str, Action)] = &[
     ("/lethe.admin.v1.AuditService/ExportAuditEntries", Action::ExportAudit),
     ("/lethe.admin.v1.AuditService/GetAuditHead", Action::ExportAudit),
     ("/lethe.admin.v1.AuditService/ListAuditEntries", Action::ReadAudit),
+    ("/lethe.admin.v1.LogService/AddCosignature", Action::CosignLog),
+    // Of the audit log they ask for ReadAudit in its place, on the vault and on each of its tenants.
+    ("/lethe.admin.v1.LogService/GetCheckpoint", Action::ReadLedger),
+    ("/lethe.admin.v1.LogService/GetConsistencyProof", Action::ReadLedger),
+    ("/lethe.admin.v1.LogService/GetInclusionProof", Action::ReadLedger),
+    ("/lethe.admin.v1.LogService/GetTiles", Action::ReadLedger),
     ("/lethe.admin.v1.VaultService/EraseBucket", Action::EraseBucket),
     ("/lethe.admin.v1.VaultService/GetKeyStatus", Action::ReadKeyStatus),
     ("/lethe.admin.v1.VaultService/GetMetrics", Action::ReadMetrics),

@@ -27,6 +27,7 @@ pub use retry::{once, read, request_id, when_refused};
 
 use crate::limits;
 use crate::proto::admin::audit_service_client::AuditServiceClient;
+use crate::proto::admin::log_service_client::LogServiceClient;
 use crate::proto::admin::vault_service_client::VaultServiceClient;
 use crate::proto::v1::record_service_client::RecordServiceClient;
 use crate::proto::v1::retention_service_client::RetentionServiceClient;
@@ -116,6 +117,8 @@ impl Client {
         vault: VaultServiceClient,
         /// The audit log.
         audit: AuditServiceClient,
+        /// Both logs with their trees.
+        logs: LogServiceClient,
     );
 }
 

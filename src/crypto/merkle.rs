@@ -1,4 +1,12 @@
-//! RFC 9162 §2.1 Merkle hashing, kept as a frontier: the roots of the perfect subtrees of what was appended.
+//! RFC 9162 §2.1 Merkle hashing, kept as a frontier: the roots of the perfect subtrees of what was appended. Proofs and
+//! tiles are below.
+
+mod proof;
+pub mod tile;
+
+pub use proof::{
+    Node, ProofError, consistency, inclusion, range_hash, verify_consistency, verify_inclusion,
+};
 
 use super::digest::{Digest32, sha256, sha256_parts};
 
@@ -9,7 +17,7 @@ pub fn leaf_hash(leaf: &[u8]) -> Digest32 {
     sha256_parts(&[&[0], leaf])
 }
 
-fn node_hash(left: &Digest32, right: &Digest32) -> Digest32 {
+pub(super) fn node_hash(left: &Digest32, right: &Digest32) -> Digest32 {
     sha256_parts(&[&[1], left, right])
 }
 
@@ -78,11 +86,11 @@ impl Frontier {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// RFC 9162 §2.1.1, straight from its recursive definition.
-    fn mth(leaves: &[Vec<u8>]) -> Digest32 {
+    pub(super) fn mth(leaves: &[Vec<u8>]) -> Digest32 {
         match leaves {
             [] => sha256(b""),
             [one] => leaf_hash(one),

@@ -3,9 +3,11 @@
 //! Every label and every AAD layout of docs/FORMAT.md is in [`labels`], so that two can never be confused.
 
 mod aead;
+pub mod checkpoint;
 mod digest;
 pub mod labels;
 pub mod merkle;
+pub mod note;
 mod secret;
 mod sign;
 

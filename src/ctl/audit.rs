@@ -14,14 +14,14 @@ use serde_json::{Value as Json, json};
 use super::cli::{AuditCommand, Cli};
 use super::error::{CtlError, is_broken};
 use super::files::{ExportFile, open_data};
+use super::log_entry::Tally;
 use super::names::last;
-use super::output::{Out, hex, time};
+use super::output::{Out, hex, stamp, time};
 use super::receipt::PublicKey;
 use super::tenant::{PAGES_MAX, short_name};
 use super::{Done, connect};
-use crate::audit::{Entry, Head, Kind, MEMBERS_MAX, principal_hash};
+use crate::audit::{Head, MEMBERS_MAX, principal_hash};
 use crate::client::{Client, read};
-use crate::clock::UnixMillis;
 use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::proto::admin::{
     AuditEntry, AuditEntryKind, ExportAuditEntriesRequest, GetAuditHeadRequest,
@@ -269,14 +269,6 @@ impl Lines {
     }
 }
 
-/// What a verification counted.
-#[derive(Default)]
-struct Counts {
-    calls: u64,
-    refusals: u64,
-    gaps: Vec<(UnixMillis, UnixMillis)>,
-}
-
 fn verify(
     file: &Path,
     key: &PublicKey,
@@ -291,7 +283,7 @@ fn verify(
             "the earlier export is of another vault, or has more entries".to_owned(),
         ));
     }
-    let (mut tree, mut counts) = (Frontier::default(), Counts::default());
+    let (mut tree, mut counts) = (Frontier::default(), Tally::default());
     loop {
         if let Some(earlier) = earlier.filter(|e| e.size == tree.size() && e.root != tree.root()) {
             return Err(wrong(format!(
@@ -345,18 +337,13 @@ fn verify(
     Ok(Done::Wholly)
 }
 
-fn stamp(at: UnixMillis) -> prost_types::Timestamp {
-    let nanos = i32::try_from(at.0.rem_euclid(1000)).unwrap_or_default() * 1_000_000;
-    prost_types::Timestamp { seconds: at.0.div_euclid(1000), nanos }
-}
-
 /// Adds one line to the tree, if it is what comes next and says what its entry says.
 fn check(
     lines: &mut Lines,
     text: &str,
     head: &Head,
     tree: &mut Frontier,
-    counts: &mut Counts,
+    counts: &mut Tally,
 ) -> Result<(), CtlError> {
     let line: EntryLine =
         serde_json::from_str(text).map_err(|_| lines.wrong("is not an entry of an export"))?;
@@ -364,10 +351,10 @@ fn check(
     if leaf.is_empty() {
         return Err(lines.wrong("is an entry that the vault could not read"));
     }
-    let entry = Entry::decode(&leaf).map_err(|e| lines.wrong(&format!("does not hold: {e}")))?;
-    if line.index != tree.size() || entry.seq != tree.size() {
+    if line.index != tree.size() {
         return Err(lines.wrong("is not the entry that follows"));
     }
+    let entry = counts.audit(&leaf, tree.size()).map_err(|why| lines.wrong(&why))?;
     if line.method != entry.act.name() {
         return Err(lines.wrong("names another method than its entry"));
     }
@@ -379,12 +366,6 @@ fn check(
     };
     if named != entry.principal {
         return Err(lines.wrong("names another principal than its entry"));
-    }
-    match entry.kind {
-        Kind::Call if entry.part == 0 => counts.calls += 1,
-        Kind::Refusals => counts.refusals += u64::from(entry.total),
-        Kind::Gap => counts.gaps.push((entry.since, entry.at)),
-        Kind::Call | Kind::Vault => {}
     }
     tree.push(leaf_hash(&leaf));
     Ok(())

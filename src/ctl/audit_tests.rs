@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::audit::{Act, Book, entries_in, purpose_hash};
+use crate::audit::{Act, Book, Entry, Kind, entries_in, purpose_hash};
+use crate::clock::UnixMillis;
 use crate::crypto::Signer;
 use crate::ctl::cli::Format;
 use crate::ctl::receipt::public_key;

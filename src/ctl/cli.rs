@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
+use super::log_cli::LogCommand;
 use super::names::{RecordName, SubjectName, TenantName, TypeName};
 use super::retention::RetentionCommand;
 use crate::proto::v1::ErasureReason;
@@ -63,6 +64,9 @@ pub enum Command {
     /// Retention policies, what will go when, and what went
     #[command(subcommand)]
     Retention(RetentionCommand),
+    /// The ledger and the audit log as public transparency logs: checkpoints, proofs, witnesses; verify without a vault
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Make certificates for a vault and its callers, and revoke them; needs no vault
     #[command(subcommand)]
     Pki(PkiCommand),

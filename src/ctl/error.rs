@@ -163,9 +163,9 @@ impl CtlError {
             Self::Answer(_) => {
                 Some("compare `lethectl --version` with the version in `lethectl status`")
             }
-            Self::Evidence(_) => {
-                Some("do not rely on this receipt; ask the vault's operator for the original")
-            }
+            Self::Evidence(_) => Some(
+                "do not rely on it; keep the file, and ask the vault's operator for the original",
+            ),
             Self::NotServing => {
                 Some("a write failed: find the cause in lethed's log, then restart lethed")
             }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufWriter, IsTerminal, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -12,6 +12,8 @@ use crate::limits;
 
 /// A JSON document of one record: its values, plus names and escapes.
 const DOCUMENT_BYTES_MAX: u64 = 4 * limits::RECORD_BYTES_MAX as u64;
+/// A witness's key with its name.
+const PRIVATE_BYTES_MAX: u64 = 1_024;
 const NEXT_SMALLER: &str = "send less at once";
 
 /// Reads a whole text file, or standard input for `-`.
@@ -166,6 +168,37 @@ impl Drop for ExportFile {
     }
 }
 
+/// A private key's line. Refused if others can read the file.
+pub fn read_private(path: &Path) -> Result<Zeroizing<String>, CtlError> {
+    let failed = |cause| CtlError::File { doing: "read", path: path.to_owned(), cause };
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
+        let what = format!("{} can be read by others", path.display());
+        return Err(CtlError::Input { what, next: "run `chmod 600` on it" });
+    }
+    let mut line = Zeroizing::new(String::with_capacity(PRIVATE_BYTES_MAX as usize));
+    file.take(PRIVATE_BYTES_MAX).read_to_string(&mut line).map_err(|e| not_text(path, e))?;
+    Ok(line)
+}
+
+/// A file that one process at a time goes by, for as long as this lives.
+pub struct Held(#[allow(dead_code, reason = "held for its lock")] File);
+
+impl Held {
+    /// Of the file beside it that is there for the lock alone.
+    pub fn of(path: &Path) -> Result<Self, CtlError> {
+        let mut lock = path.as_os_str().to_owned();
+        lock.push(".lock");
+        let lock = PathBuf::from(lock);
+        let failed = |cause| CtlError::File { doing: "lock", path: lock.clone(), cause };
+        let mut file = OpenOptions::new();
+        let file = file.write(true).create(true).truncate(false).mode(0o600).open(&lock);
+        let file = file.map_err(failed)?;
+        file.try_lock().map_err(|e| failed(e.into()))?;
+        Ok(Self(file))
+    }
+}
+
 /// Writes a small file whole, in the place of the one that is there.
 pub fn replace(path: &Path, text: &str) -> Result<(), CtlError> {
     let failed = |cause| CtlError::File { doing: "write", path: path.to_owned(), cause };
@@ -177,7 +210,9 @@ pub fn replace(path: &Path, text: &str) -> Result<(), CtlError> {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
-    written.and_then(|()| std::fs::rename(&fresh, path)).map_err(failed)
+    let named = written.and_then(|()| std::fs::rename(&fresh, path));
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    named.and_then(|()| File::open(parent)?.sync_all()).map_err(failed)
 }
 
 #[cfg(test)]

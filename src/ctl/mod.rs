@@ -13,6 +13,12 @@ mod fake_vault;
 mod files;
 mod import;
 mod import_stream;
+mod log;
+mod log_cli;
+mod log_entry;
+mod log_folder;
+mod log_verify;
+mod log_witness;
 mod mapping;
 mod names;
 mod output;
@@ -116,6 +122,7 @@ async fn execute(cli: &Cli, out: &mut Out) -> Result<Done, CtlError> {
         Command::Bucket(BucketCommand::Erase { tenant, schema, expire_date, how }) => {
             erase::bucket(&connect(cli).await?, &schema.of(tenant), expire_date, how, out).await
         }
+        Command::Log(command) => log::run(cli, command, out).await,
         Command::Audit(command) => audit::run(cli, command, out).await,
         Command::Retention(command) => retention::run(cli, command, out).await,
         Command::Key(command) => admin::keys(&connect(cli).await?, command, out).await,

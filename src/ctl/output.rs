@@ -9,6 +9,7 @@ use comfy_table::{Cell, Table, presets};
 use prost_types::Timestamp;
 
 use super::cli::Format;
+use crate::clock::UnixMillis;
 
 /// Longest value in a table with many rows.
 const CELL_CHARS_MAX: usize = 48;
@@ -143,6 +144,11 @@ pub fn short(text: &str) -> String {
 /// RFC 3339, or nothing.
 pub fn time(t: Option<&Timestamp>) -> String {
     t.map(ToString::to_string).unwrap_or_default()
+}
+
+pub fn stamp(at: UnixMillis) -> Timestamp {
+    let nanos = i32::try_from(at.0.rem_euclid(1000)).unwrap_or_default() * 1_000_000;
+    Timestamp { seconds: at.0.div_euclid(1000), nanos }
 }
 
 /// Lower-case hex.

@@ -28,8 +28,10 @@ pub use erased::Erased;
 pub use grow::{NewBucket, NewTenant, RunDraft};
 pub use open::{Opened, Parts, Recovered, create, created_in, open, vault_in};
 pub use salvage::{Found, Salvage};
-pub use tree::Tree;
+pub use tree::{Bound, Tree};
 
+#[cfg(test)]
+mod bound_tests;
 #[cfg(test)]
 mod eviction_tests;
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl House {
         self.dir.path().join(name)
     }
 
-    fn parts(&self, anchor: FileAnchor, sabotage: Sabotage) -> Parts {
+    pub(super) fn parts(&self, anchor: FileAnchor, sabotage: Sabotage) -> Parts {
         Parts {
             store: Store::open(self.engine.clone() as Arc<dyn Engine>, None, None).unwrap(),
             anchor: Box::new(anchor),

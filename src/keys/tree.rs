@@ -82,6 +82,13 @@ pub struct RunHead {
 /// Length of a TENANT's head.
 pub(super) const TENANT_HEAD: usize = 83;
 
+/// Sizes and roots of the logs that the anchor has bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    pub ledger: (u64, Digest32),
+    pub audit: (u64, Digest32),
+}
+
 impl Tree {
     pub fn vault(&self) -> VaultId {
         self.vault
@@ -100,6 +107,18 @@ impl Tree {
     pub fn bound_audit(&self) -> (u64, Digest32) {
         let anchor = self.anchor();
         (anchor.payload.audit_size, anchor.payload.audit_head)
+    }
+
+    /// The heads of both logs that the anchor has bound: both slots name them. An error if a write to the anchor
+    /// failed, since nobody knows then what it holds.
+    pub fn bound(&self) -> Result<Bound, KeyError> {
+        let anchor = self.anchor();
+        self.check_running()?;
+        let payload = &anchor.payload;
+        Ok(Bound {
+            ledger: (payload.ledger_size, payload.ledger_root),
+            audit: (payload.audit_size, payload.audit_head),
+        })
     }
 
     pub(super) fn state(&self) -> RwLockReadGuard<'_, State> {

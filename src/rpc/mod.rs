@@ -12,6 +12,7 @@ mod convert;
 mod erasure;
 mod field_mask;
 mod health;
+mod logs;
 mod names;
 mod page;
 pub mod permit;
@@ -37,6 +38,7 @@ use self::stream::Streams;
 use crate::authz::{ActionKind, Authority, Permit};
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::proto::admin::audit_service_server::AuditServiceServer;
+use crate::proto::admin::log_service_server::LogServiceServer;
 use crate::proto::admin::vault_service_server::VaultServiceServer;
 use crate::proto::v1::record_service_server::RecordServiceServer;
 use crate::proto::v1::retention_service_server::RetentionServiceServer;
@@ -81,6 +83,7 @@ pub fn routes(
         .add_service(bounded!(RecordServiceServer))
         .add_service(bounded!(RetentionServiceServer))
         .add_service(bounded!(AuditServiceServer))
+        .add_service(bounded!(LogServiceServer))
         .add_service(bounded!(VaultServiceServer))
 }
 

@@ -29,6 +29,7 @@ mod socket;
 mod tls;
 mod trust;
 mod untaken;
+mod witnesses;
 
 pub use accept::DoorLimits;
 pub use cli::{Args, Command, start};
@@ -47,6 +48,7 @@ pub use run::{Door, Up, Wiring, block_on, run};
 pub use socket::SocketProblem;
 pub use tls::TlsProblem;
 pub use trust::Trust;
+pub use witnesses::WitnessProblem;
 
 use crate::authz::{BindingError, PolicyFaults};
 use crate::pki::PkiError;
@@ -74,6 +76,8 @@ pub enum ServerError {
         "cannot listen on {addr}: {source}; stop what listens there, or choose another address"
     )]
     Listen { addr: std::net::SocketAddr, source: std::io::Error },
+    #[error("witness.keys, {path}: {problem}")]
+    Witnesses { path: String, problem: WitnessProblem },
     #[error("metrics.socket, {path}: {problem}")]
     Socket { path: String, problem: SocketProblem },
     #[error("{path}: no daemon answers: {source}")]

@@ -146,6 +146,7 @@ pub async fn open(
 ) -> Result<Arc<Vault>, ServerError> {
     let problem = |error| ServerError::Vault(OpenProblem { data: config.data.clone(), error });
     let mut setup = setup(config).map_err(problem)?;
+    setup.witnesses = super::witnesses::of(config)?;
     setup.metrics = Arc::clone(&wiring.metrics);
     let clock = Arc::clone(&wiring.clock);
     let opened = tokio::task::spawn_blocking(move || {

@@ -232,7 +232,7 @@ impl Core {
     }
 
     /// The bytes of the entries from `start` to `end`, each with its index; `None` for one whose row is lost.
-    fn log_leaves(&self, start: u64, end: u64) -> Result<Leaves, VaultError> {
+    pub(super) fn log_leaves(&self, start: u64, end: u64) -> Result<Leaves, VaultError> {
         let mut leaves: Leaves = (start..end).map(|n| (n, None)).collect();
         // A row is named by its first entry, so the one that has `start` may begin somewhat before.
         let mut from = row_key(start.saturating_sub(ROW_ENTRIES_MAX));

@@ -11,6 +11,7 @@ use super::erase::Eraser;
 use super::error::VaultError;
 use super::evolve::Evolving;
 use super::index::{Index, Token};
+use super::logs::Logs;
 use super::open::DirLock;
 use super::pending::Superseded;
 use super::registry::{Registry, Tenant};
@@ -77,6 +78,7 @@ pub struct Core {
     pub watch: Watch,
     pub damaged: Damaged,
     pub trail: Trail,
+    pub logs: Logs,
     pub evolving: Evolving,
     /// The time that retention goes by.
     pub time: Timekeeper,
@@ -131,6 +133,7 @@ pub struct CoreParts {
     pub page_key: LockedKey,
     pub trail: Trail,
     pub time: Timekeeper,
+    pub logs: Logs,
     pub index_build_pages: usize,
     pub held: DirLock,
 }
@@ -156,6 +159,7 @@ impl Core {
             watch: Watch::default(),
             damaged: parts.damaged,
             trail: parts.trail,
+            logs: parts.logs,
             evolving: Evolving::default(),
             time: parts.time,
             closings: Closings::default(),

@@ -108,6 +108,59 @@ impl LeafFacts {
     }
 }
 
+/// Why bytes are no leaf of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeafFault {
+    #[error("it is not 208 bytes of a ledger's leaf")]
+    Shape,
+    #[error("it has another place in the ledger")]
+    Seq,
+    #[error("it has a number that stands for nothing")]
+    Number,
+}
+
+/// What a leaf at `seq` says, if its bytes are what the format allows.
+pub fn check_leaf(leaf: &[u8], seq: u64) -> Result<LeafFacts, LeafFault> {
+    let facts = LeafFacts::of(leaf).ok_or(LeafFault::Shape)?;
+    let mut rest = Bytes(leaf.get(MAGIC.len()..).unwrap_or_default());
+    let [kind, reason, level, medium] = rest.take()?;
+    if u64::from_be_bytes(rest.take()?) != seq {
+        return Err(LeafFault::Seq);
+    }
+    // gen, index, pseudonym, unit, kid, request, requested, removed
+    let _: [u8; 8 + 4 + 16 + 32 + 10 + 32 + 8 + 8] = rest.take()?;
+    let count = u32::from_be_bytes(rest.take()?);
+    let _: [u8; 64] = rest.take()?;
+    let reserved: [u8; 6] = rest.take()?;
+    let kinds =
+        [LeafKind::Record, LeafKind::Level, LeafKind::Rotation, LeafKind::Bucket, LeafKind::Rekey];
+    let kind = kinds.into_iter().find(|k| *k as u8 == kind).ok_or(LeafFault::Number)?;
+    let unit = matches!(kind, LeafKind::Record | LeafKind::Bucket);
+    let reasoned =
+        (reason != 0) == unit && (reason == 0 || ErasureReason::from_number(reason).is_some());
+    let levelled = match kind {
+        LeafKind::Level => level <= 3 && (1..=2).contains(&medium),
+        _ => (level, medium) == (0, 0),
+    };
+    // A bucket's leaf says how many records went with it.
+    let counted = kind == LeafKind::Bucket || count == u32::from(kind == LeafKind::Record);
+    match reasoned && levelled && counted && reserved == [0; 6] {
+        true => Ok(facts),
+        false => Err(LeafFault::Number),
+    }
+}
+
+/// Takes fixed-width parts off the front.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], LeafFault> {
+        let (head, rest) = self.0.split_first_chunk().ok_or(LeafFault::Shape)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+}
+
 /// Hash that stands for a record version.
 pub fn unit_of(vault: VaultId, tenant: TenantOrd, record: RecordId, rec_ver: RecVer) -> Digest32 {
     let rec_ver = rec_ver.0.to_be_bytes();

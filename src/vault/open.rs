@@ -17,6 +17,7 @@ use super::erase::{Eraser, Start};
 use super::error::VaultError;
 use super::index::Index;
 use super::load::{load_frontier, load_tenants, rebuild_tail};
+use super::logs::Logs;
 use super::pending::{Superseded, intent_of};
 use super::registry::Registry;
 use super::retention::keeper::{Keeper, KeeperSetup};
@@ -25,6 +26,7 @@ use super::trail::{Trail, tell_opening};
 use crate::audit;
 use crate::class::{AuditReads, Medium};
 use crate::clock::Clock;
+use crate::crypto::note::VerifierKey;
 use crate::crypto::{LockedKey, random};
 use crate::id::VaultId;
 use crate::keys::anchor::{AnchorError, select};
@@ -77,6 +79,8 @@ pub struct Setup {
     pub index_build_pages: usize,
     /// When what is due is erased.
     pub keeper: KeeperSetup,
+    /// Whose cosignatures of checkpoints are kept.
+    pub witnesses: Vec<VerifierKey>,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
     #[doc(hidden)]
@@ -118,6 +122,7 @@ impl Setup {
             audit_reads: AuditReads::default(),
             index_build_pages: crate::limits::INDEX_BUILD_PAGES,
             keeper: KeeperSetup::default(),
+            witnesses: Vec::new(),
             metrics: Arc::default(),
             sabotage: Sabotage::None,
             hooks: Hooks::default(),
@@ -339,6 +344,7 @@ fn assemble(
     // A vault that was just made has seen no other time than now.
     let seen = Some(recovered.before).filter(|at| at.0 > 0);
     let time = Timekeeper::start(&*clock, mark, seen, setup.keeper.clock_gap_max);
+    let logs = Logs::new(&setup.data.join("logs"), setup.witnesses.clone(), &metrics);
     let core = Arc::new(Core::new(CoreParts {
         tree,
         registry,
@@ -352,6 +358,7 @@ fn assemble(
         page_key: LockedKey::generate().map_err(KeyError::from)?,
         trail: Trail::new(setup.audit_reads),
         time,
+        logs,
         index_build_pages: setup.index_build_pages,
         held,
     }));

@@ -3,6 +3,7 @@
 
 mod evidence;
 mod log;
+mod proofs;
 mod records;
 mod streams;
 
@@ -328,6 +329,7 @@ async fn the_rust_client_conforms() {
     streams::steps_19_to_22(&mut story).await;
     evidence::steps_23_to_29(&mut story, kept).await;
     log::steps_30_to_34(&mut story).await;
+    proofs::step_36(&mut story).await;
     // 35. Nothing printed.
     assert!(story.printed.len() > 1_000, "step 35");
     for secret in ["ada@example.org", "London", "canary"] {

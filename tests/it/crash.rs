@@ -9,6 +9,7 @@ mod kept;
 mod kill;
 mod mutants;
 mod naming;
+pub mod trees;
 mod unanswered;
 mod worker;
 

@@ -108,6 +108,16 @@ impl Live {
         in_time(daemon).await.unwrap().unwrap();
     }
 
+    /// After [`Live::stop`].
+    pub async fn start_again(&mut self) {
+        self.serve().await;
+    }
+
+    /// A start that may be refused.
+    pub async fn try_again(&mut self) -> Result<(), ServerError> {
+        self.try_serve().await
+    }
+
     pub async fn restart(&mut self) {
         self.stop().await;
         self.serve().await;

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from story import A_FIELDS, CALLER, SECRETS, Story, new
 
 import lethe
-from lethe import AuditKind, ChangeKind, Classification, NewRecord, Reason, Vault, _config, audit, receipts
+from lethe import AuditKind, ChangeKind, Classification, NewRecord, Reason, Vault, _config, audit, logs, receipts
 
 
 @pytest.fixture(scope="class", params=["threads", "asyncio"])
@@ -452,6 +452,34 @@ class TestStory:
         assert last == entries[head.size - 1]
         story.refused(lethe.PermissionDenied, story.app.export_audit_entries)
         story.refused(lethe.PermissionDenied, story.app.audit_head)
+
+    def test_step_36_checkpoints_and_proofs(self, story):
+        key = story.auditor.status().public_key
+        for log in lethe.Log:
+            told = story.auditor.checkpoint(log, fresh=True)
+            old = logs.verify_checkpoint(told.note, key)
+            assert (old.log, old.size, old.root) == (log, told.size, told.root)
+            other = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+            for note, public in ((told.note, other), (told.note.replace(f"\n{old.size}\n", "\n1\n"), key)):
+                with pytest.raises(logs.Unproven):
+                    logs.verify_checkpoint(note, public)
+            name = story.create(f"log{int(log)}@example.org").name
+            story.app.erase_record(name)
+            new = logs.verify_checkpoint(story.auditor.checkpoint(log, fresh=True).note, key)
+            assert new.size > old.size
+            grown = story.auditor.consistency_proof(log, old.size, size=new.size)
+            logs.verify_consistency(grown, old, new)
+            with pytest.raises(logs.Unproven):
+                logs.verify_consistency(dataclasses.replace(grown, hashes=grown.hashes[1:]), old, new)
+            for index in (0, new.size - 1):
+                proof = story.auditor.inclusion_proof(log, index, size=new.size)
+                logs.verify_inclusion(proof, new)
+                with pytest.raises(logs.Unproven):
+                    logs.verify_inclusion(dataclasses.replace(proof, leaf=proof.leaf[1:]), new)
+            story.refused(lethe.NotFound, story.auditor.inclusion_proof, log, new.size, size=new.size)
+            story.refused(lethe.PermissionDenied, story.app.checkpoint, log)
+        story.refused(lethe.PermissionDenied, story.operator.checkpoint, lethe.Log.AUDIT)
+        assert story.operator.checkpoint(lethe.Log.LEDGER).size > 0
 
     def test_step_35_nothing_printed(self, story):
         story.printed.append(repr(NewRecord("customer", A_FIELDS)))

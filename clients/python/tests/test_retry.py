@@ -43,10 +43,13 @@ CALLS = [
     _calls.list_audit_entries("", "", "", 0, ""),
     _calls.export_audit_entries(0),
     _calls.audit_head(),
+    _calls.checkpoint(lethe.Log.LEDGER, True),
+    _calls.inclusion_proof(lethe.Log.LEDGER, 1, 2),
+    _calls.consistency_proof(lethe.Log.AUDIT, 1, 2),
 ]
 READS = ("Get", "BatchGet", "List", "Find", "Export")
-# Keys and buckets are for operators, who have lethectl.
-NOT_HERE = {"GetMetrics", "RotateKey", "GetKeyStatus", "ListBuckets", "EraseBucket"}
+# Keys and buckets are for operators, who have lethectl, as do those who export logs and witness them.
+NOT_HERE = {"GetMetrics", "RotateKey", "GetKeyStatus", "ListBuckets", "EraseBucket", "GetTiles", "AddCosignature"}
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda c: c.path.rpartition("/")[2])

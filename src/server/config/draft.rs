@@ -99,6 +99,7 @@ impl Draft {
             audit_reads: choice(&all, "audit.reads"),
             retention: retention(&all),
             policy: all.path("policy.file"),
+            witnesses: all.path("witness.keys"),
             bindings,
             limits: limits(&all),
             metrics_socket: all.path("metrics.socket"),

@@ -131,6 +131,12 @@ pub const KEYS: &[Key] = &[
         Absent::Otherwise("the roles that come with the vault"),
         "What each role may do, in Cedar.",
     ),
+    key(
+        "witness.keys",
+        Kind::Path,
+        NONE,
+        "Keys of the witnesses whose cosignatures of checkpoints are kept, one a line.",
+    ),
     whole(
         "limits.connections",
         limits::CONNECTIONS_MAX as u64,

@@ -100,6 +100,8 @@ pub struct Config {
     pub retention: KeeperSetup,
     /// The file of the policy. Without it the roles are in force that come with the vault.
     pub policy: Option<PathBuf>,
+    /// The file of the witnesses' keys.
+    pub witnesses: Option<PathBuf>,
     pub bindings: Vec<Binding>,
     pub limits: DoorLimits,
     /// Metrics and probes are served here.

@@ -166,8 +166,8 @@ mod tests {
         let json = draft.json(true);
         assert_eq!(
             json["keys"].as_array().map(Vec::len),
-            Some(KEYS.len() - 1),
-            "but kek.credential"
+            Some(KEYS.len() - 2),
+            "but kek.credential and witness.keys"
         );
         assert_eq!(json["identities"][0]["role"], "application");
     }

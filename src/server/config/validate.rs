@@ -62,6 +62,7 @@ pub fn check_draft(draft: &Draft, clock: Arc<dyn Clock>) -> Vec<Finding> {
     found.extend(all.path("data").and_then(|path| folder("data", &path)));
     found.extend(all.path("anchor.path").and_then(|path| anchor(&path)));
     found.extend(draft.kek.as_ref().and_then(key_file));
+    found.extend(all.path("witness.keys").and_then(|path| witnesses(&path)));
     found.extend(all.path("metrics.socket").and_then(|path| socket(&path)));
     let paths = ["tls.cert", "tls.key", "tls.client_ca"].map(|name| all.path(name));
     // Callers' names are not looked at here, so that a wrong trust domain hides nothing of the files.
@@ -168,6 +169,15 @@ fn socket(path: &Path) -> Option<Finding> {
     }
 }
 
+fn witnesses(path: &Path) -> Option<Finding> {
+    let advice = "put a file of keys there, as `lethectl log witness-key` prints them";
+    let reason = match crate::server::witnesses::read(path).err()? {
+        ServerError::Witnesses { problem, .. } => problem.to_string(),
+        other => other.to_string(),
+    };
+    Some(Finding::new("witness.keys", reason, advice))
+}
+
 fn of_tls(error: ServerError) -> Finding {
     match error {
         ServerError::Tls { key, path, problem } => {
@@ -225,7 +235,7 @@ mod tests {
         std::fs::write(dir.join("plain"), "").unwrap();
         let bad = good
             .replace("engine = \"redb\"", "engine = \"rebd\"")
-            .replace("[tls]", "[metrics]\nsocket = \"plain\"\n[tls]")
+            .replace("[tls]", "[witness]\nkeys = \"kek\"\n[metrics]\nsocket = \"plain\"\n[tls]")
             .replace("trust_domain = \"dev.lethe\"", "trust_domain = \"NO\"")
             .replacen("127.0.0.1", "192.0.2.1", 1);
         std::fs::write(&path, bad).unwrap();
@@ -239,6 +249,7 @@ mod tests {
             "tls.client_ca",
             "tls.key",
             "tls.trust_domain",
+            "witness.keys",
         ];
         assert_eq!(keys(&path, NOW), expected);
     }

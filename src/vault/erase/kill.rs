@@ -219,3 +219,69 @@ impl Taken {
         self.ords.iter().map(move |ord| (tenant, *ord))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Kind;
+    use crate::class::{Classification, FieldKind, Role};
+    use crate::store::Memory;
+    use crate::vault::schema::{FieldDraft, RetentionDraft, SchemaDraft};
+    use crate::vault::testing::{permit, vault_on};
+    use crate::vault::{NewRecord, ReadSpec};
+
+    /// The rules may change between the look at a bucket and its kill.
+    #[tokio::test]
+    async fn a_bucket_that_was_found_due_by_other_rules_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault_on(dir.path(), Arc::new(Memory::new()));
+        let slug = |text: &str| Slug::parse(text).unwrap();
+        vault
+            .create_tenant(&permit(Role::Operator, None), slug("acme"), String::new())
+            .await
+            .unwrap();
+        let note = FieldDraft {
+            name: "note".into(),
+            kind: Some(FieldKind::Text),
+            class: Some(Classification::General),
+            ..FieldDraft::default()
+        };
+        let draft = SchemaDraft {
+            type_name: "visit".into(),
+            fields: vec![note],
+            retention: Some(RetentionDraft::RetainFor("P1D".into())),
+            erase_old_versions_synchronously: false,
+        };
+        let operator = permit(Role::Operator, Some("acme"));
+        vault.create_schema(&operator, "acme", draft).await.unwrap();
+        let (fields, subject, request) = ([].into(), None, None);
+        let new = NewRecord { rtype: slug("visit"), subject, fields, request };
+        let app = permit(Role::Application, Some("acme"));
+        let made = vault.create_record(&app, "acme", new).await.unwrap();
+        let tenant = vault.core.registry.find("acme").unwrap();
+        let key = (tenant.schema(&slug("visit")).unwrap().ord(), made.expires);
+        let epoch = tenant.state().rules_epoch;
+        let asked = |epoch| {
+            let (done, answered) = oneshot::channel();
+            let condemned = vec![Condemned {
+                tenant: tenant.clone(),
+                key,
+                reason: ErasureReason::Retention,
+                requested: UnixMillis(0),
+                epoch: Some(epoch),
+            }];
+            let entry = Entry::new(Kind::Vault, Act::Sweep, UnixMillis(0));
+            vault.eraser.send(Job::Kill { condemned, entry, done }).unwrap();
+            answered
+        };
+        tenant.state_mut().rules_epoch += 1;
+        let fates = asked(epoch).await.unwrap().unwrap();
+        assert!(matches!(fates.as_slice(), [Fate::Rules]));
+        let read = permit(Role::Application, Some("acme"));
+        vault.get_record(&read, "acme", made.id, &ReadSpec::default()).unwrap();
+        let fates = asked(epoch + 1).await.unwrap().unwrap();
+        assert!(matches!(fates.as_slice(), [Fate::Killed { records: 1, .. }]), "control");
+        assert!(vault.get_record(&read, "acme", made.id, &ReadSpec::default()).is_err());
+        vault.close().unwrap();
+    }
+}

@@ -16,8 +16,8 @@ use crate::store::sum::with_sum;
 use crate::vault::rows::Fields;
 
 /// Key of the mark's row.
-pub const MARK_KEY: &[u8] = b"c";
-const MAGIC: &[u8; 4] = b"LTC1";
+pub const MARK_KEY: &[u8] = b"d";
+const MAGIC: &[u8; 4] = b"LTK1";
 /// Between wall clock and count: what is not worth telling.
 const TOLERANCE_MILLIS: i64 = 60_000;
 

@@ -2,7 +2,8 @@
 //!
 //! Lines: `C id op` created; `u id op` an update is asked for; `U id op` and answered; `e id` an erasure is asked for;
 //! `E id` and answered; `b` a kill of the bucket of visits is asked for; `B` and answered. `V id op` is a created
-//! visit; `t` days pass, so that request ids of before are forgotten; `p` new rules on customers are asked for, so that they move.
+//! visit; `t` days pass, so that request ids of before are forgotten; `p` new rules on customers are asked for, so that
+//! they move. `K log size root` a checkpoint was handed out (see trees.rs).
 
 use std::collections::BTreeMap;
 
@@ -67,6 +68,7 @@ pub fn fates(lines: &str) -> BTreeMap<RecordId, Fate> {
                     all.entry(id).or_default().must_be_gone = true;
                 }
             }
+            ("K", _) => {}
             _ => panic!("a line of no known kind: {line}"),
         }
     }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lethe_recorder::{CrashImages, Event, FileId, Log, MetadataRule, Variant, crash_points};
 
 use super::fate::{check, fates, log_holds, repeat};
+use super::trees::trees_hold;
+use super::worker::Shifted;
 use super::{Orders, scale, scratch};
 use crate::house::{House, TENANT, app, fields, get, put};
 use crate::model::Dice;
@@ -65,7 +67,8 @@ impl Life {
 
 /// Opens an image and says what is wrong with it.
 pub fn verdict(dir: &Path, orders: &Orders, answers: &str) -> Result<(), String> {
-    let house = House::new(dir, orders.engine());
+    let mut house = House::new(dir, orders.engine());
+    house.clock = Shifted::of(dir);
     only_mine(dir);
     let vault = house.open().map_err(|e| format!("does not open: {e}"))?;
     let fates = fates(answers);
@@ -74,6 +77,7 @@ pub fn verdict(dir: &Path, orders: &Orders, answers: &str) -> Result<(), String>
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         log_holds(&vault, &fates).await?;
+        trees_hold(&vault, answers).await?;
         repeat(&vault, &fates).await?;
         let set = fields(&[("reference", "after"), ("note", "after")]);
         let view = put(&vault, "customer", set).await.map_err(|e| format!("no put: {e}"))?;

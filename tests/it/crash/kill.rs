@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::fate::{check, fates, log_holds, repeat};
+use super::trees::trees_hold;
+use super::worker::Shifted;
 use super::{Orders, scale, scratch};
 use crate::house::House;
 use crate::model::Dice;
@@ -36,11 +38,14 @@ fn rounds(engine: &'static str, rounds: usize, seed: u64) {
         // A line that was cut off must not swallow the next worker's first.
         let whole = answers.rfind('\n').map_or("", |end| &answers[..=end]);
         std::fs::write(dir.join("answers"), whole).unwrap();
-        let vault = House::new(&dir, orders.engine()).open();
+        let mut house = House::new(&dir, orders.engine());
+        house.clock = Shifted::of(&dir);
+        let vault = house.open();
         let vault = vault.unwrap_or_else(|e| panic!("round {round}: does not open: {e}"));
         let fates = fates(whole);
         let verdict = check(&vault, &fates)
             .and_then(|()| runtime.block_on(log_holds(&vault, &fates)))
+            .and_then(|()| runtime.block_on(trees_hold(&vault, whole)))
             .and_then(|()| runtime.block_on(repeat(&vault, &fates)));
         assert_eq!(verdict, Ok(()), "round {round}");
     }

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use lethe::vault::schema::Parts;
 use lethe::vault::value::Value;
 use lethe::vault::{NewRecord, Vault, VaultError};
 
+use super::trees::hand_out;
 use super::{Orders, WORKER_VAR};
 use crate::house::{
     House, TENANT, app, draft, fields, furnish, get, operator, permit, slug, update,
@@ -25,9 +26,14 @@ const TASKS: u64 = 6;
 
 /// The system's clock and uptime, both so much later as a file says: time passes at will, and also while the worker is
 /// not there.
-struct Shifted(PathBuf);
+pub struct Shifted(PathBuf);
 
 impl Shifted {
+    /// Whoever opens the worker's vault has its clock.
+    pub fn of(dir: &Path) -> Arc<Self> {
+        Arc::new(Self(dir.join("shift")))
+    }
+
     fn millis(&self) -> i64 {
         std::fs::read_to_string(&self.0).ok().and_then(|t| t.parse().ok()).unwrap_or(0)
     }
@@ -69,7 +75,7 @@ fn work() {
         let orders = std::env::var(WORKER_VAR).ok().and_then(|t| Orders::decode(&t));
         setup.sabotage = orders.map(|o| o.sabotage()).unwrap_or_default();
     };
-    house.clock = Arc::new(Shifted(orders.dir.join("shift")));
+    house.clock = Shifted::of(&orders.dir);
     let fresh = !orders.dir.join("kek").exists();
     let vault = if fresh { house.create() } else { house.open().unwrap() };
     let runtime =
@@ -129,6 +135,8 @@ async fn task(shared: Arc<Shared>, number: u64) {
                     // A visit may be gone with its bucket.
                     let _ = get(&shared.vault, *id);
                 }
+                let handed = hand_out(&shared.vault, (number % 2) as usize).await.unwrap();
+                shared.note(format_args!("K {handed}"));
             }
         }
     }
@@ -227,14 +235,14 @@ static TIME: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
 
 /// Two days pass, and what is due goes.
 async fn sweep(shared: &Shared) {
-    let file = shared.orders.dir.join("shift");
+    let clock = Shifted::of(&shared.orders.dir);
     let time = TIME.write().await;
     shared.note(format_args!("t"));
-    let later = Shifted(file.clone()).millis() + 2 * 86_400_000;
+    let later = clock.millis() + 2 * 86_400_000;
     // In one step: the clock is never without its file.
-    let fresh = file.with_extension("next");
+    let fresh = clock.0.with_extension("next");
     std::fs::write(&fresh, later.to_string()).unwrap();
-    std::fs::rename(&fresh, &file).unwrap();
+    std::fs::rename(&fresh, &clock.0).unwrap();
     drop(time);
     let swept = shared.vault.run_retention(&permit(Role::PrivacyOfficer, None)).await.unwrap();
     assert_eq!(swept.failed, 0, "what was due is still there");

@@ -128,7 +128,7 @@ async fn a_crash_loses_no_time() {
     let vault = scene.vault().await;
     let record = put(&vault, "visit", person("a")).await.unwrap().id;
     super::until("a mark was kept", || {
-        lethe::store::Engine::get(&*scene.rows, b"c").unwrap().is_some()
+        lethe::store::Engine::get(&*scene.rows, b"d").unwrap().is_some()
     })
     .await;
     drop(vault);

@@ -221,6 +221,10 @@ async fn use_lengthens_a_life_and_a_look_of_the_officer_does_not() {
     .await;
     let read = vault.get_record(&look, TENANT, unseen, &spec).unwrap();
     assert_eq!(read.expires, day("2026-06-10"), "an officer's look is no use");
+    // A change is a use too, at once.
+    scene.clock.set(noon("2026-05-25"));
+    let changed = update(&vault, record, fields(&[("city", "Bonn")])).await.unwrap();
+    assert_eq!(changed.expires, day("2026-06-25"));
     scene.clock.set(noon("2026-06-12"));
     until("the other went", || {
         matches!(vault.get_record(&look, TENANT, unseen, &spec), Err(VaultError::Erased(_)))

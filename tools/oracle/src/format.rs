@@ -81,7 +81,7 @@ pub fn row_at(head: &[u8]) -> Option<(RowKind, usize)> {
         b"LTT2" => RowKind::WithBucket,
         b"LTX1" => RowKind::List,
         b"LTX2" => RowKind::Summary,
-        b"LTC1" => RowKind::Clock,
+        b"LTK1" => RowKind::Clock,
         b"LTG1" => RowKind::Level,
         b"LTP1" => RowKind::Request,
         b"LTS1" => RowKind::Sequence,

@@ -1,7 +1,8 @@
 """Client of Lethe, an encrypted vault for customer data that can prove it forgot.
 
 `Vault` is for programs with threads, `AsyncVault` for asyncio; both have the same methods. Errors are in
-`lethe.errors`, the check of receipts in `lethe.receipts`, that of the audit log in `lethe.audit`.
+`lethe.errors`, the check of receipts in `lethe.receipts`, that of the audit log in `lethe.audit`,
+that of checkpoints and proofs of both logs in `lethe.logs`.
 
 Nothing here prints or logs the value of a field: not records, not requests, not errors.
 """
@@ -37,14 +38,18 @@ from .model import (
     AuditPage,
     Change,
     ChangeKind,
+    Checkpoint,
     Classification,
+    ConsistencyProof,
     Field,
     Fields,
     Found,
     ImportedChunk,
     ImportFailure,
+    InclusionProof,
     Kind,
     Level,
+    Log,
     Mask,
     NewRecord,
     Reason,
@@ -73,8 +78,10 @@ __all__ = [
     "Change",
     "ChangeKind",
     "ChangesMissed",
+    "Checkpoint",
     "Classification",
     "ConfigError",
+    "ConsistencyProof",
     "DataLoss",
     "DeadlineExceeded",
     "Duplicate",
@@ -85,10 +92,12 @@ __all__ = [
     "Found",
     "ImportFailure",
     "ImportedChunk",
+    "InclusionProof",
     "InvalidArgument",
     "Kind",
     "LetheError",
     "Level",
+    "Log",
     "Mask",
     "NewRecord",
     "NotFound",

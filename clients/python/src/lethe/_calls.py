@@ -11,9 +11,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from . import _wire as wire
-from .admin.v1 import audit_pb2, vault_pb2
+from .admin.v1 import audit_pb2, log_pb2, vault_pb2
 from .errors import InvalidArgument
-from .model import NewRecord, Reason, Schema, Value
+from .model import Log, NewRecord, Reason, Schema, Value
 from .v1 import record_pb2, schema_pb2, subject_pb2, tenant_pb2
 
 MESSAGE_BYTES_MAX = 4 << 20
@@ -21,6 +21,7 @@ IMPORT_CHUNK_MAX = 500
 
 _A = TypeVar("_A", bound=Message)
 _AUDIT = "/lethe.admin.v1.AuditService/"
+_LOGS = "/lethe.admin.v1.LogService/"
 _RECORDS = "/lethe.v1.RecordService/"
 _SCHEMAS = "/lethe.v1.SchemaService/"
 _SUBJECTS = "/lethe.v1.SubjectService/"
@@ -177,6 +178,37 @@ def export_audit_entries(start: int) -> Call[audit_pb2.ExportAuditEntriesRespons
 
 def audit_head() -> Call[audit_pb2.GetAuditHeadResponse]:
     return Call(_AUDIT + "GetAuditHead", audit_pb2.GetAuditHeadRequest(), audit_pb2.GetAuditHeadResponse, True)
+
+
+# The logs with their trees.
+
+
+def _log(log: Log) -> dict[str, Any]:
+    if log not in tuple(Log):
+        raise InvalidArgument.of("log", "must be one of lethe.Log")
+    return {"log": int(log)}
+
+
+def _place(name: str, number: int) -> int:
+    if not 0 <= number < 1 << 64:
+        raise InvalidArgument.of(name, "must be 0 to 2^64 - 1")
+    return number
+
+
+def checkpoint(log: Log, fresh: bool) -> Call[log_pb2.GetCheckpointResponse]:
+    request = log_pb2.GetCheckpointRequest(fresh=fresh, **_log(log))
+    return Call(_LOGS + "GetCheckpoint", request, log_pb2.GetCheckpointResponse, True)
+
+
+def inclusion_proof(log: Log, index: int, size: int) -> Call[log_pb2.GetInclusionProofResponse]:
+    request = log_pb2.GetInclusionProofRequest(index=_place("index", index), size=_place("size", size), **_log(log))
+    return Call(_LOGS + "GetInclusionProof", request, log_pb2.GetInclusionProofResponse, True)
+
+
+def consistency_proof(log: Log, old_size: int, size: int) -> Call[log_pb2.GetConsistencyProofResponse]:
+    old_size, size = _place("old_size", old_size), _place("size", size)
+    request = log_pb2.GetConsistencyProofRequest(old_size=old_size, size=size, **_log(log))
+    return Call(_LOGS + "GetConsistencyProof", request, log_pb2.GetConsistencyProofResponse, True)
 
 
 # Records.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from .admin.v1 import audit_pb2, vault_pb2
+from .admin.v1 import audit_pb2, log_pb2, vault_pb2
 from .errors import InvalidArgument
 from .model import (
     AuditEntry,
@@ -23,11 +23,14 @@ from .model import (
     AuditPage,
     Change,
     ChangeKind,
+    Checkpoint,
     Classification,
+    ConsistencyProof,
     Field,
     Fields,
     ImportedChunk,
     ImportFailure,
+    InclusionProof,
     Kind,
     Level,
     Mask,
@@ -317,6 +320,18 @@ def audit_head(sent: audit_pb2.GetAuditHeadResponse) -> AuditHead:
         signature=sent.signature,
         public_key=sent.public_key,
     )
+
+
+def checkpoint(sent: log_pb2.GetCheckpointResponse) -> Checkpoint:
+    return Checkpoint(sent.checkpoint, sent.size, sent.root, list(sent.cosigned), sent.verifier_key)
+
+
+def inclusion_proof(index: int, sent: log_pb2.GetInclusionProofResponse) -> InclusionProof:
+    return InclusionProof(index, sent.leaf, list(sent.hashes), sent.size, sent.root, sent.checkpoint)
+
+
+def consistency_proof(old_size: int, sent: log_pb2.GetConsistencyProofResponse) -> ConsistencyProof:
+    return ConsistencyProof(old_size, sent.old_root, list(sent.hashes), sent.size, sent.root, sent.checkpoint)
 
 
 def status(sent: vault_pb2.GetStatusResponse) -> VaultStatus:

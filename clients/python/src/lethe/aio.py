@@ -36,8 +36,12 @@ from .model import (
     AuditEntry,
     AuditHead,
     AuditPage,
+    Checkpoint,
+    ConsistencyProof,
     Found,
     ImportedChunk,
+    InclusionProof,
+    Log,
     NewRecord,
     Reason,
     Receipt,
@@ -445,6 +449,22 @@ class AsyncVault(core.Base):
 
     async def audit_head(self, *, deadline: float | None = None) -> AuditHead:
         return wire.audit_head(await self._run(calls.audit_head(), deadline))
+
+    # The logs with their trees
+
+    async def checkpoint(self, log: Log, *, fresh: bool = False, deadline: float | None = None) -> Checkpoint:
+        return wire.checkpoint(await self._run(calls.checkpoint(log, fresh), deadline))
+
+    async def inclusion_proof(
+        self, log: Log, index: int, *, size: int = 0, deadline: float | None = None
+    ) -> InclusionProof:
+        return wire.inclusion_proof(index, await self._run(calls.inclusion_proof(log, index, size), deadline))
+
+    async def consistency_proof(
+        self, log: Log, old_size: int, *, size: int = 0, deadline: float | None = None
+    ) -> ConsistencyProof:
+        call = calls.consistency_proof(log, old_size, size)
+        return wire.consistency_proof(old_size, await self._run(call, deadline))
 
     # The vault
 

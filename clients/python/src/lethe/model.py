@@ -369,6 +369,56 @@ class AuditHead:
     """Trust it only if you know it from elsewhere."""
 
 
+class Log(enum.IntEnum):
+    """One of the vault's two logs."""
+
+    LEDGER = 1
+    """What was erased, and how far."""
+    AUDIT = 2
+    """Who did what."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Size and root of a log, signed; `lethe.logs.verify_checkpoint` checks it. Keep it where the vault's operators
+    cannot write."""
+
+    note: str
+    """A signed note of C2SP tlog-checkpoint, with the cosignatures of this very checkpoint."""
+    size: int
+    root: bytes
+    cosigned: list[str]
+    """The notes of checkpoints that witnesses have cosigned, the largest first."""
+    verifier_key: str
+    """Trust it only if you know it from elsewhere."""
+
+
+@dataclass(frozen=True)
+class InclusionProof:
+    """That the tree of `size` entries has this entry."""
+
+    index: int
+    leaf: bytes = field(repr=False)
+    hashes: list[bytes] = field(repr=False)
+    size: int
+    root: bytes
+    checkpoint: str = field(repr=False)
+    """Of the tree that the anchor has bound its signed checkpoint; else empty."""
+
+
+@dataclass(frozen=True)
+class ConsistencyProof:
+    """That the tree of `size` entries begins with that of `old_size`."""
+
+    old_size: int
+    old_root: bytes
+    hashes: list[bytes] = field(repr=False)
+    size: int
+    root: bytes
+    checkpoint: str = field(repr=False)
+    """Of the tree that the anchor has bound its signed checkpoint; else empty."""
+
+
 @dataclass(frozen=True)
 class VaultStatus:
     """The vault's state, as far as clients need it."""

@@ -22,8 +22,12 @@ from .model import (
     AuditEntry,
     AuditHead,
     AuditPage,
+    Checkpoint,
+    ConsistencyProof,
     Found,
     ImportedChunk,
+    InclusionProof,
+    Log,
     NewRecord,
     Reason,
     Receipt,
@@ -456,6 +460,26 @@ class Vault(core.Base):
     def audit_head(self, *, deadline: float | None = None) -> AuditHead:
         """Has the anchor bind the log as it is now. For auditors."""
         return wire.audit_head(self._run(calls.audit_head(), deadline))
+
+    # The logs with their trees
+
+    def checkpoint(self, log: Log, *, fresh: bool = False, deadline: float | None = None) -> Checkpoint:
+        """The checkpoint of a log as the anchor has bound it; `fresh`: after it has bound what the audit log holds
+        now. For auditors and privacy officers of all tenants; that of the ledger for operators too."""
+        return wire.checkpoint(self._run(calls.checkpoint(log, fresh), deadline))
+
+    def inclusion_proof(
+        self, log: Log, index: int, *, size: int = 0, deadline: float | None = None
+    ) -> InclusionProof:
+        """Entry `index` and the proof that it is in the tree of `size` entries (0: the bound one)."""
+        return wire.inclusion_proof(index, self._run(calls.inclusion_proof(log, index, size), deadline))
+
+    def consistency_proof(
+        self, log: Log, old_size: int, *, size: int = 0, deadline: float | None = None
+    ) -> ConsistencyProof:
+        """The proof that the tree of `size` entries (0: the bound one) begins with that of `old_size`."""
+        call = calls.consistency_proof(log, old_size, size)
+        return wire.consistency_proof(old_size, self._run(call, deadline))
 
     # The vault
 

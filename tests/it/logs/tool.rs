@@ -1,0 +1,170 @@
+//! `lethectl log` against a whole daemon: exports that go on, folders that are not written over, witnesses, and what an
+//! export that was spoilt is answered.
+
+use std::path::{Path, PathBuf};
+
+use lethe::proto::admin::{GetStatusRequest, Log};
+
+use super::{checkpoint, erase_one, tile_files};
+use crate::live::Live;
+
+struct Desk {
+    live: Live,
+    key: String,
+    dir: PathBuf,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let live = Live::start().await;
+        live.furnish("a").await;
+        let status = live.client("auditor").await.vault().get_status(GetStatusRequest {}).await;
+        let key = status.unwrap().into_inner().public_key;
+        let key = key.iter().map(|b| format!("{b:02x}")).collect();
+        let dir = live.dir.path().join("desk");
+        std::fs::create_dir(&dir).unwrap();
+        Self { live, key, dir }
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.dir.join(name).to_str().unwrap().to_owned()
+    }
+
+    async fn run(&self, arguments: &[&str]) -> u8 {
+        let config = self.live.dir.path().join("v/client-auditor.toml");
+        let first = ["lethectl", "--config", config.to_str().unwrap(), "log"];
+        let all = first.iter().chain(arguments);
+        lethe::ctl::run(all.map(Into::into).collect::<Vec<std::ffi::OsString>>()).await
+    }
+
+    async fn export(&self, log: &str, to: &str) -> u8 {
+        let to = self.at(to);
+        self.run(&["export", "--log", log, "--out", &to, "--public-key", &self.key]).await
+    }
+
+    async fn verify(&self, folder: &str, more: &[&str]) -> u8 {
+        let folder = self.at(folder);
+        let first = ["verify", &folder, "--public-key", &self.key];
+        self.run(&[&first, more].concat()).await
+    }
+}
+
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all: Vec<_> =
+        tile_files(dir).into_iter().map(|p| (p.clone(), std::fs::read(p).unwrap())).collect();
+    all.sort();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_goes_on_and_is_never_written_over_another() {
+    let desk = Desk::new().await;
+    for log in ["ledger", "audit"] {
+        erase_one(&desk.live, "a", &format!("{log}@example.org")).await;
+        assert_eq!(desk.export(log, log).await, 0);
+        assert_eq!(desk.verify(log, &[]).await, 0);
+        let old = desk.at("old");
+        std::fs::copy(desk.dir.join(log).join("checkpoint"), &old).unwrap();
+        erase_one(&desk.live, "a", &format!("{log}2@example.org")).await;
+        assert_eq!(desk.export(log, log).await, 0);
+        assert_eq!(desk.verify(log, &["--since", &old]).await, 0);
+        // As after one that broke off: no checkpoint yet, and not all tiles.
+        let folder = desk.dir.join(log);
+        std::fs::rename(folder.join("checkpoint"), folder.join("checkpoint.part")).unwrap();
+        std::fs::remove_dir_all(folder.join("tile/0")).unwrap();
+        assert_eq!(desk.verify(log, &[]).await, 1, "it is not whole");
+        assert_eq!(desk.export(log, log).await, 0);
+        assert_eq!(desk.verify(log, &["--since", &old]).await, 0);
+        // A tile that was lost comes again.
+        std::fs::remove_dir_all(folder.join("tile/entries")).unwrap();
+        assert_eq!(desk.verify(log, &[]).await, 1);
+        assert_eq!(desk.export(log, log).await, 0);
+        assert_eq!(desk.verify(log, &[]).await, 0);
+    }
+    let before = contents(&desk.dir.join("audit"));
+    assert_eq!(desk.export("ledger", "audit").await, 1, "another log");
+    let other = Desk::new().await;
+    let (folder, key) = (desk.at("audit"), &other.key);
+    let foreign = ["export", "--log", "audit", "--out", &folder, "--public-key", key];
+    assert_eq!(other.run(&foreign).await, 1, "of another vault");
+    assert_eq!(contents(&desk.dir.join("audit")), before, "nothing was written");
+    std::fs::create_dir(desk.dir.join("mine")).unwrap();
+    std::fs::write(desk.dir.join("mine/thesis.txt"), "x").unwrap();
+    assert_eq!(desk.export("ledger", "mine").await, 1, "not an export's");
+    let wrong = "0".repeat(64);
+    let folder = desk.at("new");
+    let other_key = ["export", "--log", "audit", "--out", &folder, "--public-key", &wrong];
+    assert_eq!(desk.run(&other_key).await, 1, "another key");
+}
+
+/// A vault whose data of before was put back, anchor and all, shows an older log: the folder and the witness notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vault_that_was_put_back_is_noticed_by_who_kept_something() {
+    let mut desk = Desk::new().await;
+    erase_one(&desk.live, "a", "one@example.org").await;
+    desk.live.stop().await;
+    let (data, kept) = (desk.live.config.data.clone(), desk.dir.join("kept"));
+    copy(&data, &kept);
+    desk.live.start_again().await;
+    erase_one(&desk.live, "a", "two@example.org").await;
+    assert_eq!(desk.export("ledger", "ledger").await, 0);
+    let (key_file, state, now) = (desk.at("key"), desk.at("state"), desk.at("now"));
+    let make = ["witness-key", "--name", "w", "--key", &key_file];
+    assert_eq!(desk.run(&make).await, 0);
+    assert_eq!(desk.run(&make).await, 1, "a key is never written over");
+    let ask = ["checkpoint", "--log", "ledger", "--to", &now];
+    assert_eq!(desk.run(&ask).await, 0);
+    let key = desk.key.clone();
+    let witness = [
+        "witness",
+        "--checkpoint",
+        &now,
+        "--state",
+        &state,
+        "--key",
+        &key_file,
+        "--public-key",
+        &key,
+    ];
+    assert_eq!(desk.run(&witness).await, 0);
+    let auditor = desk.live.client("auditor").await;
+    let size = checkpoint(&auditor, Log::Ledger, false).await.unwrap().size;
+
+    desk.live.stop().await;
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&kept, &data);
+    desk.live.start_again().await;
+    let auditor = desk.live.client("auditor").await;
+    assert!(checkpoint(&auditor, Log::Ledger, false).await.unwrap().size < size);
+    let before = contents(&desk.dir.join("ledger"));
+    assert_eq!(desk.export("ledger", "ledger").await, 1, "the folder is further on");
+    assert_eq!(contents(&desk.dir.join("ledger")), before);
+    assert_eq!(desk.run(&ask).await, 0);
+    assert_eq!(desk.run(&witness).await, 1, "it was cut");
+    // It grows past that size, and is another log all the same.
+    for n in 0..4 {
+        erase_one(&desk.live, "a", &format!("other{n}@example.org")).await;
+    }
+    let auditor = desk.live.client("auditor").await;
+    assert!(checkpoint(&auditor, Log::Ledger, false).await.unwrap().size > size);
+    assert_eq!(desk.export("ledger", "ledger").await, 1, "it does not continue the folder's");
+    assert_eq!(contents(&desk.dir.join("ledger")), before);
+    assert_eq!(desk.run(&ask).await, 0);
+    let proof = desk.at("proof");
+    let prove = ["prove", "consistency", "--since", &state, "--to", &proof, "--public-key", &key];
+    assert_eq!(desk.run(&prove).await, 1, "there is no such proof");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|e| (e.path(), e.file_name())).unwrap();
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            std::fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+    let mode = std::fs::metadata(from).unwrap().permissions();
+    std::fs::set_permissions(to, mode).unwrap();
+}
