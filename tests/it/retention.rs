@@ -3,6 +3,7 @@
 mod clock;
 mod moves;
 mod wire;
+mod year;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -230,11 +230,18 @@ impl Worker {
 
     /// What makes the next start know the time, and forgets no use.
     fn finish(&mut self) {
-        while self.is_running() && self.core.uses.waiting() > 0 {
-            self.move_used(USES_STEP);
-        }
+        self.move_all_used();
         if self.is_running() {
             self.told("the mark of time is not kept", self.keep_mark());
+        }
+    }
+
+    /// As many as wait now.
+    pub(super) fn move_all_used(&self) {
+        let mut left = self.core.uses.waiting();
+        while self.is_running() && left > 0 {
+            self.move_used(USES_STEP);
+            left = left.saturating_sub(USES_STEP);
         }
     }
 

@@ -39,7 +39,7 @@ impl Core {
     }
 
     /// Moves a record if the rules want it in another bucket, as of its last use if that is given. Answers whether it was
-    /// moved.
+    /// sealed anew.
     pub(in crate::vault) async fn rehome(
         &self,
         tenant: &Arc<Tenant>,
@@ -51,16 +51,21 @@ impl Core {
         let Found { pointer, open } = self.find_current(tenant, record, Sort::Record)?;
         let Some(schema) = tenant.schema_of(pointer.rtype) else { return Ok(false) };
         let mut map = open.fields;
-        map.used = used.map_or(map.used, |used| map.used.max(used));
+        let newly = used.filter(|used| *used > map.used);
+        map.used = newly.unwrap_or(map.used);
         let expires = self.expiry_of(tenant, &schema, &map);
-        if expires == tenant.day_of(pointer.kid.bucket) {
+        let stays = expires == tenant.day_of(pointer.kid.bucket);
+        if stays && newly.is_none() {
             return Ok(false);
         }
         let _leaving = self.leave(record, pointer)?;
         let version = (pointer.rtype, record, pointer.rec_ver, open.version.schema_rev);
         let mut batch = Batch::default();
         batch.expect(Pointer::key(tenant.ord, record), Some(pointer.encode()));
-        let home = Home::Expiry(expires);
+        let home = match stays {
+            true => Home::Bucket((tenant.ord, pointer.kid.bucket)),
+            false => Home::Expiry(expires),
+        };
         let slot = self.put_version(tenant, version, home, &map, &mut batch).await?;
         let intent = Intent {
             kid: pointer.kid,
@@ -71,9 +76,12 @@ impl Core {
             requested: self.clock.now(),
         };
         batch.put(intent.key(), intent.encode());
+        let to = slot.kid.bucket;
         self.commit_put(batch, &[slot]).await?;
         self.superseded.add(intent);
-        self.closings.leave((pointer.kid.tenant, pointer.kid.bucket), record);
+        if to != pointer.kid.bucket {
+            self.closings.leave((pointer.kid.tenant, pointer.kid.bucket), record);
+        }
         self.metrics.records_moved.one();
         Ok(true)
     }

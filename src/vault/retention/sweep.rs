@@ -132,6 +132,8 @@ impl Worker {
 
     /// Closes what is due soon and has what is due killed. Where the rules change meanwhile it is looked at again.
     pub(super) fn sweep(&mut self) -> Result<Swept, VaultError> {
+        // What was used a moment ago is not judged by what it was before.
+        self.move_all_used();
         let mut swept = Swept::default();
         for _ in 0..LOOKS {
             swept.failed = 0;

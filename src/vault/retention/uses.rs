@@ -1,5 +1,5 @@
-//! Uses that lengthen a record's life: where a policy counts from the last use, a record that is read moves to a later
-//! bucket.
+//! Uses that lengthen a record's life: where a policy counts from the last use, a record that is read is sealed anew with
+//! the time of that, and moves to a later bucket.
 //!
 //! A read does not wait for that. What was read waits in memory, and the keeper's thread moves it within a second; a
 //! crash in between forgets the use, and the record has the day that it had before.
@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::decide::{Facts, expiry_day};
 use super::policy::Start;
 use crate::authz::{ActionKind, Permit};
 use crate::class::Role;
@@ -51,8 +50,8 @@ impl Uses {
 }
 
 impl Core {
-    /// Notes that a record is used, if that gives it another day. Looking at it for its subject's sake, or to audit, is
-    /// no use of it.
+    /// Notes that a record is used, once for each day, where a policy counts from that. Looking at it for its subject's
+    /// sake, or to audit, is no use of it.
     pub(in crate::vault) fn note_use<A: ActionKind>(
         &self,
         permit: &Permit<A>,
@@ -63,14 +62,13 @@ impl Core {
             return;
         }
         let rules = tenant.rules(found.pointer.rtype);
-        if rules.iter().all(|rule| rule.start != Start::LastUse) {
+        let mut sliding = rules.iter().filter(|rule| rule.start == Start::LastUse).peekable();
+        if sliding.peek().is_none() {
             return;
         }
-        let Some(schema) = tenant.schema_of(found.pointer.rtype) else { return };
-        let used = self.time.begin(&*self.clock);
-        let facts = Facts { used, ..found.open.fields.facts() };
-        let wanted = expiry_day(&schema, &rules, facts);
-        if wanted != tenant.day_of(found.pointer.kid.bucket)
+        let (used, before) = (self.time.begin(&*self.clock), found.open.fields.used);
+        // Also where it changes nothing now: a policy that comes later counts from it.
+        if sliding.any(|rule| rule.zone.day(used) > rule.zone.day(before))
             && !self.uses.add((tenant.ord, found.open.version.record), used)
         {
             self.metrics.uses_forgotten.one();

@@ -1,0 +1,227 @@
+//! A year, day by day, with a clock that the test sets: records come, are used, changed and erased, rules change, and
+//! every night what is due goes. A model in a few lines says what must be there each morning; at the end an auditor goes
+//! through the evidence.
+//!
+//! Periods are in days here, so that the model needs no calendar.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use lethe::class::{ErasureReason, Role};
+use lethe::clock::{Clock, UnixMillis};
+use lethe::id::RecordId;
+use lethe::vault::retention::policy::{PolicyDraft, StartKind};
+use lethe::vault::{Receipt, Vault, VaultError};
+
+use super::{DAY, Scene, by_hand, officer, person, receipt, rule, sweep, until};
+use crate::crash::scale;
+use crate::house::{TENANT, draft, get, operator, permit, put};
+use crate::model::Dice;
+
+/// The types, and how many days each schema keeps its records.
+const TYPES: [(&str, i64); 3] = [("order", 30), ("login", 7), ("letter", 200)];
+
+/// What the rules in force say of a type: days from creation and from the last use, and at least so many.
+#[derive(Clone, Copy, Default)]
+struct Rules {
+    period: Option<i64>,
+    sliding: Option<i64>,
+    minimum: Option<i64>,
+}
+
+struct Known {
+    rtype: usize,
+    created: i64,
+    used: i64,
+}
+
+impl Known {
+    /// The day after whose end it is gone.
+    fn last_day(&self, rules: &Rules) -> i64 {
+        let ends = [
+            Some(self.created + TYPES[self.rtype].1),
+            rules.period.map(|days| self.created + days),
+            rules.sliding.map(|days| self.used + days),
+        ];
+        let end = ends.into_iter().flatten().min().unwrap();
+        end.max(rules.minimum.map_or(end, |days| self.created + days))
+    }
+}
+
+fn policy(rtype: usize, rules: &Rules) -> PolicyDraft {
+    rule(TYPES[rtype].0, |d| {
+        d.types = vec![TYPES[rtype].0.into()];
+        let days = |n: Option<i64>| n.map(|n| format!("P{n}D")).unwrap_or_default();
+        d.period = days(rules.sliding.or(rules.period));
+        d.start = Some(match rules.sliding {
+            Some(_) => StartKind::LastUse,
+            None => StartKind::Creation,
+        });
+        d.minimum = days(rules.minimum);
+        d.basis = "GDPR art. 5(1)(e)".into();
+    })
+}
+
+/// Rules that make sense together, or none.
+fn some_rules(dice: &mut Dice) -> Rules {
+    let days = |dice: &mut Dice, most: u64| Some(2 + dice.below(most) as i64);
+    match dice.below(4) {
+        0 => Rules::default(),
+        1 => Rules { period: days(dice, 60), ..Rules::default() },
+        2 => Rules { sliding: days(dice, 40), ..Rules::default() },
+        _ => {
+            let minimum = days(dice, 50);
+            let period = minimum.map(|m| m + dice.below(30) as i64);
+            Rules { period, minimum, sliding: None }
+        }
+    }
+}
+
+async fn set_rules(vault: &Vault, rtype: usize, old: &Rules, new: &Rules) {
+    let is_there = |r: &Rules| r.period.is_some() || r.sliding.is_some() || r.minimum.is_some();
+    let draft = policy(rtype, new);
+    match (is_there(old), is_there(new)) {
+        (false, false) => {}
+        (false, true) => {
+            drop(vault.create_retention_policy(&officer(), TENANT, draft).await.unwrap())
+        }
+        (true, true) => {
+            let permit = officer();
+            vault.update_retention_policy(&permit, TENANT, draft, None, None).await.unwrap();
+        }
+        (true, false) => {
+            let id = crate::house::slug(TYPES[rtype].0);
+            vault.delete_retention_policy(&officer(), TENANT, &id, None).await.unwrap();
+        }
+    }
+    until("records are where the rules want them", || {
+        vault.retention_state().rebucketing.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_year_of_days_keeps_what_must_be_kept_and_nothing_that_must_go() {
+    let all = scale(4_000, 100_000);
+    let seed = std::env::var("LETHE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(365);
+    println!("a year: {all} records, LETHE_SEED={seed}");
+    let started = Instant::now();
+    let mut dice = Dice::new(seed);
+    let scene = Scene::at("2026-01-01", by_hand);
+    let mut vault = scene.vault().await;
+    for (name, days) in TYPES {
+        let schema = draft(name, Some(&format!("P{days}D")));
+        vault.create_schema(&operator(Some(TENANT)), TENANT, schema).await.unwrap();
+    }
+    let today = |scene: &Scene| scene.clock.now().0.div_euclid(DAY);
+    let mut rules = [Rules::default(); TYPES.len()];
+    let mut live = BTreeMap::<RecordId, Known>::new();
+    // What went by retention, with the day after whose end it had to go.
+    let mut gone = BTreeMap::<RecordId, i64>::new();
+    let mut evidence: Vec<(u64, Receipt)> = Vec::new();
+    let first = today(&scene);
+    for n in 0..365 {
+        let now = today(&scene);
+        for _ in 0..all / 365 {
+            let rtype = dice.below(TYPES.len() as u64) as usize;
+            let fields = person(&format!("{n}-{}", dice.below(u64::MAX)));
+            let made = put(&vault, TYPES[rtype].0, fields).await.unwrap();
+            live.insert(made.id, Known { rtype, created: now, used: now });
+        }
+        // Some are used: that counts where a rule slides.
+        let chosen: Vec<RecordId> = live.keys().copied().filter(|_| dice.below(40) == 0).collect();
+        for id in chosen {
+            get(&vault, id).unwrap();
+            let known = live.get_mut(&id).unwrap();
+            if rules[known.rtype].sliding.is_some() {
+                known.used = now;
+            }
+        }
+        // Some are erased by request: those are not retention's.
+        let chosen: Vec<RecordId> = live.keys().copied().filter(|_| dice.below(300) == 0).collect();
+        for id in chosen {
+            assert_eq!(receipt(&vault, id).await.reason, ErasureReason::SubjectRequest);
+            live.remove(&id);
+        }
+        if dice.below(15) == 0 {
+            let rtype = dice.below(TYPES.len() as u64) as usize;
+            let new = some_rules(&mut dice);
+            set_rules(&vault, rtype, &rules[rtype], &new).await;
+            rules[rtype] = new;
+        }
+        if dice.below(40) == 0 {
+            vault.close().unwrap();
+            drop(vault);
+            vault = scene.house.open().unwrap();
+        }
+        // The night: an hour before midnight buckets close, after it they go.
+        scene.clock.set(UnixMillis((now + 1) * DAY - 1_800_000));
+        sweep(&vault).await;
+        scene.clock.set(UnixMillis((now + 1) * DAY + 60_000));
+        let swept = sweep(&vault).await;
+        assert_eq!(swept.failed, 0);
+        evidence.extend(swept.gone.into_iter().map(|g| (g.records, g.receipt)));
+        let due: Vec<RecordId> = live
+            .iter()
+            .filter(|(_, k)| k.last_day(&rules[k.rtype]) <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let known = live.remove(&id).unwrap();
+            gone.insert(id, known.last_day(&rules[known.rtype]));
+        }
+        if n % 30 == 29 || n == 364 {
+            agree(&vault, &live, &gone);
+        }
+    }
+    audit(&vault, &gone, &evidence, first).await;
+    println!(
+        "{} went by retention in {} buckets, {} are left, {:.0?}",
+        gone.len(),
+        evidence.len(),
+        live.len(),
+        started.elapsed()
+    );
+    assert!(gone.len() > all / 2, "the year must have let most of it go");
+    vault.close().unwrap();
+}
+
+fn agree(vault: &Vault, live: &BTreeMap<RecordId, Known>, gone: &BTreeMap<RecordId, i64>) {
+    // A look of the officer's is no use.
+    let look = permit(Role::PrivacyOfficer, Some(TENANT));
+    for id in live.keys() {
+        let read = vault.get_record(&look, TENANT, *id, &Default::default());
+        assert!(read.is_ok(), "{id} went early: {:?}", read.map(|_| ()));
+    }
+    for id in gone.keys() {
+        let read = vault.get_record(&look, TENANT, *id, &Default::default());
+        assert!(matches!(read, Err(VaultError::Erased(_))), "{id} was due and is there");
+    }
+}
+
+/// Every record that was due has evidence, of its own day, and no evidence is of a day that was not over.
+async fn audit(
+    vault: &Vault,
+    gone: &BTreeMap<RecordId, i64>,
+    evidence: &[(u64, Receipt)],
+    first: i64,
+) {
+    let mut leaves = BTreeSet::new();
+    for (_, one) in evidence {
+        assert_eq!(one.reason, ErasureReason::Retention);
+        assert!(one.erased >= one.requested, "a bucket went before its day was over");
+        assert_eq!(one.requested.0 % DAY, 0, "due at a midnight");
+        assert!(one.requested.0 / DAY > first);
+        assert!(leaves.insert(one.leaf_index), "one leaf for each");
+    }
+    let told: u64 = evidence.iter().map(|(records, _)| records).sum();
+    assert_eq!(told, gone.len() as u64, "the leaves count what went, all of it and nothing else");
+    for (id, last_day) in gone {
+        let own = receipt(vault, *id).await;
+        assert!(leaves.contains(&own.leaf_index), "{id} has no evidence of its bucket");
+        let due = own.requested.0 / DAY - 1;
+        // It may have been due earlier than the rule that came last says: then it went when it was moved.
+        assert!(due >= *last_day || due < own.erased.0 / DAY, "{id}: due {due}, not {last_day}");
+        assert_eq!((own.public_key, own.signature.len()), (evidence[0].1.public_key, 64));
+    }
+}
