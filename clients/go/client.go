@@ -34,14 +34,15 @@ type Options struct {
 
 // Client is a connection to one vault. It may be used by many goroutines at once.
 type Client struct {
-	conn     *grpc.ClientConn
-	timeout  time.Duration
-	tenants  lethev1.TenantServiceClient
-	schemas  lethev1.SchemaServiceClient
-	subjects lethev1.SubjectServiceClient
-	records  lethev1.RecordServiceClient
-	vault    adminv1.VaultServiceClient
-	audit    adminv1.AuditServiceClient
+	conn      *grpc.ClientConn
+	timeout   time.Duration
+	tenants   lethev1.TenantServiceClient
+	schemas   lethev1.SchemaServiceClient
+	retention lethev1.RetentionServiceClient
+	subjects  lethev1.SubjectServiceClient
+	records   lethev1.RecordServiceClient
+	vault     adminv1.VaultServiceClient
+	audit     adminv1.AuditServiceClient
 }
 
 // Open makes a client from a client-*.toml file. The connection is made at the first call.
@@ -83,14 +84,15 @@ func New(config Config, options Options) (*Client, error) {
 		return nil, fmt.Errorf("endpoint: %w", err)
 	}
 	return &Client{
-		conn:     conn,
-		timeout:  options.Timeout,
-		tenants:  lethev1.NewTenantServiceClient(conn),
-		schemas:  lethev1.NewSchemaServiceClient(conn),
-		subjects: lethev1.NewSubjectServiceClient(conn),
-		records:  lethev1.NewRecordServiceClient(conn),
-		vault:    adminv1.NewVaultServiceClient(conn),
-		audit:    adminv1.NewAuditServiceClient(conn),
+		conn:      conn,
+		timeout:   options.Timeout,
+		tenants:   lethev1.NewTenantServiceClient(conn),
+		schemas:   lethev1.NewSchemaServiceClient(conn),
+		retention: lethev1.NewRetentionServiceClient(conn),
+		subjects:  lethev1.NewSubjectServiceClient(conn),
+		records:   lethev1.NewRecordServiceClient(conn),
+		vault:     adminv1.NewVaultServiceClient(conn),
+		audit:     adminv1.NewAuditServiceClient(conn),
 	}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,6 +104,7 @@ func (p *pki) config(address string) Config {
 // fake is a vault whose answers a test chooses.
 type fake struct {
 	lethev1.UnimplementedRecordServiceServer
+	lethev1.UnimplementedRetentionServiceServer
 	lethev1.UnimplementedTenantServiceServer
 	adminv1.UnimplementedAuditServiceServer
 	create    func(context.Context, *lethev1.CreateRecordRequest) (*lethev1.CreateRecordResponse, error)
@@ -113,6 +115,8 @@ type fake struct {
 	importing func(grpc.BidiStreamingServer[lethev1.ImportRecordsRequest, lethev1.ImportRecordsResponse]) error
 	audit     func(*adminv1.ExportAuditEntriesRequest, grpc.ServerStreamingServer[adminv1.ExportAuditEntriesResponse]) error
 	watch     func(*lethev1.WatchRecordsRequest, grpc.ServerStreamingServer[lethev1.WatchRecordsResponse]) error
+	// retention answers every call of that service, by the name of its method.
+	retention func(method string, request any) (any, error)
 }
 
 func (f *fake) CreateRecord(ctx context.Context, q *lethev1.CreateRecordRequest) (*lethev1.CreateRecordResponse, error) {
@@ -155,6 +159,16 @@ func (f *fake) WatchRecords(
 	return f.watch(q, s)
 }
 
+func (f *fake) intercept(
+	ctx context.Context, request any, call *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
+	method, ours := strings.CutPrefix(call.FullMethod, "/lethe.v1.RetentionService/")
+	if ours && f.retention != nil {
+		return f.retention(method, request)
+	}
+	return handler(ctx, request)
+}
+
 // serve starts the fake and returns a client of it.
 func (f *fake) serve(t *testing.T, options Options) *Client {
 	t.Helper()
@@ -170,8 +184,9 @@ func (f *fake) serveWith(
 	check(t, err)
 	server := grpc.NewServer(
 		// What is too large must be refused by the client, not here.
-		grpc.Creds(credentials.NewTLS(setting)), grpc.MaxRecvMsgSize(16<<20))
+		grpc.Creds(credentials.NewTLS(setting)), grpc.MaxRecvMsgSize(16<<20), grpc.UnaryInterceptor(f.intercept))
 	lethev1.RegisterRecordServiceServer(server, f)
+	lethev1.RegisterRetentionServiceServer(server, f)
 	lethev1.RegisterTenantServiceServer(server, f)
 	adminv1.RegisterAuditServiceServer(server, f)
 	go server.Serve(listener)

@@ -19,13 +19,15 @@ import (
 // ErasureReason says why something was erased. Empty means the vault's default for the call.
 type ErasureReason string
 
-// The reasons. A caller cannot claim the last two: they are the vault's own.
+// The reasons. A caller cannot claim the last three: they are the vault's own.
 const (
 	ReasonSubjectRequest ErasureReason = "SUBJECT_REQUEST"
 	ReasonRetention      ErasureReason = "RETENTION"
 	ReasonContract       ErasureReason = "CONTRACT"
 	ReasonSuperseded     ErasureReason = "SUPERSEDED"
 	ReasonUnacknowledged ErasureReason = "UNACKNOWLEDGED"
+	// ReasonMoved: it lives on under another key, in the bucket that the retention rules want.
+	ReasonMoved ErasureReason = "MOVED"
 )
 
 // unknownReason is no number of the contract: the vault answers it with a violation of `reason`.
@@ -188,6 +190,7 @@ func VerifyReceipt(receipt *Receipt, publicKey []byte) (*Verified, error) {
 	}[signed.Level]
 	reason := map[uint8]ErasureReason{
 		1: ReasonSubjectRequest, 2: ReasonRetention, 3: ReasonSuperseded, 4: ReasonContract, 5: ReasonUnacknowledged,
+		6: ReasonMoved,
 	}[signed.Reason]
 	isReceipt := string(signed.Tag[:]) == "VE1" && string(signed.Magic[:]) == "LTL1" &&
 		(signed.Kind == kindRecord || signed.Kind == kindBucket) && signed.Reserved == [6]byte{} &&

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"lethe.example/client/internal/gen/lethev1"
 )
 
 const erasedName = "tenants/t/records/00000000-0000-4000-8000-000000000001"
@@ -91,6 +93,24 @@ func TestEveryFalseClaimBesideTheSignatureIsNoticed(t *testing.T) {
 		_, err := VerifyReceipt(&spoilt, key.Public().(ed25519.PublicKey))
 		if err == nil || !strings.HasPrefix(err.Error(), what) {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestEveryReasonOfTheContractIsKnown(t *testing.T) {
+	receipt, key := signReceipt(t)
+	for name, number := range lethev1.ErasureReason_value {
+		if number == 0 {
+			continue
+		}
+		told := *receipt
+		told.Reason = ErasureReason(enumName(name, "ERASURE_REASON_"))
+		told.SignedBytes = bytes.Clone(receipt.SignedBytes)
+		told.SignedBytes[24] = byte(number)
+		told.Signature = ed25519.Sign(key, told.SignedBytes)
+		got, err := VerifyReceipt(&told, key.Public().(ed25519.PublicKey))
+		if err != nil || got.Reason != told.Reason {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

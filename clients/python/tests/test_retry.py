@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import time
 import uuid
@@ -12,10 +13,12 @@ from fake import EXHAUSTED, METHODS, UNAVAILABLE, Fail
 
 import lethe
 from lethe import NewRecord, Reason, _calls, _retry
-from lethe.v1 import record_pb2, schema_pb2, subject_pb2, tenant_pb2
+from lethe.v1 import record_pb2, retention_pb2, schema_pb2, subject_pb2, tenant_pb2
 
 SCHEMA = lethe.Schema((lethe.Field("x", lethe.Kind.TEXT),))
 NEW = NewRecord("customer", {"x": "y"})
+POLICY = lethe.RetentionPolicy(lethe.RetentionStart.CREATION, period="P3Y")
+DAY, NOW = dt.date(2030, 12, 31), dt.datetime(2030, 12, 31, tzinfo=dt.timezone.utc)
 CALLS = [
     _calls.create_tenant("t", ""),
     _calls.get_tenant("t"),
@@ -46,8 +49,21 @@ CALLS = [
     _calls.checkpoint(lethe.Log.LEDGER, True),
     _calls.inclusion_proof(lethe.Log.LEDGER, 1, 2),
     _calls.consistency_proof(lethe.Log.AUDIT, 1, 2),
+    _calls.create_retention_policy("t", "p", POLICY),
+    _calls.update_retention_policy("t", "p", POLICY, None, ""),
+    _calls.get_retention_policy("t", "p"),
+    _calls.list_retention_policies("t", ""),
+    _calls.delete_retention_policy("t", "p", ""),
+    _calls.explain_retention("n"),
+    _calls.preview_retention("t", DAY, ""),
+    _calls.retention_status(),
+    _calls.run_retention(False),
+    _calls.run_retention(True),
+    _calls.pause_rebucketing("t"),
+    _calls.resume_rebucketing("t"),
+    _calls.confirm_clock(NOW),
 ]
-READS = ("Get", "BatchGet", "List", "Find", "Export")
+READS = ("Get", "BatchGet", "List", "Find", "Export", "Explain", "Preview")
 # Keys and buckets are for operators, who have lethectl, as do those who export logs and witness them.
 NOT_HERE = {"GetMetrics", "RotateKey", "GetKeyStatus", "ListBuckets", "EraseBucket", "GetTiles", "AddCosignature"}
 
@@ -161,6 +177,13 @@ def test_what_carries_no_request_id_is_sent_once(fake, client):
     fake.answer("CreateTenant", UNAVAILABLE, tenant_pb2.CreateTenantResponse())
     fake.answer("CreateSchema", UNAVAILABLE, schema_pb2.CreateSchemaResponse())
     fake.answer("UpdateSchema", UNAVAILABLE, schema_pb2.UpdateSchemaResponse())
+    fake.answer("CreateRetentionPolicy", UNAVAILABLE, retention_pb2.CreateRetentionPolicyResponse())
+    fake.answer("UpdateRetentionPolicy", EXHAUSTED, retention_pb2.UpdateRetentionPolicyResponse())
+    fake.answer("DeleteRetentionPolicy", UNAVAILABLE, retention_pb2.DeleteRetentionPolicyResponse())
+    fake.answer("RunRetention", UNAVAILABLE, retention_pb2.RunRetentionResponse())
+    fake.answer("PauseRebucketing", UNAVAILABLE, retention_pb2.PauseRebucketingResponse())
+    fake.answer("ResumeRebucketing", EXHAUSTED, retention_pb2.ResumeRebucketingResponse())
+    fake.answer("ConfirmClock", UNAVAILABLE, retention_pb2.ConfirmClockResponse())
     for call in (
         lambda: client.erase_record("n"),
         lambda: client.erase_records("t", ["n"]),
@@ -168,10 +191,17 @@ def test_what_carries_no_request_id_is_sent_once(fake, client):
         lambda: client.create_tenant("t"),
         lambda: client.create_schema("t", "s", SCHEMA),
         lambda: client.update_schema("t", "s", SCHEMA),
+        lambda: client.create_retention_policy("t", "p", POLICY),
+        lambda: client.update_retention_policy("t", "p", POLICY),
+        lambda: client.delete_retention_policy("t", "p"),
+        lambda: client.run_retention(),
+        lambda: client.pause_rebucketing("t"),
+        lambda: client.resume_rebucketing("t"),
+        lambda: client.confirm_clock(NOW),
     ):
         with pytest.raises((lethe.Unavailable, lethe.ResourceExhausted)):
             call()
-    assert len(fake.seen) == 6
+    assert len(fake.seen) == 13
 
 
 @pytest.mark.parametrize(

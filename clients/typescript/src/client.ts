@@ -1,6 +1,7 @@
 import { Audit } from "./audit.js";
 import { type Config, loadConfig } from "./config.js";
 import { Records } from "./records.js";
+import { Retention } from "./retention.js";
 import { Schemas } from "./schemas.js";
 import { Subjects } from "./subjects.js";
 import { Tenants } from "./tenants.js";
@@ -19,6 +20,7 @@ export interface ClientOptions {
 export class Client {
   readonly tenants: Tenants;
   readonly schemas: Schemas;
+  readonly retention: Retention;
   readonly subjects: Subjects;
   readonly records: Records;
   readonly vault: Vault;
@@ -30,6 +32,7 @@ export class Client {
     this.#transport = new Transport(config, options.timeoutMs);
     this.tenants = new Tenants(this.#transport);
     this.schemas = new Schemas(this.#transport);
+    this.retention = new Retention(this.#transport);
     this.subjects = new Subjects(this.#transport);
     this.records = new Records(this.#transport);
     this.vault = new Vault(this.#transport);

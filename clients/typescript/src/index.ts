@@ -20,6 +20,11 @@ export {
 } from "./records.js";
 export { newRequestId } from "./request_id.js";
 export {
+  type ClockState, type RebucketingState, type Retention, type RetentionEffect, type RetentionExplanation,
+  type RetentionForecast, type RetentionLine, type RetentionPolicy, type RetentionPolicyDraft, type RetentionRun,
+  type RetentionRuns, type RetentionStart, type RetentionStatus,
+} from "./retention.js";
+export {
   type Classification, type Field, type FieldKind, type MaskKind, type Schema, type SchemaDraft, type Schemas,
 } from "./schemas.js";
 export { type ErasedSubject, type Subject, type Subjects } from "./subjects.js";

@@ -5,7 +5,7 @@ import { type ErasureReceipt, ErasureLevel as WireLevel, ErasureReason as WireRe
 import { dateOf } from "./paging.js";
 import { claimFault, signatureFault } from "./signature.js";
 
-/** Why something was erased. A caller cannot claim SUPERSEDED and UNACKNOWLEDGED: they are the vault's own. */
+/** Why something was erased. A caller cannot claim SUPERSEDED, UNACKNOWLEDGED and MOVED: they are the vault's own. */
 export type ErasureReason = Exclude<keyof typeof WireReason, "UNSPECIFIED">;
 /** How far an erasure has got; at E0 the old keys may still be found on the medium. */
 export type ErasureLevel = Exclude<keyof typeof WireLevel, "UNSPECIFIED">;
@@ -149,7 +149,7 @@ const LEVELS: readonly ErasureLevel[] = [
   "E0_TOMBSTONED", "E1_LOCAL_ANCHOR_SCRUBBED", "E2_ALL_ANCHORS_SCRUBBED", "E3_CIPHERTEXT_COLLECTED",
 ];
 const REASONS: readonly (ErasureReason | undefined)[] = [
-  undefined, "SUBJECT_REQUEST", "RETENTION", "SUPERSEDED", "CONTRACT", "UNACKNOWLEDGED",
+  undefined, "SUBJECT_REQUEST", "RETENTION", "SUPERSEDED", "CONTRACT", "UNACKNOWLEDGED", "MOVED",
 ];
 
 /**

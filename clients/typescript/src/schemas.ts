@@ -118,7 +118,7 @@ function toWire(name: string, draft: SchemaDraft): MessageInitShape<typeof Schem
 }
 
 /** Callers in JavaScript are not held to the names by a compiler. */
-function numberOf(names: Record<string, string | number>, name: string, field: string): number {
+export function numberOf(names: Record<string, string | number>, name: string, field: string): number {
   const number = Object.hasOwn(names, name) ? names[name] : undefined;
   if (typeof number !== "number") throw invalid({ field, description: "is not a known name" });
   return number;

@@ -9,6 +9,7 @@ import {
 import { Client, type ClientOptions, type Config } from "../src/index.js";
 import { AuditService } from "../src/gen/lethe/admin/v1/audit_pb.js";
 import { RecordService } from "../src/gen/lethe/v1/record_pb.js";
+import { RetentionService } from "../src/gen/lethe/v1/retention_pb.js";
 import { TenantService } from "../src/gen/lethe/v1/tenant_pb.js";
 import { Pki } from "./pki.js";
 
@@ -22,7 +23,7 @@ export async function serve(
 ): Promise<Client> {
   // What is too large must be refused by the client, not here.
   const server = new Server({ "grpc.max_receive_message_length": 16 << 20 });
-  for (const service of [AuditService, RecordService, TenantService]) {
+  for (const service of [AuditService, RecordService, RetentionService, TenantService]) {
     const definition: Record<string, unknown> = {};
     const known: UntypedServiceImplementation = {};
     for (const method of service.methods as readonly DescMethod[]) {

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, sign } from "node:crypto";
 import { test } from "node:test";
 
-import { readReceipts, type Receipt, verifyReceipt, writeReceipts } from "../src/index.js";
+import { type ErasureReason, readReceipts, type Receipt, verifyReceipt, writeReceipts } from "../src/index.js";
+import { ErasureReasonSchema } from "../src/gen/lethe/v1/erasure_pb.js";
 
 const NAME = "tenants/t/records/00000000-0000-4000-8000-000000000001";
 
@@ -84,6 +85,18 @@ test("every false claim beside the signature is noticed", () => {
   ];
   for (const [field, claim] of claims) {
     assert.throws(() => verifyReceipt({ ...receipt, ...claim }, raw), new RegExp(`^ReceiptError: ${field}: `));
+  }
+});
+
+test("every reason of the contract is known", () => {
+  const { receipt, raw, privateKey } = signed();
+  for (const { localName, number } of ErasureReasonSchema.values) {
+    if (number === 0) continue;
+    const signedBytes = Buffer.from(receipt.signedBytes);
+    signedBytes[24] = number;
+    const signature = sign(null, signedBytes, privateKey);
+    const reason = localName as ErasureReason;
+    assert.equal(verifyReceipt({ ...receipt, reason, signedBytes, signature }, raw).reason, localName);
   }
 });
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from . import _wire as wire
 from .admin.v1 import audit_pb2, log_pb2, vault_pb2
 from .errors import InvalidArgument
 from .model import Log, NewRecord, Reason, Schema, Value
-from .v1 import record_pb2, schema_pb2, subject_pb2, tenant_pb2
+from .retention import RetentionPolicy
+from .v1 import record_pb2, retention_pb2, schema_pb2, subject_pb2, tenant_pb2
 
 MESSAGE_BYTES_MAX = 4 << 20
 IMPORT_CHUNK_MAX = 500
@@ -23,6 +25,7 @@ _A = TypeVar("_A", bound=Message)
 _AUDIT = "/lethe.admin.v1.AuditService/"
 _LOGS = "/lethe.admin.v1.LogService/"
 _RECORDS = "/lethe.v1.RecordService/"
+_RETENTION = "/lethe.v1.RetentionService/"
 _SCHEMAS = "/lethe.v1.SchemaService/"
 _SUBJECTS = "/lethe.v1.SubjectService/"
 _TENANTS = "/lethe.v1.TenantService/"
@@ -209,6 +212,87 @@ def consistency_proof(log: Log, old_size: int, size: int) -> Call[log_pb2.GetCon
     old_size, size = _place("old_size", old_size), _place("size", size)
     request = log_pb2.GetConsistencyProofRequest(old_size=old_size, size=size, **_log(log))
     return Call(_LOGS + "GetConsistencyProof", request, log_pb2.GetConsistencyProofResponse, True)
+
+
+# Retention. What changes something carries no request id, and so is sent once: also a dry run, which is a run.
+
+
+def create_retention_policy(
+    tenant: str, id: str, policy: RetentionPolicy
+) -> Call[retention_pb2.CreateRetentionPolicyResponse]:
+    request = retention_pb2.CreateRetentionPolicyRequest(
+        parent=wire.tenant_name(tenant),
+        retention_policy_id=wire.slug("id", id),
+        retention_policy=wire.retention_policy_out(policy),
+    )
+    return Call(_RETENTION + "CreateRetentionPolicy", request, retention_pb2.CreateRetentionPolicyResponse, False)
+
+
+def update_retention_policy(
+    tenant: str, id: str, policy: RetentionPolicy, mask: Collection[str] | None, etag: str
+) -> Call[retention_pb2.UpdateRetentionPolicyResponse]:
+    named = wire.retention_policy_out(policy, wire.retention_policy_name(tenant, id), wire.text("etag", etag))
+    request = retention_pb2.UpdateRetentionPolicyRequest(retention_policy=named, update_mask=_mask(mask))
+    return Call(_RETENTION + "UpdateRetentionPolicy", request, retention_pb2.UpdateRetentionPolicyResponse, False)
+
+
+def get_retention_policy(tenant: str, id: str) -> Call[retention_pb2.GetRetentionPolicyResponse]:
+    request = retention_pb2.GetRetentionPolicyRequest(name=wire.retention_policy_name(tenant, id))
+    return Call(_RETENTION + "GetRetentionPolicy", request, retention_pb2.GetRetentionPolicyResponse, True)
+
+
+def list_retention_policies(tenant: str, token: str) -> Call[retention_pb2.ListRetentionPoliciesResponse]:
+    request = retention_pb2.ListRetentionPoliciesRequest(
+        parent=wire.tenant_name(tenant), page_size=1000, page_token=token
+    )
+    return Call(_RETENTION + "ListRetentionPolicies", request, retention_pb2.ListRetentionPoliciesResponse, True)
+
+
+def delete_retention_policy(tenant: str, id: str, etag: str) -> Call[retention_pb2.DeleteRetentionPolicyResponse]:
+    request = retention_pb2.DeleteRetentionPolicyRequest(
+        name=wire.retention_policy_name(tenant, id), etag=wire.text("etag", etag)
+    )
+    return Call(_RETENTION + "DeleteRetentionPolicy", request, retention_pb2.DeleteRetentionPolicyResponse, False)
+
+
+def explain_retention(name: str) -> Call[retention_pb2.ExplainRetentionResponse]:
+    request = retention_pb2.ExplainRetentionRequest(name=wire.text("name", name))
+    return Call(_RETENTION + "ExplainRetention", request, retention_pb2.ExplainRetentionResponse, True)
+
+
+def preview_retention(tenant: str, date: dt.date, token: str) -> Call[retention_pb2.PreviewRetentionResponse]:
+    request = retention_pb2.PreviewRetentionRequest(
+        parent=wire.tenant_name(tenant), date=wire.day("date", date), page_token=token
+    )
+    return Call(_RETENTION + "PreviewRetention", request, retention_pb2.PreviewRetentionResponse, True)
+
+
+def retention_status() -> Call[retention_pb2.GetRetentionStatusResponse]:
+    request = retention_pb2.GetRetentionStatusRequest()
+    return Call(_RETENTION + "GetRetentionStatus", request, retention_pb2.GetRetentionStatusResponse, True)
+
+
+def run_retention(dry_run: bool) -> Call[retention_pb2.RunRetentionResponse]:
+    # What is true in Python's eyes alone must not turn a run into a dry one, or the other way round.
+    if not isinstance(dry_run, bool):
+        raise InvalidArgument.of("dry_run", "must be True or False")
+    request = retention_pb2.RunRetentionRequest(dry_run=dry_run)
+    return Call(_RETENTION + "RunRetention", request, retention_pb2.RunRetentionResponse, False)
+
+
+def pause_rebucketing(tenant: str) -> Call[retention_pb2.PauseRebucketingResponse]:
+    request = retention_pb2.PauseRebucketingRequest(parent=wire.tenant_name(tenant))
+    return Call(_RETENTION + "PauseRebucketing", request, retention_pb2.PauseRebucketingResponse, False)
+
+
+def resume_rebucketing(tenant: str) -> Call[retention_pb2.ResumeRebucketingResponse]:
+    request = retention_pb2.ResumeRebucketingRequest(parent=wire.tenant_name(tenant))
+    return Call(_RETENTION + "ResumeRebucketing", request, retention_pb2.ResumeRebucketingResponse, False)
+
+
+def confirm_clock(time: dt.datetime) -> Call[retention_pb2.ConfirmClockResponse]:
+    request = retention_pb2.ConfirmClockRequest(time=wire.timestamp("time", time))
+    return Call(_RETENTION + "ConfirmClock", request, retention_pb2.ConfirmClockResponse, False)
 
 
 # Records.

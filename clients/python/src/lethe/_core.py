@@ -3,7 +3,8 @@ No socket and no clock in here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime as dt
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,6 +17,7 @@ from ._config import Identity, load
 from ._retry import check_deadline
 from .errors import Aborted, DeadlineExceeded, InvalidArgument, LetheError, Unavailable
 from .model import AuditEntry, NewRecord, RecordPage
+from .retention import RetentionForecast
 from .v1 import record_pb2
 
 STREAM_SECONDS = 60.0
@@ -195,3 +197,12 @@ def audit_export(start: int) -> Export[list[AuditEntry]]:
         return False
 
     return Export(lambda: calls.export_audit_entries(start), take, ends_openly=True)
+
+
+def add_up(
+    found: dict[tuple[str, dt.date | None], RetentionForecast], parts: Iterable[RetentionForecast]
+) -> None:
+    """Adds parts of a preview to those so far, by type and day."""
+    for part in parts:
+        at = (part.schema, part.expire_date)
+        found[at] = found[at] + part if at in found else part

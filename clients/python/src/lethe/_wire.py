@@ -45,12 +45,37 @@ from .model import (
     Value,
     VaultStatus,
 )
-from .v1 import erasure_pb2, record_pb2, schema_pb2, subject_pb2, tenant_pb2
+from .retention import (
+    ClockState,
+    RebucketingState,
+    RetentionEffect,
+    RetentionExplanation,
+    RetentionForecast,
+    RetentionLine,
+    RetentionPolicy,
+    RetentionRun,
+    RetentionRuns,
+    RetentionStart,
+    RetentionStatus,
+)
+from .v1 import erasure_pb2, record_pb2, retention_pb2, schema_pb2, subject_pb2, tenant_pb2
 
 _INT64 = range(-(1 << 63), 1 << 63)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SLUG = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-_E = TypeVar("_E", AuditKind, ChangeKind, Classification, Kind, Level, Mask, Reason)
+_E = TypeVar(
+    "_E",
+    AuditKind,
+    ChangeKind,
+    Classification,
+    ClockState,
+    Kind,
+    Level,
+    Mask,
+    Reason,
+    RetentionEffect,
+    RetentionStart,
+)
 
 
 def text(field: str, value: object) -> str:
@@ -79,6 +104,26 @@ def tenant_name(tenant: str) -> str:
 
 def schema_name(tenant: str, type: str) -> str:
     return f"{tenant_name(tenant)}/schemas/{slug('type', type)}"
+
+
+def retention_policy_name(tenant: str, id: str) -> str:
+    return f"{tenant_name(tenant)}/retentionPolicies/{slug('id', id)}"
+
+
+def day(field: str, given: object) -> str:
+    """A day. A moment is one too in Python, but of which time zone?"""
+    if not isinstance(given, dt.date) or isinstance(given, dt.datetime):
+        raise InvalidArgument.of(field, "must be a datetime.date")
+    return given.isoformat()
+
+
+def timestamp(field: str, given: object) -> Timestamp:
+    """A moment. Without a time zone it would be another one on another machine."""
+    if not isinstance(given, dt.datetime) or given.utcoffset() is None:
+        raise InvalidArgument.of(field, "must be a datetime.datetime with a time zone")
+    sent = Timestamp()
+    sent.FromDatetime(given)
+    return sent
 
 
 def value(path: str, given: object) -> record_pb2.Value:
@@ -280,6 +325,104 @@ def receipt(sent: erasure_pb2.ErasureReceipt) -> Receipt:
 
 def subject_erasure(sent: subject_pb2.EraseSubjectResponse) -> SubjectErasure:
     return SubjectErasure(receipt(sent.receipt), [receipt(r) for r in sent.record_receipts])
+
+
+def retention_policy_out(given: RetentionPolicy, name: str = "", etag: str = "") -> retention_pb2.RetentionPolicy:
+    texts = ("purpose", "event_field", "period", "grace_period", "minimum", "maximum", "time_zone", "legal_basis")
+    # A text is a collection too, of letters.
+    if isinstance(given.schemas, str):
+        raise InvalidArgument.of("retention_policy.schemas", "must be a list of names")
+    more: dict[str, Any] = {part: text(f"retention_policy.{part}", getattr(given, part)) for part in texts}
+    more |= {"classification": int(given.classification), "start": int(given.start)}
+    return retention_pb2.RetentionPolicy(
+        name=name,
+        schemas=[text(f"retention_policy.schemas[{at}]", one) for at, one in enumerate(given.schemas)],
+        end_date="" if given.end_date is None else day("retention_policy.end_date", given.end_date),
+        open_ended=given.open_ended,
+        description=text("retention_policy.description", given.description),
+        etag=etag,
+        **more,
+    )
+
+
+def retention_policy(sent: retention_pb2.RetentionPolicy) -> RetentionPolicy:
+    return RetentionPolicy(
+        start=_member(RetentionStart, sent.start),
+        schemas=tuple(sent.schemas),
+        classification=_member(Classification, sent.classification),
+        purpose=sent.purpose,
+        event_field=sent.event_field,
+        period=sent.period,
+        grace_period=sent.grace_period,
+        end_date=_day(sent.end_date),
+        minimum=sent.minimum,
+        maximum=sent.maximum,
+        open_ended=sent.open_ended,
+        time_zone=sent.time_zone,
+        legal_basis=sent.legal_basis,
+        description=sent.description,
+        name=sent.name,
+        etag=sent.etag,
+        update_time=time(sent.update_time),
+    )
+
+
+def retention_explanation(sent: retention_pb2.ExplainRetentionResponse) -> RetentionExplanation:
+    lines = [
+        RetentionLine(
+            rule=line.rule,
+            effect=_member(RetentionEffect, line.effect),
+            end_date=_day(line.end_date),
+            due_time=time(line.due_time) if line.HasField("due_time") else None,
+            decides=line.decides,
+            legal_basis=line.legal_basis,
+        )
+        for line in sent.lines
+    ]
+    return RetentionExplanation(_day(sent.expire_date), _day(sent.present_expire_date), lines)
+
+
+def retention_forecast(sent: retention_pb2.RetentionForecast) -> RetentionForecast:
+    return RetentionForecast(
+        schema=sent.schema,
+        expire_date=_day(sent.expire_date),
+        record_count=sent.record_count,
+        staying_count=sent.staying_count,
+        held_count=sent.held_count,
+        without_basis_count=sent.without_basis_count,
+        damaged_count=sent.damaged_count,
+    )
+
+
+def retention_status(sent: retention_pb2.GetRetentionStatusResponse) -> RetentionStatus:
+    return RetentionStatus(
+        due_by_time=time(sent.due_by_time),
+        clock_state=_member(ClockState, sent.clock_state),
+        last_sweep_time=time(sent.last_sweep_time) if sent.HasField("last_sweep_time") else None,
+        sweep_interval=dt.timedelta(seconds=sent.sweep_interval_seconds),
+        due_bucket_count=sent.due_bucket_count,
+        closed_bucket_count=sent.closed_bucket_count,
+        closed_record_count=sent.closed_record_count,
+        erased_bucket_count=sent.erased_bucket_count,
+        erased_record_count=sent.erased_record_count,
+        lateness_p50=dt.timedelta(milliseconds=sent.lateness_p50_millis),
+        lateness_p99=dt.timedelta(milliseconds=sent.lateness_p99_millis),
+        rebucketing=[RebucketingState(r.schema, r.percent, r.paused) for r in sent.rebucketing],
+    )
+
+
+def retention_runs(sent: retention_pb2.RunRetentionResponse) -> RetentionRuns:
+    runs = [
+        RetentionRun(
+            schema=run.schema,
+            expire_date=_day(run.expire_date),
+            record_count=run.record_count,
+            staying_count=run.staying_count,
+            receipt=receipt(run.receipt) if run.HasField("receipt") else None,
+        )
+        for run in sent.runs
+    ]
+    return RetentionRuns(runs, sent.failed_bucket_count)
 
 
 def audit_entry(sent: audit_pb2.AuditEntry) -> AuditEntry:

@@ -247,6 +247,7 @@ class Reason(enum.IntEnum):
     SUPERSEDED = 3
     CONTRACT = 4
     UNACKNOWLEDGED = 5
+    MOVED = 6
 
 
 @dataclass(frozen=True)

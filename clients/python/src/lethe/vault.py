@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from . import _calls as calls
 from . import _core as core
 from . import _wire as wire
+from ._retention import RetentionCalls
 from ._retry import DEADLINE_DEFAULT, Attempts
 from ._streams import Import, Watch, pause_or_raise, read, to_bytes
 from .admin.v1 import audit_pb2
@@ -46,7 +47,7 @@ _A = TypeVar("_A", bound=Message)
 _P = TypeVar("_P")
 
 
-class Vault(core.Base):
+class Vault(RetentionCalls):
     """A connection to a vault. Threads may share it.
 
     `deadline` (seconds, at most 60) bounds each call with all its attempts; each method takes one of its own too.

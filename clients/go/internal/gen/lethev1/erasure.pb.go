@@ -99,6 +99,8 @@ const (
 	ErasureReason_ERASURE_REASON_CONTRACT ErasureReason = 4
 	// A put that was never acknowledged.
 	ErasureReason_ERASURE_REASON_UNACKNOWLEDGED ErasureReason = 5
+	// It lives on under another key, in the bucket that the retention rules want.
+	ErasureReason_ERASURE_REASON_MOVED ErasureReason = 6
 )
 
 // Enum value maps for ErasureReason.
@@ -110,6 +112,7 @@ var (
 		3: "ERASURE_REASON_SUPERSEDED",
 		4: "ERASURE_REASON_CONTRACT",
 		5: "ERASURE_REASON_UNACKNOWLEDGED",
+		6: "ERASURE_REASON_MOVED",
 	}
 	ErasureReason_value = map[string]int32{
 		"ERASURE_REASON_UNSPECIFIED":     0,
@@ -118,6 +121,7 @@ var (
 		"ERASURE_REASON_SUPERSEDED":      3,
 		"ERASURE_REASON_CONTRACT":        4,
 		"ERASURE_REASON_UNACKNOWLEDGED":  5,
+		"ERASURE_REASON_MOVED":           6,
 	}
 )
 
@@ -309,14 +313,15 @@ const file_lethe_v1_erasure_proto_rawDesc = "" +
 	"\x1bERASURE_LEVEL_E0_TOMBSTONED\x10\x01\x12*\n" +
 	"&ERASURE_LEVEL_E1_LOCAL_ANCHOR_SCRUBBED\x10\x02\x12)\n" +
 	"%ERASURE_LEVEL_E2_ALL_ANCHORS_SCRUBBED\x10\x03\x12)\n" +
-	"%ERASURE_LEVEL_E3_CIPHERTEXT_COLLECTED\x10\x04*\xd0\x01\n" +
+	"%ERASURE_LEVEL_E3_CIPHERTEXT_COLLECTED\x10\x04*\xea\x01\n" +
 	"\rErasureReason\x12\x1e\n" +
 	"\x1aERASURE_REASON_UNSPECIFIED\x10\x00\x12\"\n" +
 	"\x1eERASURE_REASON_SUBJECT_REQUEST\x10\x01\x12\x1c\n" +
 	"\x18ERASURE_REASON_RETENTION\x10\x02\x12\x1d\n" +
 	"\x19ERASURE_REASON_SUPERSEDED\x10\x03\x12\x1b\n" +
 	"\x17ERASURE_REASON_CONTRACT\x10\x04\x12!\n" +
-	"\x1dERASURE_REASON_UNACKNOWLEDGED\x10\x05B\x90\x01\n" +
+	"\x1dERASURE_REASON_UNACKNOWLEDGED\x10\x05\x12\x18\n" +
+	"\x14ERASURE_REASON_MOVED\x10\x06B\x90\x01\n" +
 	"\fcom.lethe.v1B\fErasureProtoP\x01Z1lethe.example/client/internal/gen/lethev1;lethev1\xa2\x02\x03LXX\xaa\x02\bLethe.V1\xca\x02\bLethe\\V1\xe2\x02\x14Lethe\\V1\\GPBMetadata\xea\x02\tLethe::V1b\x06proto3"
 
 var (

@@ -25,6 +25,7 @@ class ErasureReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERASURE_REASON_SUPERSEDED: _ClassVar[ErasureReason]
     ERASURE_REASON_CONTRACT: _ClassVar[ErasureReason]
     ERASURE_REASON_UNACKNOWLEDGED: _ClassVar[ErasureReason]
+    ERASURE_REASON_MOVED: _ClassVar[ErasureReason]
 ERASURE_LEVEL_UNSPECIFIED: ErasureLevel
 ERASURE_LEVEL_E0_TOMBSTONED: ErasureLevel
 ERASURE_LEVEL_E1_LOCAL_ANCHOR_SCRUBBED: ErasureLevel
@@ -36,6 +37,7 @@ ERASURE_REASON_RETENTION: ErasureReason
 ERASURE_REASON_SUPERSEDED: ErasureReason
 ERASURE_REASON_CONTRACT: ErasureReason
 ERASURE_REASON_UNACKNOWLEDGED: ErasureReason
+ERASURE_REASON_MOVED: ErasureReason
 
 class ErasureReceipt(_message.Message):
     __slots__ = ("name", "level", "reason", "generation", "leaf_index", "request_time", "erase_time", "signed_bytes", "signature", "public_key", "caveat")
