@@ -46,13 +46,15 @@ type story struct {
 	ctx                   context.Context
 	folder                string
 	operator, application *client.Client
-	auditor               *client.Client
+	auditor, officer      *client.Client
 	parent, kind          string
 	second, secondKind    string
 	ada                   *client.Record
 	adaRequest            client.NewRecord
 	adaReceipt            *client.Receipt
 	batch                 []*client.Record
+	lawAtFirst, lawNow    *client.RetentionPolicy
+	kept                  *client.Record
 	printed               []string
 }
 
@@ -60,6 +62,7 @@ func TestConformance(t *testing.T) {
 	folder := devFolder(t)
 	s := &story{t: t, ctx: context.Background(), folder: folder}
 	s.operator, s.application, s.auditor = s.open("operator"), s.open("application"), s.open("auditor")
+	s.officer = s.open("privacy-officer")
 	s.parent = "tenants/" + tenantID()
 	s.kind = s.parent + "/schemas/customer"
 	s.second = "tenants/" + tenantID()
@@ -69,7 +72,8 @@ func TestConformance(t *testing.T) {
 		s.anUnknownField, s.aBadValue, s.batchCreate, s.readMask, s.purpose, s.batchGet, s.update, s.staleEtag,
 		s.removeAField, s.duplicate, s.find, s.pages, s.importAll, s.importGoesOn, s.exportAll, s.watch,
 		s.eraseWithAReceipt, s.againTheSameReceipt, s.erasedIsGone, s.batchErase, s.eraseASubject, s.deadlines,
-		s.bounds, s.updateATenant, s.updateAPartOfASchema, s.masks, s.auditLog, s.signedHead, s.nothingPrinted,
+		s.bounds, s.updateATenant, s.updateAPartOfASchema, s.masks, s.auditLog, s.signedHead, s.retentionPolicies,
+		s.updateAPartOfAPolicy, s.explainAndPreview, s.pauseAndResume, s.statusRunClock, s.deleteAPolicy, s.nothingPrinted,
 	} {
 		// A later step builds on the earlier ones.
 		if !t.Run(fmt.Sprintf("step %02d", at+1), func(t *testing.T) { s.t = t; step() }) {

@@ -5,6 +5,7 @@ mod evidence;
 mod log;
 mod proofs;
 mod records;
+mod retention;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ struct Story {
     application: Client,
     operator: Client,
     auditor: Client,
+    officer: Client,
     tenant: String,
     /// What was printed of records, requests and errors, for the last step.
     printed: String,
@@ -115,8 +117,10 @@ impl Story {
         };
         let operator = client(&vault, "operator").await.unwrap();
         let auditor = client(&vault, "auditor").await.unwrap();
+        let officer = client(&vault, "privacy-officer").await.unwrap();
         let tenant = "conf-5d1e90aa7c3b".to_owned();
-        Self { daemon, dir, application, operator, auditor, tenant, printed: String::new() }
+        let printed = String::new();
+        Self { daemon, dir, application, operator, auditor, officer, tenant, printed }
     }
 
     fn parent(&self) -> String {
@@ -329,10 +333,11 @@ async fn the_rust_client_conforms() {
     streams::steps_19_to_22(&mut story).await;
     evidence::steps_23_to_29(&mut story, kept).await;
     log::steps_30_to_34(&mut story).await;
-    proofs::step_36(&mut story).await;
-    // 35. Nothing printed.
-    assert!(story.printed.len() > 1_000, "step 35");
+    retention::steps_35_to_40(&mut story).await;
+    proofs::step_42(&mut story).await;
+    // 41. Nothing printed.
+    assert!(story.printed.len() > 1_000, "step 41");
     for secret in ["ada@example.org", "London", "canary"] {
-        assert!(!story.printed.contains(secret), "step 35: {secret}");
+        assert!(!story.printed.contains(secret), "step 41: {secret}");
     }
 }

@@ -37,6 +37,7 @@ class Story:
         self.operator = self.connect(folder / "client-operator.toml")
         self.app = self.connect(folder / "client-application.toml")
         self.auditor = self.connect(folder / "client-auditor.toml")
+        self.officer = self.connect(folder / "client-privacy-officer.toml")
         self.tenant = f"conf-{secrets.token_hex(6)}"
         self.second = f"conf-{secrets.token_hex(6)}"
         self.request_id = str(uuid.uuid4())
@@ -74,5 +75,5 @@ class Story:
         return f"tenants/{self.tenant}/records/{NOBODY}"
 
     def close(self):
-        for vault in (self.operator, self.app, self.auditor):
+        for vault in (self.operator, self.app, self.auditor, self.officer):
             vault.close()

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+import retention_steps
 from conftest import SCHEMA, lethectl, support
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from story import A_FIELDS, CALLER, SECRETS, Story, new
@@ -453,7 +454,14 @@ class TestStory:
         story.refused(lethe.PermissionDenied, story.app.export_audit_entries)
         story.refused(lethe.PermissionDenied, story.app.audit_head)
 
-    def test_step_36_checkpoints_and_proofs(self, story):
+    test_step_35_retention_policies = retention_steps.policies
+    test_step_36_update_a_part_of_a_policy = retention_steps.update_a_part
+    test_step_37_explain_and_preview = retention_steps.explain_and_preview
+    test_step_38_pause_and_resume = retention_steps.pause_and_resume
+    test_step_39_status_run_clock = retention_steps.status_run_clock
+    test_step_40_delete_a_policy = retention_steps.delete_a_policy
+
+    def test_step_42_checkpoints_and_proofs(self, story):
         key = story.auditor.status().public_key
         for log in lethe.Log:
             told = story.auditor.checkpoint(log, fresh=True)
@@ -481,7 +489,7 @@ class TestStory:
         story.refused(lethe.PermissionDenied, story.operator.checkpoint, lethe.Log.AUDIT)
         assert story.operator.checkpoint(lethe.Log.LEDGER).size > 0
 
-    def test_step_35_nothing_printed(self, story):
+    def test_step_41_nothing_printed(self, story):
         story.printed.append(repr(NewRecord("customer", A_FIELDS)))
         assert len(story.printed) > 60
         for secret in SECRETS:

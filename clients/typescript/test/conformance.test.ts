@@ -19,6 +19,7 @@ import {
   UnavailableError, type VaultRecord, verifyAudit, verifyAuditHead, verifyReceipt,
 } from "../src/index.js";
 import { devFolder, SKIP, SKIP_SUPPORT, support } from "./daemon.js";
+import { retentionSteps } from "./retention_steps.js";
 
 const NOBODY = "00000000-0000-4000-8000-000000000000";
 const CALLER = "spiffe://dev.lethe/";
@@ -560,6 +561,12 @@ test("conformance", { skip: SKIP, timeout: 180_000 }, async (t) => {
     await last.return();
     await refused(application.audit.export().next(), PermissionDeniedError);
     await refused(application.audit.head(), PermissionDeniedError);
+  });
+
+  const officer = open("privacy-officer");
+  await retentionSteps({
+    operator, application, officer, parent, kind, nobody: NOBODY, step, create, listed: () => listed(), entries, refused,
+    violated,
   });
 
   await step(async () => {

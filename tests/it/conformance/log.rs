@@ -165,7 +165,7 @@ async fn masks(story: &mut Story) {
 }
 
 /// All entries of a query, the newest first.
-async fn listed_entries(
+pub(super) async fn listed_entries(
     story: &Story,
     mut request: admin::ListAuditEntriesRequest,
 ) -> Result<Vec<admin::AuditEntry>, Status> {
