@@ -226,16 +226,19 @@ mod tests {
     use crate::audit::Kind;
     use crate::class::{Classification, FieldKind, Role};
     use crate::store::Memory;
+    use crate::vault::records::Sort;
+    use crate::vault::rows::Intent;
     use crate::vault::schema::{FieldDraft, RetentionDraft, SchemaDraft};
     use crate::vault::testing::{permit, vault_on};
     use crate::vault::{NewRecord, ReadSpec};
 
-    /// The rules may change between the look at a bucket and its kill.
-    #[tokio::test]
-    async fn a_bucket_that_was_found_due_by_other_rules_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let vault = vault_on(dir.path(), Arc::new(Memory::new()));
-        let slug = |text: &str| Slug::parse(text).unwrap();
+    fn slug(text: &str) -> Slug {
+        Slug::parse(text).unwrap()
+    }
+
+    /// A vault with a visit, which is kept for a day.
+    async fn with_a_visit(dir: &std::path::Path) -> (Vault, crate::vault::RecordView) {
+        let vault = vault_on(dir, Arc::new(Memory::new()));
         vault
             .create_tenant(&permit(Role::Operator, None), slug("acme"), String::new())
             .await
@@ -258,6 +261,14 @@ mod tests {
         let new = NewRecord { rtype: slug("visit"), subject, fields, request };
         let app = permit(Role::Application, Some("acme"));
         let made = vault.create_record(&app, "acme", new).await.unwrap();
+        (vault, made)
+    }
+
+    /// The rules may change between the look at a bucket and its kill.
+    #[tokio::test]
+    async fn a_bucket_that_was_found_due_by_other_rules_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (vault, made) = with_a_visit(dir.path()).await;
         let tenant = vault.core.registry.find("acme").unwrap();
         let key = (tenant.schema(&slug("visit")).unwrap().ord(), made.expires);
         let epoch = tenant.state().rules_epoch;
@@ -282,6 +293,37 @@ mod tests {
         let fates = asked(epoch + 1).await.unwrap().unwrap();
         assert!(matches!(fates.as_slice(), [Fate::Killed { records: 1, .. }]), "control");
         assert!(vault.get_record(&read, "acme", made.id, &ReadSpec::default()).is_err());
+        vault.close().unwrap();
+    }
+
+    /// An erasure that waits while its record goes with the bucket erases nothing again: the bucket's evidence is given.
+    #[tokio::test]
+    async fn who_asks_for_what_just_went_with_its_bucket_gets_the_evidence_of_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let (vault, made) = with_a_visit(dir.path()).await;
+        let core = &*vault.core;
+        let tenant = core.registry.find("acme").unwrap();
+        let pointer = core.find_current(&tenant, made.id, Sort::Record).unwrap().pointer;
+        let reason = ErasureReason::SubjectRequest;
+        let unit = Intent {
+            kid: pointer.kid,
+            record: made.id,
+            rec_ver: pointer.rec_ver,
+            rtype: pointer.rtype,
+            reason,
+            requested: UnixMillis(0),
+        };
+        let doomed = core.doom(Some(&tenant), &unit, true).unwrap();
+        let operator = permit(Role::Operator, Some("acme"));
+        let why = ErasureReason::Contract;
+        let killed =
+            vault.erase_bucket(&operator, "acme", &slug("visit"), made.expires, why).await.unwrap();
+        let (answer, answered) = oneshot::channel();
+        vault.send_units(vec![doomed], None, answer).unwrap();
+        assert!(matches!(answered.await.unwrap(), Err(VaultError::Erased(_))));
+        let app = permit(Role::Application, Some("acme"));
+        let told = vault.erase_records(&app, "acme", &[made.id], reason, None).await.unwrap();
+        assert_eq!(told[0].signed_bytes, killed.signed_bytes);
         vault.close().unwrap();
     }
 }

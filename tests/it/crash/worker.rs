@@ -129,7 +129,7 @@ async fn task(shared: Arc<Shared>, number: u64) {
                 shared.vault.rotate_key(&operator(None)).await.unwrap();
             }
             97..98 if number == 1 => evolve(&shared, &mut dice).await,
-            98..99 if number == 2 => rule(&shared, &mut dice).await,
+            96..99 if number == 2 => rule(&shared, &mut dice).await,
             _ => {
                 if let Some(id) = dice.pick(&mine) {
                     // A visit may be gone with its bucket.

@@ -47,6 +47,9 @@ async fn a_new_policy_moves_what_is_there_and_its_end_moves_it_back() {
         assert_eq!((now.expires, now.version), (day("2026-06-10"), etag), "the etag stays");
         assert_eq!(text(&now, "city"), Some("Ulm"));
     }
+    // Each old copy is on its way out, as an old version is.
+    let waiting = lethe::store::Engine::scan(&*scene.rows, b"q", b"r", 1_000).unwrap().len();
+    assert_eq!(waiting, all.len());
     let fresh = put(&vault, "customer", person("fresh")).await.unwrap();
     assert_eq!(fresh.expires, day("2026-06-10"));
     let told = vault.explain_retention(&app(), TENANT, fresh.id).unwrap();
@@ -65,6 +68,9 @@ async fn a_new_policy_moves_what_is_there_and_its_end_moves_it_back() {
     assert!(matches!(twin, Err(VaultError::Duplicate { .. })));
     vault.close().unwrap();
     drop(vault);
+    // 61 customers and their 61 subjects: of none is there a second copy.
+    let copies = lethe::store::Engine::scan(&*scene.rows, b"r", b"s", 1_000).unwrap().len();
+    assert_eq!(copies, 2 * (all.len() + 1));
     let vault = scene.house.open().unwrap();
     assert_eq!(expires(&vault, all[59].id), day("2029-05-10"));
     vault.close().unwrap();
@@ -244,6 +250,63 @@ async fn use_lengthens_a_life_and_a_look_of_the_officer_does_not() {
     }
     let read = vault.get_record(&look, TENANT, record, &spec).unwrap();
     assert_eq!(read.expires, day("2026-08-10"), "three months from creation");
+    vault.close().unwrap();
+}
+
+/// Nobody waits for a use to be written down: the sweep does, before it judges.
+#[tokio::test]
+async fn what_was_used_a_moment_before_the_sweep_stays() {
+    let scene = Scene::at("2026-05-10", by_hand);
+    let vault = scene.vault().await;
+    make(
+        &vault,
+        rule("seen", |d| {
+            (d.start, d.period) = (Some(StartKind::LastUse), "P1M".into());
+        }),
+    )
+    .await;
+    until("nothing moves", || moving(&vault) == 0).await;
+    let mut all = Vec::new();
+    for n in 0..80 {
+        all.push(put(&vault, "customer", person(&n.to_string())).await.unwrap().id);
+    }
+    scene.clock.set(noon("2026-06-10"));
+    all.iter().for_each(|id| drop(get(&vault, *id).unwrap()));
+    scene.clock.set(end("2026-06-10"));
+    sweep(&vault).await;
+    assert!(all.iter().all(|id| !is_gone(&vault, *id)));
+    assert_eq!(expires(&vault, all[0]), day("2026-07-10"));
+    vault.close().unwrap();
+}
+
+/// Under a minimum a use changes nothing; when the minimum is gone, it counts.
+#[tokio::test]
+async fn a_use_counts_for_the_rules_that_come_later() {
+    let scene = Scene::at("2026-05-10", by_hand);
+    let vault = scene.vault().await;
+    let sliding = |minimum: &str, period: &str| {
+        let (minimum, period) = (minimum.to_owned(), period.to_owned());
+        rule("seen", move |d| {
+            (d.start, d.period, d.minimum) = (Some(StartKind::LastUse), period, minimum);
+        })
+    };
+    make(&vault, rule("law", |d| d.minimum = "P1Y".into())).await;
+    make(&vault, sliding("", "P2M")).await;
+    until("nothing moves", || moving(&vault) == 0).await;
+    let record = put(&vault, "customer", person("a")).await.unwrap().id;
+    assert_eq!(expires(&vault, record), day("2027-05-10"));
+    scene.clock.set(noon("2026-06-01"));
+    get(&vault, record).unwrap();
+    sweep(&vault).await;
+    scene.clock.set(noon("2026-06-20"));
+    vault.delete_retention_policy(&officer(), TENANT, &slug("law"), None).await.unwrap();
+    let changed = sliding("", "P1M");
+    vault.update_retention_policy(&officer(), TENANT, changed, None, None).await.unwrap();
+    until("it was moved", || moving(&vault) == 0).await;
+    let look: lethe::authz::Permit<lethe::authz::ReadRecord> =
+        permit(Role::PrivacyOfficer, Some(TENANT));
+    let seen = vault.get_record(&look, TENANT, record, &ReadSpec::default()).unwrap();
+    assert_eq!(seen.expires, day("2026-07-01"), "from the use, not from the creation");
     vault.close().unwrap();
 }
 

@@ -167,6 +167,53 @@ async fn rules_are_made_seen_changed_and_followed() {
     assert_eq!(gone.code(), Code::NotFound);
 }
 
+/// Whoever is bound to one tenant does not hear of another's work.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_names_no_tenant_that_the_caller_is_not_bound_to() {
+    let live = Live::start().await;
+    furnish(&live).await;
+    let officer = live.client("privacy-officer").await;
+    let pause = v1::PauseRebucketingRequest { parent: TENANT.into() };
+    officer.retention().pause_rebucketing(pause).await.unwrap();
+    let request = policy("short", |p| p.period = "P1D".into());
+    officer.retention().create_retention_policy(request).await.unwrap();
+    let mut seen = Vec::new();
+    for who in ["privacy-officer", "operator-a", "auditor"] {
+        let mut service = live.client(who).await.retention();
+        let status = service.get_retention_status(v1::GetRetentionStatusRequest {}).await.unwrap();
+        seen.push(status.into_inner().rebucketing.len());
+    }
+    assert_eq!(seen, [1, 1, 1], "control");
+    // The same work of tenant b.
+    let operator = live.client("operator").await;
+    let schema = v1::Schema {
+        retention: Some(v1::schema::Retention::RetainFor("P1D".into())),
+        fields: vec![v1::Field {
+            name: "x".into(),
+            kind: v1::FieldKind::Text.into(),
+            classification: v1::Classification::General.into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let request = v1::CreateSchemaRequest {
+        parent: "tenants/b".into(),
+        schema_id: "theirs".into(),
+        schema: Some(schema),
+    };
+    operator.schemas().create_schema(request).await.unwrap();
+    let pause = v1::PauseRebucketingRequest { parent: "tenants/b".into() };
+    officer.retention().pause_rebucketing(pause).await.unwrap();
+    let mut request = policy("short", |p| p.period = "P1D".into());
+    request.parent = "tenants/b".into();
+    officer.retention().create_retention_policy(request).await.unwrap();
+    for (who, want) in [("privacy-officer", 2), ("operator-a", 1)] {
+        let mut service = live.client(who).await.retention();
+        let status = service.get_retention_status(v1::GetRetentionStatusRequest {}).await.unwrap();
+        assert_eq!(status.into_inner().rebucketing.len(), want, "{who}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_rules_are_refused_with_their_field() {
     let live = Live::start().await;
