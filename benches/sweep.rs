@@ -1,8 +1,8 @@
 //! P6: a retention sweep that kills one bucket of many records, against what its syncs take and, by
 //! `scripts/bench-sweep`, against `DELETE` of as many rows in PostgreSQL.
 //!
-//! `cargo bench --profile release --bench sweep -- [--records N] [--engine E] [--quick]`. Closing and listing the bucket
-//! is not part of the figure, since it is done before the day is over; it is printed beside.
+//! `cargo bench --profile release --bench sweep -- [--records N] [--engine E] [--quick]`. Closing and listing the
+//! bucket is not part of the figure, since it is done before the day is over; it is printed beside.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

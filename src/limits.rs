@@ -45,7 +45,8 @@ pub const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const CLOSE_BEFORE: Duration = Duration::from_secs(3600);
 /// Longest such time that the configuration can say: a record with a period of a day is still put into its bucket.
 pub const CLOSE_BEFORE_MAX: Duration = Duration::from_secs(12 * 3600);
-/// How long the machine may have been off without anyone confirming its clock, where the configuration says nothing else.
+/// How long the machine may have been off without anyone confirming its clock, where the configuration says nothing
+/// else.
 pub const CLOCK_GAP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Longest such time that the configuration can say.
 pub const CLOCK_GAP_MAX: Duration = Duration::from_secs(366 * 24 * 3600);

@@ -136,7 +136,8 @@ impl<A: ActionKind> Permit<A> {
         }
     }
 
-    /// Whether its identity is bound to this tenant, whatever it may do there: what is told of the vault names no other.
+    /// Whether its identity is bound to this tenant, whatever it may do there: what is told of the vault names no
+    /// other.
     pub fn is_bound_to(&self, tenant: &str) -> bool {
         self.rights.tenants.contains(tenant)
     }

@@ -322,8 +322,8 @@ async fn status(client: &Client, out: &mut Out) -> Result<Done, CtlError> {
              run: lethectl retention confirm-clock"
         }
         ClockState::Behind => {
-            "the machine's clock was set back: nothing is due before it says so too. Set it right, or if it is right, run: \
-             lethectl retention confirm-clock"
+            "the machine's clock was set back: nothing is due before it says so too. Set it right, or if it is right, \
+             run: lethectl retention confirm-clock"
         }
         ClockState::Unconfirmed => {
             "the machine's clock is far ahead of when the vault last ran: nothing is erased until someone looks at it \

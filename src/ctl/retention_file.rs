@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn a_file_is_read_and_its_faults_are_told_without_its_values() {
         let text = "[[policy]]\nid = \"a\"\ntypes = [\"person\"]\nperiod = \"P3Y\"\n\n\
-                    [[policy]]\nid = \"b\"\nstart = \"EVENT\"\nevent_field = \"left\"\nperiod = \"P1Y\"\nopen_ended = true\n";
+                    [[policy]]\nid = \"b\"\nstart = \"EVENT\"\nevent_field = \"left\"\n\
+                    period = \"P1Y\"\nopen_ended = true\n";
         let read = parse(text, &tenant()).unwrap();
         assert_eq!(read[0].name, "tenants/acme/retentionPolicies/a");
         assert_eq!(read[0].schemas, ["tenants/acme/schemas/person"]);

@@ -1,7 +1,7 @@
 //! `lethectl retention policy`: the rules of a tenant.
 //!
-//! Guarantees: what is wrong with a file is said before any call is made; a policy that someone else changed meanwhile is
-//! not overruled unseen.
+//! Guarantees: what is wrong with a file is said before any call is made; a policy that someone else changed meanwhile
+//! is not overruled unseen.
 
 use std::path::PathBuf;
 

@@ -117,8 +117,8 @@ impl Slots {
         Taken::Slot { kid, node, ticket }
     }
 
-    /// Has the bucket's kill wait for a record that leaves it, until the ticket is given back. Who then finds the bucket
-    /// not being killed knows that the kill will wait. `None`: there is no such bucket.
+    /// Has the bucket's kill wait for a record that leaves it, until the ticket is given back. Who then finds the
+    /// bucket not being killed knows that the kill will wait. `None`: there is no such bucket.
     pub fn hold(self: &Arc<Self>, kid: Kid) -> Option<Ticket> {
         let (bucket, page) = ((kid.tenant, kid.bucket), kid.page.value());
         *self.lock().get_mut(&bucket)?.in_flight.entry(page).or_default() += 1;

@@ -58,8 +58,8 @@ fn clock_warning(state: ClockState) -> Option<&'static str> {
              right, run `lethectl retention confirm-clock`",
         ),
         ClockState::Behind => Some(
-            "the machine's clock was set back: nothing is erased by retention before it says so too; set it right, or if it \
-             is right, run `lethectl retention confirm-clock`",
+            "the machine's clock was set back: nothing is erased by retention before it says so too; set it right, or \
+             if it is right, run `lethectl retention confirm-clock`",
         ),
         ClockState::Unconfirmed => Some(
             "the machine's clock is far ahead of when the vault last ran: retention erases nothing until someone has \

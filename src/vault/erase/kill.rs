@@ -88,7 +88,8 @@ impl Vault {
 }
 
 impl Worker {
-    /// Destroys the keys of every record in the buckets. A type and day may have several: the receipt is the last one's.
+    /// Destroys the keys of every record in the buckets. A type and day may have several: the receipt is the last
+    /// one's.
     pub(super) fn kill_buckets(
         &mut self,
         condemned: Vec<Condemned>,
@@ -296,7 +297,8 @@ mod tests {
         vault.close().unwrap();
     }
 
-    /// An erasure that waits while its record goes with the bucket erases nothing again: the bucket's evidence is given.
+    /// An erasure that waits while its record goes with the bucket erases nothing again: the bucket's evidence is
+    /// given.
     #[tokio::test]
     async fn who_asks_for_what_just_went_with_its_bucket_gets_the_evidence_of_that() {
         let dir = tempfile::tempdir().unwrap();

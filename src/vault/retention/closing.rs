@@ -2,8 +2,8 @@
 //! will go is made, so that the kill itself takes no longer for a million records than for one.
 //!
 //! Invariants: a record is on its bucket's list exactly if its current version is in the bucket when the bucket is
-//! killed; whoever leaves a bucket says so before the kill stops waiting for it; a list that was made by other rules than
-//! those in force is made anew.
+//! killed; whoever leaves a bucket says so before the kill stops waiting for it; a list that was made by other rules
+//! than those in force is made anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

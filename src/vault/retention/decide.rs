@@ -1,9 +1,9 @@
 //! From rules and a record to the day by which the record must be gone.
 //!
-//! Guarantees: the earliest end that any rule sets counts, unless a minimum is later: the law that makes one keep is not
-//! broken by one's own rules. What has no end is open-ended. A day is told in each rule's own time zone, and the moment
-//! when it is over there decides; the bucket is that of the first day that is not over in UTC before then, so nothing
-//! goes early, and nothing a day late.
+//! Guarantees: the earliest end that any rule sets counts, unless a minimum is later: the law that makes one keep is
+//! not broken by one's own rules. What has no end is open-ended. A day is told in each rule's own time zone, and the
+//! moment when it is over there decides; the bucket is that of the first day that is not over in UTC before then, so
+//! nothing goes early, and nothing a day late.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
-//! The keeper's thread: it wakes on its own, closes buckets before their day is over, has those that are due killed, and
-//! moves records that belong elsewhere.
+//! The keeper's thread: it wakes on its own, closes buckets before their day is over, has those that are due killed,
+//! and moves records that belong elsewhere.
 //!
-//! Invariants: nothing is killed before its day is over by the vault's own count of time and by the wall clock; all that
-//! is due at a moment goes in as few anchor batches as `limits::SWEEP_BUCKETS_MAX` allows; a failure is told and tried
-//! again, and never stops what else is due.
+//! Invariants: nothing is killed before its day is over by the vault's own count of time and by the wall clock; all
+//! that is due at a moment goes in as few anchor batches as `limits::SWEEP_BUCKETS_MAX` allows; a failure is told and
+//! tried again, and never stops what else is due.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,8 +1,9 @@
-//! What went with a bucket: the ids of its records, in order, the root over them, and what the ledger says of the bucket.
+//! What went with a bucket: the ids of its records, in order, the root over them, and what the ledger says of the
+//! bucket.
 //!
-//! Invariants: ids are vault-issued and random, and nothing else is kept of a record; each has a leaf of its own under a
-//! salt of its own, so that the proof for one tells nothing of its neighbours; a list counts only once the row that sums
-//! it up has committed with the bucket's leaf.
+//! Invariants: ids are vault-issued and random, and nothing else is kept of a record; each has a leaf of its own under
+//! a salt of its own, so that the proof for one tells nothing of its neighbours; a list counts only once the row that
+//! sums it up has committed with the bucket's leaf.
 
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;

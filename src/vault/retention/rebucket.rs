@@ -1,7 +1,7 @@
 //! Bringing records to the buckets that changed rules want, some key pages at a time, while all else goes on.
 //!
-//! Which types are yet to be gone through is in a metadata row that commits with the change of the rules, so that a start
-//! after a crash goes on; how far the work is, is in memory only. All of it can be done again.
+//! Which types are yet to be gone through is in a metadata row that commits with the change of the rules, so that a
+//! start after a crash goes on; how far the work is, is in memory only. All of it can be done again.
 //!
 //! What would go too early does not depend on this: a bucket that is about to go is judged by the rules of then.
 

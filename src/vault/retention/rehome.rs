@@ -38,8 +38,8 @@ impl Core {
         expiry_day(schema, &tenant.rules(schema.ord()), map.facts())
     }
 
-    /// Moves a record if the rules want it in another bucket, as of its last use if that is given. Answers whether it was
-    /// sealed anew.
+    /// Moves a record if the rules want it in another bucket, as of its last use if that is given. Answers whether it
+    /// was sealed anew.
     pub(in crate::vault) async fn rehome(
         &self,
         tenant: &Arc<Tenant>,

@@ -158,7 +158,8 @@ impl Vault {
         Ok(Explained { rtype: schema.type_name().clone(), rules, decision, present })
     }
 
-    /// Stops or goes on bringing records to the buckets that changed rules want. Answers whether anything is left to do.
+    /// Stops or goes on bringing records to the buckets that changed rules want. Answers whether anything is left to
+    /// do.
     pub async fn pause_rebucketing(
         &self,
         permit: &Permit<ManageRetention>,

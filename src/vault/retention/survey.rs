@@ -1,5 +1,5 @@
-//! What is in buckets, by the rules in force: how much will go, how much may stay, how much has no legal basis. Nothing is
-//! changed.
+//! What is in buckets, by the rules in force: how much will go, how much may stay, how much has no legal basis.
+//! Nothing is changed.
 
 use super::decide::decide;
 use crate::id::{Day, Kid, PageOrd, TypeOrd};

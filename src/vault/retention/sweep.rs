@@ -208,8 +208,8 @@ impl Worker {
         Ok(whole)
     }
 
-    /// Closes and lists the buckets of a type and day by the rules of now, unless that is done. The newest first: what is
-    /// made after it is a successor, whose records were put there by the rules of now.
+    /// Closes and lists the buckets of a type and day by the rules of now, unless that is done. The newest first: what
+    /// is made after it is a successor, whose records were put there by the rules of now.
     fn close(&self, one: &Bucketful, epoch: u64) -> Result<(), VaultError> {
         let is_made = |b: &BucketId| self.core.closings.is_made(*b, epoch);
         let newest = one.buckets().filter(is_made).last();

@@ -1,9 +1,9 @@
 //! The time that retention goes by: no jump of the wall clock makes anything due early.
 //!
-//! The vault counts time itself, by the machine's uptime, from a moment that it trusts; uptime cannot be set. A mark of
-//! that count is kept in the store, so that it goes on over restarts of the daemon. After a restart of the machine there
-//! is only the wall clock: it is believed if it is not behind the last mark and not further ahead of it than a stop may
-//! have lasted; else the count goes on from the mark until the clock fits, or until someone confirms it.
+//! The vault counts time itself, by the machine's uptime, from a moment that it trusts; uptime cannot be set. A mark
+//! of that count is kept in the store, so that it goes on over restarts of the daemon. After a restart of the machine
+//! there is only the wall clock: it is believed if it is not behind the last mark and not further ahead of it than a
+//! stop may have lasted; else the count goes on from the mark until the clock fits, or until someone confirms it.
 //!
 //! Invariants: what is due is due by both the count and the wall clock; a period begins at the later of what either
 //! makes probable, so that a record which is created under a wrong clock does not go early either.

@@ -1,5 +1,5 @@
-//! Uses that lengthen a record's life: where a policy counts from the last use, a record that is read is sealed anew with
-//! the time of that, and moves to a later bucket.
+//! Uses that lengthen a record's life: where a policy counts from the last use, a record that is read is sealed anew
+//! with the time of that, and moves to a later bucket.
 //!
 //! A read does not wait for that. What was read waits in memory, and the keeper's thread moves it within a second; a
 //! crash in between forgets the use, and the record has the day that it had before.

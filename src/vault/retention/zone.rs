@@ -1,8 +1,8 @@
 //! Time zones: which day it is somewhere, and when that day is over.
 //!
-//! Guarantees: a zone is one of the IANA database that is compiled in, so that the same rule gives the same day on every
-//! machine; a day's end is never told earlier than it is, whatever clocks do at midnight; past the calendar's end a day
-//! ends as it does in UTC, a day late.
+//! Guarantees: a zone is one of the IANA database that is compiled in, so that the same rule gives the same day on
+//! every machine; a day's end is never told earlier than it is, whatever clocks do at midnight; past the calendar's
+//! end a day ends as it does in UTC, a day late.
 
 use std::fmt;
 
@@ -128,8 +128,8 @@ mod tests {
         }
     }
 
-    /// Of every zone, days of two centuries: the day's end is after all of the day, and not late by more than what clocks
-    /// ever were set back at a midnight.
+    /// Of every zone, days of two centuries: the day's end is after all of the day, and not late by more than what
+    /// clocks ever were set back at a midnight.
     #[test]
     fn in_every_zone_a_day_is_over_at_its_end() {
         let (mut looked, mut plain) = (0, 0);

@@ -1,6 +1,6 @@
 //! A year, day by day, with a clock that the test sets: records come, are used, changed and erased, rules change, and
-//! every night what is due goes. A model in a few lines says what must be there each morning; at the end an auditor goes
-//! through the evidence.
+//! every night what is due goes. A model in a few lines says what must be there each morning; at the end an auditor
+//! goes through the evidence.
 //!
 //! Periods are in days here, so that the model needs no calendar.
 

@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn short_input_is_an_answer() {
         assert!(FieldMap::parse(&[0, 0, 0, 40]).is_none());
-        let mut plain = 80u32.to_be_bytes().to_vec();
-        plain.extend([0; 64]);
+        let mut plain = 88u32.to_be_bytes().to_vec();
+        plain.extend([0; 72]);
         plain.extend([0, 1, 0, 5, 1]);
         let map = FieldMap::parse(&plain).unwrap();
         assert!(!map.whole && map.fields.is_empty());
