@@ -69,6 +69,10 @@ impl Vault {
         }
         let key = (tenant.schema(rtype)?.ord(), expires);
         let requested = core.clock.now();
+        let ords = tenant.state().buckets.get(&key).cloned().unwrap_or_default();
+        let buckets: Vec<BucketId> = ords.into_iter().map(|ord| (tenant.ord, ord)).collect();
+        // From now on, not only from when its turn comes.
+        let _refused = core.mark_killing(&buckets);
         // What is in it is listed first, so that the kill does not keep others waiting.
         self.keeper.close_buckets(Arc::clone(&tenant), key).await?;
         let entry = core.entry(permit, Act::EraseBucket).of(tenant.ord);
