@@ -99,6 +99,8 @@ pub struct Hooks {
     pub sink: Option<Arc<Plan>>,
     /// Takes the anchor's medium for one that may keep old blocks.
     pub distrust_medium: bool,
+    /// What is due goes only when it is asked for.
+    pub no_sweeps: bool,
 }
 
 impl std::fmt::Debug for Hooks {
@@ -368,7 +370,8 @@ fn assemble(
     tell_opening(&core, &recovered)?;
     let start = Start { frontier, unacknowledged, to_collect: recovered.to_collect };
     let eraser = Arc::new(Eraser::start(core.clone(), start)?);
-    let keeper = Keeper::start(core.clone(), eraser.clone(), setup.keeper.clone())?;
+    let by_itself = !setup.hooks.no_sweeps;
+    let keeper = Keeper::start(core.clone(), eraser.clone(), setup.keeper.clone(), by_itself)?;
     let sweep_interval = setup.keeper.interval;
     Ok(Vault { core, keeper, eraser, sweep_interval })
 }

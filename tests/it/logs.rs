@@ -441,11 +441,9 @@ async fn a_cosignature_that_does_not_fit_the_log_any_more_is_not_handed_out() {
     let vault = house.create();
     furnish(&vault).await;
     erase(&vault, "one").await;
+    keep_cosignature(&vault).await;
+    assert_eq!(cosigned(&vault).await, 1);
     let [ledger, _] = readers();
-    let head = vault.log_checkpoint(&ledger, false).await.unwrap();
-    let note = Note::parse(&cosign(&head.note, &fixed(), 5)).unwrap();
-    vault.add_cosignature(&operator(None), head.checkpoint, note).await.unwrap();
-    assert_eq!(vault.log_checkpoint(&ledger, false).await.unwrap().cosigned.len(), 1);
     let row = rows.scan(b"c", b"d", 9).unwrap().pop().unwrap();
     let mut other = row.value[..row.value.len() - 4].to_vec();
     other[25] ^= 1;
@@ -454,8 +452,22 @@ async fn a_cosignature_that_does_not_fit_the_log_any_more_is_not_handed_out() {
     assert!(head.cosigned.is_empty() && Note::parse(&head.note).unwrap().signatures.len() == 1);
 }
 
+/// Has a vault keep a cosignature of the fixed witness.
+pub async fn keep_cosignature(vault: &Vault) {
+    let [ledger, _] = readers();
+    let head = vault.log_checkpoint(&ledger, false).await.unwrap();
+    let note = Note::parse(&cosign(&head.note, &fixed(), 5)).unwrap();
+    vault.add_cosignature(&operator(None), head.checkpoint, note).await.unwrap();
+}
+
+/// How many cosignatures a vault hands out with the ledger's checkpoint.
+pub async fn cosigned(vault: &Vault) -> usize {
+    let [ledger, _] = readers();
+    vault.log_checkpoint(&ledger, false).await.unwrap().cosigned.len()
+}
+
 /// The same key each time: a setup is changed by a function without surroundings.
-fn fixed() -> CosignerKey {
+pub fn fixed() -> CosignerKey {
     let key = "PRIVATE+KEY+w+";
     let seed = [4u8; 33];
     use base64::Engine as _;

@@ -76,13 +76,19 @@ impl Keeper {
         core: Arc<Core>,
         eraser: Arc<Eraser>,
         setup: KeeperSetup,
+        by_itself: bool,
     ) -> Result<Self, VaultError> {
         let (jobs, queue) = sync_channel(limits::KEEPER_QUEUE_MAX);
         let no_thread = |_| VaultError::Exhausted("no thread for the keeper");
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(no_thread)?;
         let thread = std::thread::Builder::new()
             .name("keeper".into())
-            .spawn(move || Worker::new(core, eraser, setup, runtime, queue).run())
+            .spawn(move || {
+                let mut worker = Worker::new(core, eraser, setup, runtime, queue);
+                // Only tests have it otherwise.
+                worker.sweep_at = worker.sweep_at.filter(|_| by_itself);
+                worker.run();
+            })
             .map_err(no_thread)?;
         Ok(Self { jobs: Some(jobs), thread: Mutex::new(Some(thread)) })
     }
@@ -147,7 +153,8 @@ pub(super) struct Worker {
     pub runtime: Runtime,
     queue: Receiver<Job>,
     rebucketer: Rebucketer,
-    sweep_at: Instant,
+    /// `None`: only when asked.
+    sweep_at: Option<Instant>,
     mark_at: Instant,
 }
 
@@ -160,7 +167,8 @@ impl Worker {
         queue: Receiver<Job>,
     ) -> Self {
         let (rebucketer, now) = (Rebucketer::default(), Instant::now());
-        Self { core, eraser, setup, runtime, queue, rebucketer, sweep_at: now, mark_at: now }
+        let (sweep_at, mark_at) = (Some(now), now);
+        Self { core, eraser, setup, runtime, queue, rebucketer, sweep_at, mark_at }
     }
 
     fn run(mut self) {
@@ -210,10 +218,10 @@ impl Worker {
             self.told("the mark of time is not kept", self.keep_mark());
         }
         self.move_used(USES_STEP);
-        if now >= self.sweep_at {
+        if self.sweep_at.is_some_and(|at| now >= at) {
             let swept = self.sweep();
             self.told("a sweep failed; it is tried again", swept);
-            self.sweep_at = Instant::now() + self.setup.interval;
+            self.sweep_at = Some(Instant::now() + self.setup.interval);
         }
         let mut rebucketer = std::mem::take(&mut self.rebucketer);
         let step = rebucketer.step(&self.core, &self.runtime);

@@ -227,6 +227,36 @@ fn log(scene: &mut Scene) {
     }
 }
 
+/// Of a bucket's evidence that cannot be read nothing is vouched for; a cosignature that is damaged is not handed out; a
+/// damaged mark of time is written anew.
+fn kept(scene: &mut Scene) {
+    let summary = scene.all(b"x").pop().unwrap().0;
+    let (cosignature, _) = scene.all(b"c").pop().unwrap();
+    let good = scene.rt.block_on(erase(scene.vault(), scene.went)).unwrap();
+    assert_eq!(scene.rt.block_on(crate::logs::cosigned(scene.vault())), 1, "control");
+    for _ in 0..20 {
+        scene.case("x", &summary, &mut |scene| {
+            let told = scene.rt.block_on(erase(scene.vault(), scene.went));
+            assert!(matches!(told, Err(VaultError::Damaged(_))), "{told:?}");
+            "named"
+        });
+        scene.case("c", &cosignature, &mut |scene| {
+            assert_eq!(scene.rt.block_on(crate::logs::cosigned(scene.vault())), 0);
+            "not handed out"
+        });
+    }
+    assert_eq!(scene.rt.block_on(erase(scene.vault(), scene.went)).unwrap(), good);
+    scene.close();
+    for _ in 0..6 {
+        let bad = scene.damage(&scene.value(b"d"));
+        scene.set(b"d", &bad);
+        scene.house.open().unwrap().close().unwrap();
+        assert_ne!(scene.value(b"d"), bad);
+        scene.seen("d", "written anew");
+    }
+    scene.vault = Some(scene.house.open().unwrap());
+}
+
 /// The end of the log: made anew from its entries; without them too, refused until a repair.
 fn log_end(scene: &mut Scene) {
     for _ in 0..12 {
@@ -308,6 +338,7 @@ fn every_kind_of_row_is_detected_named_and_the_others_are_served() {
     for _ in 0..scale(60, 5_000) {
         requests(&mut scene);
     }
+    kept(&mut scene);
     log(&mut scene);
     scene.close();
     log_end(&mut scene);

@@ -74,6 +74,8 @@ pub struct Scene {
     pub vault: Option<Vault>,
     pub rt: tokio::runtime::Runtime,
     pub dice: Dice,
+    /// A record that went with its bucket.
+    pub went: RecordId,
     pub cases: usize,
     pub tally: BTreeMap<String, usize>,
 }
@@ -113,19 +115,31 @@ impl Scene {
             }
             vault.close().unwrap();
         }
-        house.change = |setup| setup.index_tail_max = 16_384;
+        house.change = |setup| {
+            setup.index_tail_max = 16_384;
+            setup.witnesses = vec![crate::logs::fixed().verifier()];
+        };
         let vault = house.open().unwrap();
+        let mut went = None;
         rt.block_on(async {
             for n in 0..66 {
                 clock.set(UnixMillis(NOW.0 + n * DAY));
                 live.push(new(&vault, "visit", 3000 + n as usize, 0).await);
             }
+            clock.set(UnixMillis(NOW.0 + 100 * DAY));
+            let visit = new(&vault, "visit", 3999, 0).await;
+            let expires = crate::house::get(&vault, visit.id).unwrap().expires;
+            let (rtype, reason) = (slug("visit"), ErasureReason::Contract);
+            let permit = operator(Some(TENANT));
+            vault.erase_bucket(&permit, TENANT, &rtype, expires, reason).await.unwrap();
+            went = Some(visit.id);
             clock.set(NOW);
             for n in 4000..4020 {
                 let doomed = new(&vault, "customer", n, 0).await;
                 erased.push((doomed.id, erase(&vault, doomed.id).await.unwrap()));
             }
         });
+        rt.block_on(crate::logs::keep_cosignature(&vault));
         merges_are_over(&vault);
         vault.close().unwrap();
         drop(vault);
@@ -138,7 +152,9 @@ impl Scene {
         });
         let vault = Some(vault);
         let (dice, tally) = (Dice::new(5), BTreeMap::new());
-        let scene = Self { _dir: dir, spy, house, live, erased, vault, rt, dice, cases: 0, tally };
+        let (went, cases) = (went.unwrap(), 0);
+        let scene =
+            Self { _dir: dir, spy, house, live, erased, went, vault, rt, dice, cases, tally };
         scene.create_once(scene.vault()).unwrap();
         scene
     }
