@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use lethe::class::ErasureReason;
 use lethe::class::Role;
 use lethe::clock::{ManualClock, UnixMillis};
 use lethe::id::{RecordId, RequestId};
