@@ -365,7 +365,7 @@ async fn the_next_call_sees_a_change_and_a_file_with_an_error_changes_nothing() 
         ),
         (
             "[[identity]]\nuri = \"spiffe://dev.lethe/auditor\"\nrole = \"auditor\"\ntenants = [\"*\"]\n",
-            "identities: identity 3 names a uri that an earlier one has",
+            "identities: identity 4 names a uri that an earlier one has",
         ),
     ] {
         scene.configure(more);

@@ -47,7 +47,12 @@ fn rounds(engine: &'static str, rounds: usize, seed: u64) {
             .and_then(|()| runtime.block_on(log_holds(&vault, &fates)))
             .and_then(|()| runtime.block_on(trees_hold(&vault, whole)))
             .and_then(|()| runtime.block_on(repeat(&vault, &fates)));
-        assert_eq!(verdict, Ok(()), "round {round}");
+        if let Err(why) = verdict {
+            let id = why.split(' ').next().unwrap_or_default();
+            let told = |line: &&str| line.contains(id) || line.len() == 1;
+            let lines: Vec<_> = whole.lines().filter(told).collect();
+            panic!("round {round}: {why}; {lines:?}");
+        }
     }
     println!("R1 {engine}: {rounds} kills, nothing lost, nothing un-erased");
 }

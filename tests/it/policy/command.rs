@@ -35,7 +35,7 @@ fn the_command_checks_and_shows_policies() {
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, format!("{text}\n[policy]\nfile = \"policy.cedar\"\n")).unwrap();
     let (said, _, code) = lethed(&["check", "--config", &config]);
-    assert!(code == 0 && said.contains(": 3 identities\n"), "{said}");
+    assert!(code == 0 && said.contains(": 4 identities\n"), "{said}");
     let note = "note: the policy names spiffe://dev.lethe/x, which no [[identity]] binds";
     assert!(said.contains(note), "{said}");
 
