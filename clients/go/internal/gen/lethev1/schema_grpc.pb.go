@@ -37,12 +37,13 @@ type SchemaServiceClient interface {
 	CreateSchema(ctx context.Context, in *CreateSchemaRequest, opts ...grpc.CallOption) (*CreateSchemaResponse, error)
 	// Replaces a schema by a compatible newer revision.
 	//
-	// Allowed: new optional fields, looser `required`, longer `max_bytes`, another class, mask, purposes or description.
+	// Allowed: new optional fields, looser `required`, longer `max_bytes`, another class, mask, purposes, description, or
+	// retention: records that exist are brought to the buckets that it wants in the background (GetRetentionStatus).
 	// Allowed too: turning `indexed` on or off. Records that exist are listed or unlisted in the background while all else
 	// goes on; `Field.index_state` says how far that is. And turning `unique` on where the field's index is READY: all
 	// values are looked through, and FAILED_PRECONDITION names records that have the same one.
 	// Refused with FAILED_PRECONDITION: removing a field, another kind, `unique` without such an index,
-	// a shorter `max_bytes`, tighter `required`, a new required field, another retention.
+	// a shorter `max_bytes`, tighter `required`, a new required field.
 	UpdateSchema(ctx context.Context, in *UpdateSchemaRequest, opts ...grpc.CallOption) (*UpdateSchemaResponse, error)
 	// Returns the current revision.
 	GetSchema(ctx context.Context, in *GetSchemaRequest, opts ...grpc.CallOption) (*GetSchemaResponse, error)
@@ -108,12 +109,13 @@ type SchemaServiceServer interface {
 	CreateSchema(context.Context, *CreateSchemaRequest) (*CreateSchemaResponse, error)
 	// Replaces a schema by a compatible newer revision.
 	//
-	// Allowed: new optional fields, looser `required`, longer `max_bytes`, another class, mask, purposes or description.
+	// Allowed: new optional fields, looser `required`, longer `max_bytes`, another class, mask, purposes, description, or
+	// retention: records that exist are brought to the buckets that it wants in the background (GetRetentionStatus).
 	// Allowed too: turning `indexed` on or off. Records that exist are listed or unlisted in the background while all else
 	// goes on; `Field.index_state` says how far that is. And turning `unique` on where the field's index is READY: all
 	// values are looked through, and FAILED_PRECONDITION names records that have the same one.
 	// Refused with FAILED_PRECONDITION: removing a field, another kind, `unique` without such an index,
-	// a shorter `max_bytes`, tighter `required`, a new required field, another retention.
+	// a shorter `max_bytes`, tighter `required`, a new required field.
 	UpdateSchema(context.Context, *UpdateSchemaRequest) (*UpdateSchemaResponse, error)
 	// Returns the current revision.
 	GetSchema(context.Context, *GetSchemaRequest) (*GetSchemaResponse, error)

@@ -600,12 +600,13 @@ export const SchemaService: GenService<{
   /**
    * Replaces a schema by a compatible newer revision.
    *
-   * Allowed: new optional fields, looser `required`, longer `max_bytes`, another class, mask, purposes or description.
+   * Allowed: new optional fields, looser `required`, longer `max_bytes`, another class, mask, purposes, description, or
+   * retention: records that exist are brought to the buckets that it wants in the background (GetRetentionStatus).
    * Allowed too: turning `indexed` on or off. Records that exist are listed or unlisted in the background while all else
    * goes on; `Field.index_state` says how far that is. And turning `unique` on where the field's index is READY: all
    * values are looked through, and FAILED_PRECONDITION names records that have the same one.
    * Refused with FAILED_PRECONDITION: removing a field, another kind, `unique` without such an index,
-   * a shorter `max_bytes`, tighter `required`, a new required field, another retention.
+   * a shorter `max_bytes`, tighter `required`, a new required field.
    *
    * @generated from rpc lethe.v1.SchemaService.UpdateSchema
    */
