@@ -99,7 +99,7 @@ pub struct Hooks {
     pub sink: Option<Arc<Plan>>,
     /// Takes the anchor's medium for one that may keep old blocks.
     pub distrust_medium: bool,
-    /// What is due goes only when it is asked for.
+    /// What is due goes only when it is asked for, and the mark of time is kept only by a clean stop.
     pub no_sweeps: bool,
 }
 

@@ -213,7 +213,8 @@ impl Worker {
     /// What is done without being asked.
     fn tend(&mut self) {
         let now = Instant::now();
-        if now >= self.mark_at {
+        // Without sweeps nothing is written unasked; a clean stop keeps the mark all the same.
+        if self.sweep_at.is_some() && now >= self.mark_at {
             self.mark_at = now + MARK_EVERY;
             self.told("the mark of time is not kept", self.keep_mark());
         }

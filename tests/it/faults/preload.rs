@@ -1,6 +1,5 @@
-//! R6, below the process: the n-th write, sync or open of a file fails in a child that works under the fault injector
-//! of
-//! tools/recorder; then the vault is opened without it and compared with what the child was answered.
+//! R6, below the process: the n-th write, sync or open of a file fails in a child that works under the fault
+//! injector of tools/recorder; then the vault is opened without it and compared with what the child was answered.
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -20,6 +19,10 @@ use crate::model::Dice;
 
 const CHILD: &str = "faults::preload::child";
 const CHILD_VAR: &str = "LETHE_TEST_FAULTED";
+/// A child's work takes less than a second.
+const CHILD_SECS: &str = "30";
+/// What `timeout` says of a child that it had to end.
+const ENDED_BY_TIMEOUT: Option<i32> = Some(124);
 
 fn house(dir: &Path, engine: &str) -> House {
     let engine = if engine == "sled" { EngineChoice::Sled } else { EngineChoice::Redb };
@@ -58,7 +61,9 @@ fn faulted(from: &Path, engine: &str, fault: &str) -> bool {
     let dir = scratch();
     copy_dir(from, dir.path());
     let fired: PathBuf = dir.path().join("fired");
-    let output = Command::new(std::env::current_exe().unwrap())
+    let output = Command::new("timeout")
+        .args(["--kill-after=5", CHILD_SECS])
+        .arg(std::env::current_exe().unwrap())
         .args(["--exact", CHILD, "--nocapture", "--test-threads=1"])
         .env(CHILD_VAR, format!("{engine} {}", dir.path().display()))
         .env("LD_PRELOAD", recorder())
@@ -74,7 +79,13 @@ fn faulted(from: &Path, engine: &str, fault: &str) -> bool {
         String::from_utf8_lossy(&output.stderr)
     );
     assert_eq!(output.status.signal(), None, "{engine} {fault}: {said}");
-    assert!(output.status.success(), "{engine} {fault}: {said}");
+    // A thread of sled that fails may leave its flush() waiting for ever: then nothing more is acknowledged, and what
+    // was acknowledged must be there all the same. redb answers always.
+    let hung = engine == "sled" && output.status.code() == ENDED_BY_TIMEOUT;
+    if hung {
+        println!("R6 sled {fault}: sled's flush() never returned; ended after {CHILD_SECS} s");
+    }
+    assert!(hung || output.status.success(), "{engine} {fault}: {said}");
     // sled's own threads may panic inside sled; those of the vault never do.
     let panics = said.lines().filter(|l| l.contains("panicked at src/"));
     assert_eq!(panics.count(), 0, "{engine} {fault}: {said}");

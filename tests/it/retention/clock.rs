@@ -5,7 +5,7 @@ use lethe::id::RecordId;
 use lethe::vault::Vault;
 use lethe::vault::retention::time::ClockState;
 
-use super::{DAY, Scene, by_hand, end, is_gone, noon, person, sweep};
+use super::{DAY, Scene, by_hand, end, is_gone, noon, on_its_own, person, sweep};
 use crate::crash::scale;
 use crate::house::put;
 
@@ -122,9 +122,7 @@ async fn after_a_long_stop_of_the_machine_nothing_goes_before_someone_confirms_t
 /// Killed, not stopped: the mark in the store is at most half a minute old, and the count goes on from it.
 #[tokio::test]
 async fn a_crash_loses_no_time() {
-    let scene = Scene::at("2026-05-10", |setup| {
-        by_hand(setup);
-    });
+    let scene = Scene::at("2026-05-10", on_its_own);
     let vault = scene.vault().await;
     let record = put(&vault, "visit", person("a")).await.unwrap().id;
     super::until("a mark was kept", || {
