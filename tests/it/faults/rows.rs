@@ -227,8 +227,8 @@ fn log(scene: &mut Scene) {
     }
 }
 
-/// Of a bucket's evidence that cannot be read nothing is vouched for; a damaged cosignature is not handed out; a damaged
-/// mark of time is written anew.
+/// Of a bucket's evidence that cannot be read nothing is vouched for; a damaged cosignature is not handed out;
+/// a damaged mark of time is written anew.
 fn kept(scene: &mut Scene) {
     let summary = scene.all(b"x").pop().unwrap().0;
     let (cosignature, _) = scene.all(b"c").pop().unwrap();
