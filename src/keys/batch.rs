@@ -150,7 +150,7 @@ impl Tree {
             tracing::error!(error = %e, "the new KEK has not taken the old one's place yet; keep both files");
         }
         self.metrics.generations.one();
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(erased);
+        self.set_through(erased);
         // Hygiene: nobody waits for it, and recovery does it otherwise.
         *self.leftover() = self.old_rows(generation, &outcome, &head, Some(&erased));
         Ok(erased)

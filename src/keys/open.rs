@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::anchor::{Anchor, AnchorError, Current, Payload, select};
 use super::batch::{BatchFacts, Sabotage, batch_hash};
@@ -19,7 +19,7 @@ use super::path::Path;
 use super::plan::empty_dir;
 use super::rows::VAULT_HEADER;
 use super::slots::{BucketId, Slots};
-use super::tree::{AnchorState, State, Tree};
+use super::tree::{AnchorState, Last, State, Tree};
 use super::undo::{self, Chore};
 use super::{KeyError, rows};
 use crate::clock::UnixMillis;
@@ -99,6 +99,7 @@ fn build(
     payload: Payload,
     slot: u8,
 ) -> Result<Tree, KeyError> {
+    let through = payload.generation;
     let state = State {
         root_ver: payload.root_ver,
         root_key: LockedKey::copied(payload.root_key.expose())?,
@@ -115,7 +116,7 @@ fn build(
         journal_dir: parts.journal_dir,
         metrics: parts.metrics,
         stopped: AtomicBool::new(false),
-        last: Mutex::default(),
+        last: Mutex::new(Last { through, proof: None }),
         leftover: Mutex::default(),
         sabotage: parts.sabotage,
     })
@@ -391,13 +392,26 @@ impl Tree {
         Ok(())
     }
 
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a batch of this generation is complete. One that has just been published may not be yet.
+    pub fn is_through(&self, generation: Gen) -> bool {
+        generation <= self.last().through
+    }
+
+    pub(super) fn set_through(&self, erased: Erased) {
+        *self.last() = Last { through: erased.generation(), proof: Some(erased) };
+    }
+
     /// The proof of a completed generation, read back; `None` if it is not complete or was long ago collected.
     pub fn completed(&self, generation: Gen) -> Result<Option<Erased>, KeyError> {
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = last.filter(|e| e.generation() == generation) {
-            return Ok(Some(last));
+        let Last { through, proof } = *self.last();
+        if let Some(proof) = proof.filter(|_| through == generation) {
+            return Ok(Some(proof));
         }
-        if generation > self.generation() {
+        if generation > through {
             return Ok(None);
         }
         let key = [b"g".as_slice(), &generation.0.to_be_bytes()].concat();

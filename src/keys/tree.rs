@@ -45,6 +45,14 @@ pub(super) struct State {
     pub generation: Gen,
 }
 
+/// The last generation whose batch is complete, and the proof of it if that was since the start: its level row may not
+/// be written yet.
+#[derive(Clone, Copy)]
+pub(super) struct Last {
+    pub through: Gen,
+    pub proof: Option<Erased>,
+}
+
 /// The key tree of an open vault.
 pub struct Tree {
     pub(super) vault: VaultId,
@@ -57,8 +65,7 @@ pub struct Tree {
     pub(super) journal_dir: Option<PathBuf>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stopped: AtomicBool,
-    /// The last completed batch: its level row may not be written yet.
-    pub(super) last: Mutex<Option<Erased>>,
+    pub(super) last: Mutex<Last>,
     /// What the last batch left to delete (S8).
     pub(super) leftover: Mutex<Batch>,
     pub(super) sabotage: Sabotage,

@@ -18,6 +18,7 @@ use crate::vault::core::{Core, Vault};
 use crate::vault::error::VaultError;
 use crate::vault::ledger::{LeafDraft, LeafKind, Receipt, bucket_kid, unit_of_bucket};
 use crate::vault::registry::Tenant;
+use crate::vault::retention::closing::List;
 use crate::vault::retention::manifest::{Killed, summary_key};
 use crate::vault::rows::Tombstone;
 use crate::vault::slug::Slug;
@@ -44,10 +45,14 @@ pub enum Fate {
     Before(Option<Receipt>),
     /// The rules changed meanwhile: nothing was done.
     Rules,
+    /// They could not be killed: nothing was done.
+    Failed(VaultError),
 }
 
 /// Buckets that are out of use and not killed yet.
 struct Taken {
+    /// Which one was asked for.
+    at: usize,
     condemned: Condemned,
     ords: Vec<BucketOrd>,
 }
@@ -86,6 +91,7 @@ impl Vault {
             Some(Fate::Killed { receipt, .. }) => Ok(receipt),
             // The answer to an earlier kill was lost: it is given again.
             Some(Fate::Before(Some(receipt))) => Ok(receipt),
+            Some(Fate::Failed(e)) => Err(e),
             Some(Fate::Before(None) | Fate::Rules) | None => Err(VaultError::NotFound("bucket")),
         }
     }
@@ -93,63 +99,65 @@ impl Vault {
 
 impl Worker {
     /// Destroys the keys of every record in the buckets. A type and day may have several: the receipt is the last
-    /// one's.
+    /// one's. One that cannot be killed stays as it was, and the others go.
     pub(super) fn kill_buckets(
         &mut self,
         condemned: Vec<Condemned>,
         entry: Entry,
     ) -> Result<Vec<Fate>, VaultError> {
         let core = self.core.clone();
-        let (mut fates, mut taken) = (Vec::new(), Vec::new());
+        let (mut fates, mut taken) = (Vec::with_capacity(condemned.len()), Vec::new());
         for one in condemned {
-            let mut state = one.tenant.state_mut();
-            if one.epoch.is_some_and(|epoch| epoch != state.rules_epoch) {
-                fates.push(Some(Fate::Rules));
-                continue;
-            }
-            match state.take_buckets(one.key) {
-                Some(ords) => {
-                    drop(state);
+            match one.take(&core) {
+                Ok(ords) => {
+                    taken.push(Taken { at: fates.len(), condemned: one, ords });
                     fates.push(None);
-                    taken.push(Taken { condemned: one, ords });
                 }
-                None => {
-                    drop(state);
-                    fates.push(Some(Fate::Before(core.killed_before(&one.tenant, one.key)?)));
-                }
+                Err(fate) => fates.push(Some(fate)),
             }
-        }
-        if taken.is_empty() {
-            core.note(&entry)?;
-            return Ok(fates.into_iter().flatten().collect());
         }
         let buckets: Vec<BucketId> = taken.iter().flat_map(Taken::buckets).collect();
         let _refused = core.mark_killing(&buckets);
-        let killed = self.kill(&taken, entry);
-        if killed.is_err() {
-            // Nothing was removed: what is there is served again.
-            for one in taken {
-                let mut state = one.condemned.tenant.state_mut();
-                state.restore_buckets(one.condemned.key, one.ords);
+        let mut listed = Vec::with_capacity(taken.len());
+        for one in taken {
+            match one.lists(&core) {
+                Ok(lists) => listed.push((one, lists)),
+                Err(e) => set(&mut fates, one.at, Fate::Failed(one.restore(e))),
             }
         }
-        let mut killed = killed?.into_iter();
-        Ok(fates.into_iter().filter_map(|fate| fate.or_else(|| killed.next())).collect())
+        if listed.is_empty() {
+            core.note(&entry)?;
+        } else {
+            match self.kill(&listed, entry) {
+                Ok(killed) => {
+                    let ats = listed.iter().map(|(one, _)| one.at);
+                    ats.zip(killed).for_each(|(at, fate)| set(&mut fates, at, fate));
+                }
+                // Nothing was removed: what is there is served again.
+                Err(e) => {
+                    return Err(listed.into_iter().fold(e, |e, (one, _)| one.restore(e)));
+                }
+            }
+        }
+        Ok(fates.into_iter().flatten().collect())
     }
 
-    fn kill(&mut self, taken: &[Taken], entry: Entry) -> Result<Vec<Fate>, VaultError> {
+    fn kill(
+        &mut self,
+        listed: &[(Taken, Vec<(BucketId, List)>)],
+        entry: Entry,
+    ) -> Result<Vec<Fate>, VaultError> {
         let core = self.core.clone();
         let mut drafts: Vec<LeafDraft> = self.last.map(LeafDraft::level).into_iter().collect();
         let (mut rows, mut kill) = (UnitRows::default(), Edits::default());
-        let mut ends = Vec::with_capacity(taken.len());
+        let mut ends = Vec::with_capacity(listed.len());
         let mut records = 0;
-        for one in taken {
+        for (one, lists) in listed {
             let Condemned { tenant, key: (rtype, expires), reason, requested, .. } = &one.condemned;
             let pseudonym = core.tree.read().tenant(tenant.ord)?.pseudonym;
             let before = records;
-            for bucket in one.buckets() {
-                core.drain(bucket)?;
-                let list = core.final_list(bucket)?;
+            for (bucket, list) in lists {
+                let bucket = *bucket;
                 let summary = Killed {
                     rtype: *rtype,
                     expires: *expires,
@@ -183,7 +191,7 @@ impl Worker {
         let total = u32::try_from(records).unwrap_or(u32::MAX);
         let entry = Entry { total, ..entry };
         let (appended, erased) = self.commit(kill, (&drafts, vec![entry]), rows, None)?;
-        for one in taken {
+        for (one, _) in listed {
             for bucket in one.buckets() {
                 core.superseded.forget_bucket(bucket);
                 core.index.forget(bucket);
@@ -206,7 +214,27 @@ impl Worker {
     }
 }
 
+fn set(fates: &mut [Option<Fate>], at: usize, fate: Fate) {
+    if let Some(place) = fates.get_mut(at) {
+        *place = Some(fate);
+    }
+}
+
 impl Condemned {
+    /// Takes the buckets out of use; a fate if there is nothing to kill, or nothing to kill now.
+    fn take(&self, core: &Core) -> Result<Vec<BucketOrd>, Fate> {
+        let taken = {
+            let mut state = self.tenant.state_mut();
+            if self.epoch.is_some_and(|epoch| epoch != state.rules_epoch) {
+                return Err(Fate::Rules);
+            }
+            state.take_buckets(self.key)
+        };
+        taken.ok_or_else(|| {
+            core.killed_before(&self.tenant, self.key).map_or_else(Fate::Failed, Fate::Before)
+        })
+    }
+
     fn tell(&self, core: &Core) {
         core.watch.tell(self.tenant.ord, || Change {
             kind: ChangeKind::BucketErased,
@@ -222,6 +250,22 @@ impl Taken {
     fn buckets(&self) -> impl Iterator<Item = BucketId> {
         let tenant = self.condemned.tenant.ord;
         self.ords.iter().map(move |ord| (tenant, *ord))
+    }
+
+    /// What goes with each, once nobody puts anything into it any more.
+    fn lists(&self, core: &Core) -> Result<Vec<(BucketId, List)>, VaultError> {
+        let list = |bucket| {
+            core.drain(bucket)?;
+            Ok((bucket, core.final_list(bucket)?))
+        };
+        self.buckets().map(list).collect()
+    }
+
+    /// They are not killed after all; hands on why.
+    fn restore(self, why: VaultError) -> VaultError {
+        let mut state = self.condemned.tenant.state_mut();
+        state.restore_buckets(self.condemned.key, self.ords);
+        why
     }
 }
 
@@ -244,8 +288,14 @@ mod tests {
     /// A vault with a visit, which is kept for a day.
     async fn with_a_visit(dir: &std::path::Path) -> (Vault, crate::vault::RecordView) {
         let vault = vault_on(dir, Arc::new(Memory::new()));
+        let made = visit(&vault, "acme").await;
+        (vault, made)
+    }
+
+    /// A visit of a new tenant.
+    async fn visit(vault: &Vault, tenant: &str) -> crate::vault::RecordView {
         vault
-            .create_tenant(&permit(Role::Operator, None), slug("acme"), String::new())
+            .create_tenant(&permit(Role::Operator, None), slug(tenant), String::new())
             .await
             .unwrap();
         let note = FieldDraft {
@@ -260,13 +310,85 @@ mod tests {
             retention: Some(RetentionDraft::RetainFor("P1D".into())),
             erase_old_versions_synchronously: false,
         };
-        let operator = permit(Role::Operator, Some("acme"));
-        vault.create_schema(&operator, "acme", draft).await.unwrap();
+        let operator = permit(Role::Operator, Some(tenant));
+        vault.create_schema(&operator, tenant, draft).await.unwrap();
+        another(vault, tenant).await
+    }
+
+    async fn another(vault: &Vault, tenant: &str) -> crate::vault::RecordView {
         let (fields, subject, request) = ([].into(), None, None);
         let new = NewRecord { rtype: slug("visit"), subject, fields, request };
+        let app = permit(Role::Application, Some(tenant));
+        vault.create_record(&app, tenant, new).await.unwrap()
+    }
+
+    /// Has the visits of some tenants killed together.
+    fn kill(vault: &Vault, visits: &[(&str, Day)]) -> Vec<Fate> {
+        let (done, answered) = oneshot::channel();
+        let condemned = visits.iter().map(|(tenant, expires)| {
+            let tenant = vault.core.registry.find(tenant).unwrap();
+            let key = (tenant.schema(&slug("visit")).unwrap().ord(), *expires);
+            let (reason, requested) = (ErasureReason::Retention, UnixMillis(0));
+            Condemned { tenant, key, reason, requested, epoch: None }
+        });
+        let condemned = condemned.collect();
+        let entry = Entry::new(Kind::Vault, Act::Sweep, UnixMillis(0));
+        vault.eraser.send(Job::Kill { condemned, entry, done }).unwrap();
+        answered.blocking_recv().unwrap().unwrap()
+    }
+
+    fn is_read(vault: &Vault, tenant: &str, record: crate::id::RecordId) -> bool {
+        let app = permit(Role::Application, Some(tenant));
+        vault.get_record(&app, tenant, record, &ReadSpec::default()).is_ok()
+    }
+
+    /// One that is stuck keeps nobody else's data past its end.
+    #[test]
+    fn a_bucket_that_cannot_be_killed_is_served_on_and_the_others_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (vault, first) = runtime.block_on(with_a_visit(dir.path()));
+        let second = runtime.block_on(visit(&vault, "other"));
+        let acme = vault.core.registry.find("acme").unwrap();
+        let kid = vault.core.find_current(&acme, first.id, Sort::Record).unwrap().pointer.kid;
+        let ticket = vault.core.tree.slots().hold(kid).unwrap();
+        let visits = [("acme", first.expires), ("other", second.expires)];
+        let fates = kill(&vault, &visits);
+        assert!(matches!(fates.as_slice(), [Fate::Failed(_), Fate::Killed { records: 1, .. }]));
+        assert!(is_read(&vault, "acme", first.id) && !is_read(&vault, "other", second.id));
+        drop(ticket);
+        let fates = kill(&vault, &visits);
+        assert!(matches!(
+            fates.as_slice(),
+            [Fate::Killed { records: 1, .. }, Fate::Before(Some(_))]
+        ));
+        assert!(!is_read(&vault, "acme", first.id));
+        vault.close().unwrap();
+    }
+
+    /// The list only saves time: what is in the bucket says the same.
+    #[test]
+    fn a_list_that_was_damaged_since_it_was_made_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (vault, first) = runtime.block_on(with_a_visit(dir.path()));
+        let _second = runtime.block_on(another(&vault, "acme"));
+        let core = &*vault.core;
+        let acme = core.registry.find("acme").unwrap();
+        let kid = core.find_current(&acme, first.id, Sort::Record).unwrap().pointer.kid;
+        let bucket = (kid.tenant, kid.bucket);
+        assert_eq!(core.close_and_list(bucket, 1, &mut |_, _| Ok(false)).unwrap().count, 2);
         let app = permit(Role::Application, Some("acme"));
-        let made = vault.create_record(&app, "acme", new).await.unwrap();
-        (vault, made)
+        let reason = ErasureReason::SubjectRequest;
+        let gone = [first.id];
+        runtime.block_on(vault.erase_records(&app, "acme", &gone, reason, None)).unwrap();
+        let mut batch = crate::store::Batch::default();
+        batch.put(crate::vault::retention::manifest::list_key(bucket, 0), vec![0; 9]);
+        core.tree.store().commit_blocking(batch).unwrap();
+        assert!(core.listed(bucket).is_err(), "the list is damaged");
+        let fates = kill(&vault, &[("acme", first.expires)]);
+        assert!(matches!(fates.as_slice(), [Fate::Killed { records: 1, .. }]));
+        vault.close().unwrap();
     }
 
     /// The rules may change between the look at a bucket and its kill.

@@ -85,11 +85,10 @@ impl Core {
 
     /// The receipt of a leaf, signed anew.
     fn receipt_of(&self, named: &Named) -> Result<Option<Receipt>, VaultError> {
-        let Some(erased) = self.tree.completed(named.generation)? else {
-            // A batch that is not through yet has no level; of one that is, it is missing or damaged.
-            let committed = named.generation <= self.tree.generation();
-            return if committed { Err(VaultError::Damaged("ledger")) } else { Ok(None) };
-        };
+        if !self.tree.is_through(named.generation) {
+            return Ok(None);
+        }
+        let erased = self.tree.completed(named.generation)?.ok_or(VaultError::Damaged("ledger"))?;
         // A receipt is signed anew, so it must not vouch for another leaf or a damaged one.
         let leaf = self.tree.store().get(&leaf_key(named.leaf_seq))?;
         let leaf = leaf.filter(|l| leaf_hash(l) == named.leaf);

@@ -22,7 +22,8 @@ use crate::vault::relist::pages_of;
 use crate::vault::sealed::OpenVersion;
 
 /// How long closing waits for puts that are under way.
-const DRAIN_MAX: Duration = Duration::from_secs(30);
+const DRAIN_MAX: Duration =
+    if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(30) };
 /// Rows of a list written at once.
 const WRITE_ROWS: usize = 64;
 
@@ -166,14 +167,22 @@ impl Core {
             _ => (None, BTreeSet::new()),
         };
         match made {
-            None => self.close_and_list(bucket, 0, &mut |_, _| Ok(false)),
+            None => self.list_all(bucket),
             Some(list) if left.is_empty() => Ok(list),
-            Some(_) => {
-                let mut ids = self.listed(bucket)?;
-                ids.retain(|id| !left.contains(id));
-                self.write_list(bucket, &ids)
-            }
+            Some(_) => match self.listed(bucket) {
+                Ok(mut ids) => {
+                    ids.retain(|id| !left.contains(id));
+                    self.write_list(bucket, &ids)
+                }
+                // What is in the bucket says the same.
+                Err(VaultError::Damaged(_)) => self.list_all(bucket),
+                Err(e) => Err(e),
+            },
         }
+    }
+
+    fn list_all(&self, bucket: BucketId) -> Result<List, VaultError> {
+        self.close_and_list(bucket, 0, &mut |_, _| Ok(false))
     }
 
     /// The ids on a bucket's list.

@@ -190,7 +190,7 @@ impl Worker {
         }
     }
 
-    fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.core.tree.check_running().is_ok() && !self.core.tree.store().stopped()
     }
 

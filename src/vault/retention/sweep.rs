@@ -154,9 +154,7 @@ impl Worker {
         for one in self.due_by(soon) {
             let epoch = one.tenant.state().rules_epoch;
             if let Err(e) = self.close(&one, epoch) {
-                self.core.metrics.keeper_failures.one();
-                swept.failed += usize::from(one.due() <= now);
-                tracing::error!(error = %e, "a bucket cannot be closed; it is tried again");
+                self.failed(usize::from(one.due() <= now), &e, swept);
             } else if one.due() <= now {
                 due.push((one, epoch));
             }
@@ -166,9 +164,20 @@ impl Worker {
         while !due.is_empty() {
             let rest = due.split_off(due.len().min(limits::SWEEP_BUCKETS_MAX));
             let batch = std::mem::replace(&mut due, rest);
-            whole &= self.kill(batch, swept)?;
+            let size = batch.len();
+            match self.kill(batch, swept) {
+                Ok(all) => whole &= all,
+                Err(e) if !self.is_running() => return Err(e),
+                Err(e) => self.failed(size, &e, swept),
+            }
         }
         Ok(whole)
+    }
+
+    fn failed(&self, due: usize, why: &VaultError, swept: &mut Swept) {
+        self.core.metrics.keeper_failures.one();
+        swept.failed += due;
+        tracing::error!(error = %why, "a bucket cannot be closed or erased; it is tried again");
     }
 
     /// False if the rules of some changed: those are still there.
@@ -195,6 +204,10 @@ impl Worker {
                 Fate::Rules => {
                     swept.failed += 1;
                     whole = false;
+                    continue;
+                }
+                Fate::Failed(e) => {
+                    self.failed(1, &e, swept);
                     continue;
                 }
             };
