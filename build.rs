@@ -2,20 +2,21 @@
 
 use std::error::Error;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "lethe/v1/erasure.proto",
     "lethe/v1/tenant.proto",
     "lethe/v1/schema.proto",
     "lethe/v1/subject.proto",
     "lethe/v1/record.proto",
     "lethe/v1/retention.proto",
+    "lethe/v1/hold.proto",
     "lethe/admin/v1/audit.proto",
     "lethe/admin/v1/log.proto",
     "lethe/admin/v1/vault.proto",
 ];
 
 /// Messages that carry personal data: their `Debug` is written by hand and prints nothing.
-const PERSONAL: [&str; 14] = [
+const PERSONAL: [&str; 21] = [
     ".lethe.v1.Value",
     ".lethe.v1.Record",
     ".lethe.v1.CreateRecordRequest",
@@ -30,6 +31,13 @@ const PERSONAL: [&str; 14] = [
     ".lethe.v1.CreateSubjectResponse",
     ".lethe.v1.GetSubjectResponse",
     ".lethe.v1.Value.kind",
+    ".lethe.v1.HoldQuery",
+    ".lethe.v1.Hold",
+    ".lethe.v1.Hold.scope",
+    ".lethe.v1.PlaceHoldRequest",
+    ".lethe.v1.PlaceHoldResponse",
+    ".lethe.v1.GetHoldResponse",
+    ".lethe.v1.ListHoldsResponse",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

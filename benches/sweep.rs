@@ -85,7 +85,7 @@ async fn check(vault: &Vault, ids: &[lethe::id::RecordId]) -> Outcome<()> {
         assert!(matches!(read, Err(VaultError::Erased(_))));
         let reason = ErasureReason::SubjectRequest;
         let told = vault.erase_records(&app(TENANT)?, TENANT, &[*id], reason, None).await?;
-        assert_eq!(told[0].reason, ErasureReason::Retention);
+        assert_eq!(told.receipts[0].reason, ErasureReason::Retention);
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ impl UnixMillis {
     /// The UTC day that this moment falls in.
     pub fn day(self) -> Day {
         let days = self.0.div_euclid(MILLIS_PER_DAY);
-        Day(i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { i32::MAX - 1 }))
+        Day(i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { Day::LAST.0 }))
     }
 }
 

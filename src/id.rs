@@ -144,6 +144,10 @@ pub struct Day(pub i32);
 impl Day {
     /// The expiry day of what is kept until it is erased by request.
     pub const OPEN_ENDED: Day = Day(i32::MAX);
+    /// What a legal hold took out of the bucket of its day.
+    pub const HELD: Day = Day(i32::MAX - 1);
+    /// The last day that something can end on.
+    pub const LAST: Day = Day(i32::MAX - 2);
 }
 
 /// Names one DEK: a slot of a page. Never reused.

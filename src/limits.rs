@@ -58,6 +58,16 @@ pub const LATENESS_KEPT: usize = 4_096;
 pub const PREVIEW_PAGES: usize = 256;
 /// Records that were used and wait to be moved.
 pub const USES_MAX: usize = 100_000;
+/// Legal holds of a tenant, those included that ended and are kept as evidence.
+pub const HOLDS_MAX: usize = 10_000;
+/// Conditions of a legal hold's query.
+pub const HOLD_CONDITIONS_MAX: usize = 8;
+/// Bytes of each text of a legal hold.
+pub const HOLD_TEXT_BYTES_MAX: usize = 1_000;
+/// Days for which a legal hold that ended is kept: three years.
+pub const HOLD_KEPT_DAYS: i32 = 1_096;
+/// Postponed erasures that are carried out at a step.
+pub const POSTPONED_STEP: usize = 64;
 /// What waits for the keeper.
 pub const KEEPER_QUEUE_MAX: usize = 64;
 

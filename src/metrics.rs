@@ -166,6 +166,14 @@ counters!(
     records_erased_with_buckets,
     /// Records moved to the bucket that the retention rules want.
     records_moved,
+    /// Legal holds placed.
+    holds_placed,
+    /// Legal holds that ended.
+    holds_ended,
+    /// Records moved out of a bucket that was to go, since a legal hold keeps them.
+    records_held_back,
+    /// Erasures that were postponed because of a legal hold.
+    erasures_postponed,
     /// Uses of records that were forgotten, since too many waited.
     uses_forgotten,
     /// Times that a bucket could not be closed or killed, or a record not be moved.

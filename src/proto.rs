@@ -42,4 +42,11 @@ silent_debug!(
     v1::Subject,
     v1::CreateSubjectResponse,
     v1::GetSubjectResponse,
+    v1::HoldQuery,
+    v1::Hold,
+    v1::hold::Scope,
+    v1::PlaceHoldRequest,
+    v1::PlaceHoldResponse,
+    v1::GetHoldResponse,
+    v1::ListHoldsResponse,
 );

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"lethe.example/client/internal/gen/lethev1"
 )
 
 // What an error of the vault can be, for [errors.Is].
@@ -37,6 +39,9 @@ var (
 	ErrUnauthenticated = errors.New("unauthenticated")
 	// ErrPrecondition: the state does not allow it; [Error.Violations] may say what.
 	ErrPrecondition = errors.New("failed precondition")
+	// ErrPostponed: a legal hold keeps what was to be erased; it is erased by itself when the last hold ends.
+	// [Error.Postponed] names it, and what no hold keeps is erased: [Error.Receipts] has the evidence.
+	ErrPostponed = errors.New("postponed")
 	// ErrExhausted: a limit of the vault, such as a full disk, or a message above 4 MiB.
 	ErrExhausted = errors.New("exhausted")
 	// ErrUnavailable: the vault is not reached, is stopping or has stopped.
@@ -72,6 +77,10 @@ type Error struct {
 	Resource string
 	// Part is, in a batch, which part failed, such as `requests[3]`.
 	Part string
+	// Postponed are, with ErrPostponed, the names of what waits.
+	Postponed []string
+	// Receipts are, with ErrPostponed, the evidence of what was erased by the same call.
+	Receipts []*Receipt
 	// kinds are the Err values that this error is.
 	kinds []error
 }
@@ -207,6 +216,19 @@ func damaged(names []string, count int) error {
 }
 
 // broken is an answer that does not follow the contract.
+// postponed is nil if nothing waits.
+func postponed(waiting []*lethev1.PostponedErasure, receipts []*Receipt) error {
+	if len(waiting) == 0 {
+		return nil
+	}
+	names := each(waiting, (*lethev1.PostponedErasure).GetName)
+	message := fmt.Sprintf("%d erasures wait until legal holds end", len(names))
+	return &Error{
+		Code: codes.FailedPrecondition, Reason: "POSTPONED", Message: message,
+		Postponed: names, Receipts: receipts, kinds: []error{ErrPostponed},
+	}
+}
+
 func broken(what string) error {
 	return &Error{Code: codes.Internal, Message: "the vault's answer " + what}
 }

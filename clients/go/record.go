@@ -235,10 +235,14 @@ func (c *Client) Erase(ctx context.Context, name string, reason ErasureReason, e
 	if err != nil {
 		return nil, err
 	}
+	if waits := answer.GetPostponed(); waits != nil {
+		return nil, postponed([]*lethev1.PostponedErasure{waits}, nil)
+	}
 	return receiptOf(answer.GetReceipt()), nil
 }
 
-// EraseBatch erases up to 1000 records, all or none. The receipts are in the order of the names.
+// EraseBatch erases up to 1000 records, all or none, but what legal holds keep (ErrPostponed). The receipts are in the
+// order of the names.
 func (c *Client) EraseBatch(
 	ctx context.Context, parent string, names []string, reason ErasureReason,
 ) ([]*Receipt, error) {
@@ -247,10 +251,14 @@ func (c *Client) EraseBatch(
 	if err != nil {
 		return nil, err
 	}
-	if len(answer.GetReceipts()) != len(names) {
+	receipts := each(answer.GetReceipts(), receiptOf)
+	if err := postponed(answer.GetPostponed(), receipts); err != nil {
+		return nil, err
+	}
+	if len(receipts) != len(names) {
 		return nil, broken("has not one receipt for each name")
 	}
-	return each(answer.GetReceipts(), receiptOf), nil
+	return receipts, nil
 }
 
 func (r NewRecord) toWire(prefix string) (*lethev1.Record, error) {

@@ -119,7 +119,11 @@ func (c *Client) EraseSubject(ctx context.Context, name string, reason ErasureRe
 	if err != nil {
 		return nil, nil, err
 	}
-	return receiptOf(answer.GetReceipt()), each(answer.GetRecordReceipts(), receiptOf), nil
+	receipts := each(answer.GetRecordReceipts(), receiptOf)
+	if err := postponed(answer.GetPostponed(), receipts); err != nil {
+		return nil, nil, err
+	}
+	return receiptOf(answer.GetReceipt()), receipts, nil
 }
 
 func tenantOf(wire *lethev1.Tenant) *Tenant {

@@ -104,12 +104,23 @@ acts!(
     PauseRebucketing = 79,
     ResumeRebucketing = 80,
     ConfirmClock = 81,
+    PlaceHold = 82,
+    ReleaseHold = 83,
+    GetHold = 84,
+    ListHolds = 85,
+    ListPostponedErasures = 86,
     /// The vault was opened, or made.
     Open = 100,
     /// The vault was stopped cleanly.
     Close = 101,
     /// The vault erased the buckets whose day was over.
     Sweep = 102,
+    /// An erasure was asked for that a legal hold postpones.
+    PostponeErasure = 103,
+    /// An erasure that was postponed was carried out.
+    RunPostponedErasure = 104,
+    /// A legal hold's time was over.
+    EndHold = 105,
     /// A call of a method that is not in this list, or before its method was known.
     Other = 200,
 );

@@ -117,6 +117,10 @@ actions!(
     EraseBucket: Records,
     /// Make, change and delete retention policies; stop and go on with what follows from a change.
     ManageRetention: Tenant,
+    /// Place and release legal holds.
+    ManageHolds: Records,
+    /// Read legal holds, and which erasures wait for them.
+    ReadHolds: Tenant,
     /// Read retention policies, and how much will go when.
     ReadRetention: Tenant,
     /// Erase what is due, of all tenants, without waiting; say that the vault's clock is right.

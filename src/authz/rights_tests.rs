@@ -7,7 +7,7 @@ use crate::limits;
 /// Columns are application, support, operator, privacy officer, auditor. In a cell, the first three letters are an
 /// identity bound to all tenants that asks for the vault, tenant a, tenant b; the next three the same for an identity
 /// bound to tenant a only.
-const TABLE: [(Action, [&str; 5]); 27] = [
+const TABLE: [(Action, [&str; 5]); 29] = [
     (Action::CreateTenant, ["nnn nnn", "nnn nnn", "ynn nnn", "nnn nnn", "nnn nnn"]),
     (Action::ReadTenants, ["yyy yyn", "yyy yyn", "yyy yyn", "yyy yyn", "yyy yyn"]),
     (Action::UpdateTenant, ["nnn nnn", "nnn nnn", "nyy nyn", "nnn nnn", "nnn nnn"]),
@@ -33,6 +33,8 @@ const TABLE: [(Action, [&str; 5]); 27] = [
     (Action::ReadBuckets, ["nnn nnn", "nnn nnn", "nyy nyn", "nyy nyn", "nyy nyn"]),
     (Action::EraseBucket, ["nnn nnn", "nnn nnn", "nyy nyn", "nyy nyn", "nnn nnn"]),
     (Action::ManageRetention, ["nnn nnn", "nnn nnn", "nnn nnn", "nyy nyn", "nnn nnn"]),
+    (Action::ManageHolds, ["nnn nnn", "nnn nnn", "nnn nnn", "nyy nyn", "nnn nnn"]),
+    (Action::ReadHolds, ["nnn nnn", "nnn nnn", "nnn nnn", "nyy nyn", "nyy nyn"]),
     (Action::ReadRetention, ["nnn nnn", "nnn nnn", "nyy nyn", "nyy nyn", "nyy nyn"]),
     (Action::RunRetention, ["nnn nnn", "nnn nnn", "ynn nnn", "ynn nnn", "nnn nnn"]),
 ];
@@ -143,6 +145,8 @@ fn decided(
         ReadBuckets,
         EraseBucket,
         ManageRetention,
+        ManageHolds,
+        ReadHolds,
         ReadRetention,
         RunRetention
     )

@@ -29,6 +29,7 @@ use crate::limits;
 use crate::proto::admin::audit_service_client::AuditServiceClient;
 use crate::proto::admin::log_service_client::LogServiceClient;
 use crate::proto::admin::vault_service_client::VaultServiceClient;
+use crate::proto::v1::hold_service_client::HoldServiceClient;
 use crate::proto::v1::record_service_client::RecordServiceClient;
 use crate::proto::v1::retention_service_client::RetentionServiceClient;
 use crate::proto::v1::schema_service_client::SchemaServiceClient;
@@ -109,6 +110,8 @@ impl Client {
         schemas: SchemaServiceClient,
         /// Retention policies and sweeps.
         retention: RetentionServiceClient,
+        /// Legal holds.
+        holds: HoldServiceClient,
         /// Subjects.
         subjects: SubjectServiceClient,
         /// Records.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
+use super::hold::HoldCommand;
 use super::log_cli::LogCommand;
 use super::names::{RecordName, SubjectName, TenantName, TypeName};
 use super::retention::RetentionCommand;
@@ -64,6 +65,9 @@ pub enum Command {
     /// Retention policies, what will go when, and what went
     #[command(subcommand)]
     Retention(RetentionCommand),
+    /// Legal holds: what may not be erased, and which erasures wait for that
+    #[command(subcommand)]
+    Hold(HoldCommand),
     /// The ledger and the audit log as public transparency logs: checkpoints, proofs, witnesses; verify without a vault
     #[command(subcommand)]
     Log(LogCommand),

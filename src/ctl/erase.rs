@@ -10,6 +10,7 @@ use super::Done;
 use super::cli::{EraseArgs, ViewArgs};
 use super::error::{CtlError, reason};
 use super::files::{EvidenceFile, can_ask, read_line};
+use super::hold::postponed_json;
 use super::names::{RecordName, SubjectName, last};
 use super::output::{Out, note, safe, time};
 use super::receipt::receipt_json;
@@ -19,6 +20,7 @@ use crate::client::Client;
 use crate::proto::admin::EraseBucketRequest;
 use crate::proto::v1::{
     BatchEraseRecordsRequest, EraseRecordRequest, EraseSubjectRequest, ErasureReceipt,
+    PostponedErasure,
 };
 
 pub(super) async fn records(
@@ -44,19 +46,20 @@ pub(super) async fn records(
         return Ok(Done::Wholly);
     };
     let reason = how.reason.into();
-    let receipts = if rest.is_empty() {
+    let (receipts, postponed) = if rest.is_empty() {
         let request = EraseRecordRequest { name: first.to_string(), reason, ..Default::default() };
         let answer = client.records().erase_record(request).await;
         let answer = answer.map_err(CtlError::call("erase the record"))?.into_inner();
-        answer.receipt.into_iter().collect()
+        (answer.receipt.into_iter().collect(), answer.postponed.into_iter().collect())
     } else {
         let parent = first.tenant().to_string();
         let names = names.iter().map(ToString::to_string).collect();
         let request = BatchEraseRecordsRequest { parent, names, reason };
         let answer = client.records().batch_erase_records(request).await;
-        answer.map_err(CtlError::call("erase the records"))?.into_inner().receipts
+        let answer = answer.map_err(CtlError::call("erase the records"))?.into_inner();
+        (answer.receipts, answer.postponed)
     };
-    report(receipts, evidence, out)
+    report((receipts, postponed), evidence, out)
 }
 
 /// What is known of a record without showing a value of it.
@@ -98,7 +101,7 @@ pub(super) async fn subject(
     let answer = client.subjects().erase_subject(request).await;
     let answer = answer.map_err(CtlError::call("erase the subject"))?.into_inner();
     let receipts = answer.receipt.into_iter().chain(answer.record_receipts).collect();
-    report(receipts, evidence, out)
+    report((receipts, answer.postponed), evidence, out)
 }
 
 pub(super) async fn bucket(
@@ -119,7 +122,7 @@ pub(super) async fn bucket(
     };
     let answer = client.vault().erase_bucket(request).await;
     let answer = answer.map_err(CtlError::call("erase the bucket"))?.into_inner();
-    report(answer.receipt.into_iter().collect(), evidence, out)
+    report((answer.receipt.into_iter().collect(), Vec::new()), evidence, out)
 }
 
 /// Where the receipts go, once it is clear that the erasure is meant.
@@ -159,16 +162,21 @@ pub(super) fn permission(
     Ok(Some(Permission { evidence }))
 }
 
-/// Prints the receipts and saves them. If saving fails they are printed whole: they cannot be had again.
+/// Prints the receipts and saves them, and says what waits for a legal hold to end. If saving fails they are printed
+/// whole: they cannot be had again.
 pub(super) fn report(
-    receipts: Vec<ErasureReceipt>,
+    (receipts, postponed): (Vec<ErasureReceipt>, Vec<PostponedErasure>),
     permission: Permission,
     out: &mut Out,
 ) -> Result<Done, CtlError> {
-    if receipts.is_empty() {
+    if receipts.is_empty() && postponed.is_empty() {
         return Err(CtlError::Answer("the receipt"));
     }
-    let document = json!({ "receipts": receipts.iter().map(receipt_json).collect::<Vec<_>>() });
+    let mut document = json!({ "receipts": receipts.iter().map(receipt_json).collect::<Vec<_>>() });
+    if !postponed.is_empty() {
+        let waiting: Vec<_> = postponed.iter().map(postponed_json).collect();
+        document["postponed"] = waiting.into();
+    }
     if let Some(file) = permission.evidence
         && let Err(error) = file.write(&format!("{document:#}\n"))
     {
@@ -187,7 +195,15 @@ pub(super) fn report(
         ]
     });
     let head = ["ERASED", "LEVEL", "REASON", "GENERATION", "LEAF", "AT"];
-    out.table(&head, rows.collect())?;
+    if !receipts.is_empty() {
+        out.table(&head, rows.collect())?;
+    }
+    for p in &postponed {
+        out.line(&format!(
+            "postponed: {}: a legal hold keeps it; it is erased when the last one ends",
+            safe(&p.name)
+        ))?;
+    }
     let mut caveats: Vec<_> =
         receipts.iter().map(|r| &r.caveat).filter(|c| !c.is_empty()).collect();
     caveats.sort();
@@ -229,7 +245,7 @@ mod tests {
     fn an_answer_without_a_receipt_is_an_error() {
         let out = &mut Out::stdout(Format::Json);
         assert!(matches!(
-            report(Vec::new(), Permission { evidence: None }, out),
+            report((Vec::new(), Vec::new()), Permission { evidence: None }, out),
             Err(CtlError::Answer(_))
         ));
     }

@@ -322,7 +322,7 @@ impl RecordService for FakeVault {
         let name = request.into_inner().name;
         let mut state = self.count("erase_record");
         state.records.remove(&name).ok_or_else(|| Status::not_found("no such record"))?;
-        answer(EraseRecordResponse { receipt: Some(receipt(&name)) })
+        answer(EraseRecordResponse { receipt: Some(receipt(&name)), postponed: None })
     }
 
     async fn batch_erase_records(
@@ -333,7 +333,7 @@ impl RecordService for FakeVault {
         let mut state = self.count("batch_erase_records");
         state.records.retain(|name, _| !names.contains(name));
         let receipts = names.iter().map(|name| receipt(name)).collect();
-        answer(BatchEraseRecordsResponse { receipts })
+        answer(BatchEraseRecordsResponse { receipts, postponed: Vec::new() })
     }
 }
 

@@ -11,6 +11,7 @@ mod error;
 #[cfg(test)]
 mod fake_vault;
 mod files;
+mod hold;
 mod import;
 mod import_stream;
 mod log;
@@ -125,6 +126,7 @@ async fn execute(cli: &Cli, out: &mut Out) -> Result<Done, CtlError> {
         Command::Log(command) => log::run(cli, command, out).await,
         Command::Audit(command) => audit::run(cli, command, out).await,
         Command::Retention(command) => retention::run(cli, command, out).await,
+        Command::Hold(command) => hold::run(cli, command, out).await,
         Command::Key(command) => admin::keys(&connect(cli).await?, command, out).await,
         Command::Status => admin::status(&connect(cli).await?, out).await,
         Command::Metrics => admin::metrics(&connect(cli).await?, out).await,

@@ -116,6 +116,12 @@ uuid_name!(
     "subjects"
 );
 
+uuid_name!(
+    /// `tenants/{tenant}/holds/{uuid}`
+    HoldName,
+    "holds"
+);
+
 /// The last part of a resource name.
 pub fn last(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)

@@ -223,7 +223,7 @@ async fn preview(
     let rows = all.iter().map(|((schema, day), f)| {
         let goes = match day.as_str() {
             "" => 0,
-            _ => f.record_count.saturating_sub(f.staying_count.max(f.held_count)),
+            _ => f.record_count.saturating_sub(f.staying_count + f.held_count),
         };
         vec![
             last(schema).to_owned(),
@@ -273,7 +273,7 @@ async fn sweep(client: &Client, args: &RunArgs, out: &mut Out) -> Result<Done, C
         out.json(&json!({ "receipts": [] }))?;
         out.line("the daemon had erased it meanwhile")?;
     } else {
-        erase::report(receipts, permission, out)?;
+        erase::report((receipts, Vec::new()), permission, out)?;
     }
     Ok(if done.failed_bucket_count > 0 { Done::Partly } else { Done::Wholly })
 }
@@ -302,6 +302,8 @@ async fn status(client: &Client, out: &mut Out) -> Result<Done, CtlError> {
         "lateness_p50_millis": s.lateness_p50_millis,
         "lateness_p99_millis": s.lateness_p99_millis,
         "rebucketing": rebucketing.collect::<Vec<_>>(),
+        "hold_count": s.hold_count,
+        "postponed_erasure_count": s.postponed_erasure_count,
     }))?;
     out.pairs(&[
         ("due if over by", time(s.due_by_time.as_ref())),
@@ -313,6 +315,10 @@ async fn status(client: &Client, out: &mut Out) -> Result<Done, CtlError> {
         (
             "erased since the start",
             format!("{} buckets, {} records", s.erased_bucket_count, s.erased_record_count),
+        ),
+        (
+            "legal holds",
+            format!("{}, and {} erasures wait for them", s.hold_count, s.postponed_erasure_count),
         ),
         ("late by", format!("p50 {} ms, p99 {} ms", s.lateness_p50_millis, s.lateness_p99_millis)),
     ])?;

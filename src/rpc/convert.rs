@@ -64,7 +64,7 @@ fn value_in(value: v1::Value) -> Option<Value> {
     })
 }
 
-fn value_out(mut value: Value) -> v1::Value {
+pub fn value_out(mut value: Value) -> v1::Value {
     use v1::value::Kind;
     let kind = match &mut value {
         Value::Text(text) => Kind::StringValue(std::mem::take(text)),
@@ -82,14 +82,18 @@ pub fn given(field: &str, value: Option<v1::Value>, found: &mut Violations) -> O
     found.take(field, value.and_then(value_in).ok_or("has no value"))
 }
 
-/// The fields of a request's record.
+/// The fields of a request's `whole`, a record say.
 pub fn fields(
+    whole: &str,
     given: BTreeMap<String, v1::Value>,
     found: &mut Violations,
 ) -> BTreeMap<String, Value> {
     let mut fields = BTreeMap::new();
     if given.len() > limits::FIELDS_MAX {
-        found.add("record.fields", format!("a record has at most {} fields", limits::FIELDS_MAX));
+        found.add(
+            format!("{whole}.fields"),
+            format!("a record has at most {} fields", limits::FIELDS_MAX),
+        );
         return fields;
     }
     for (name, value) in given {
@@ -98,8 +102,8 @@ pub fn fields(
                 fields.insert(name, value);
             }
             None => match FieldName::parse(&name) {
-                Ok(name) => found.add(format!("record.fields.{name}"), "has no value"),
-                Err(e) => found.add("record.fields", format!("the name of a field {e}")),
+                Ok(name) => found.add(format!("{whole}.fields.{name}"), "has no value"),
+                Err(e) => found.add(format!("{whole}.fields"), format!("the name of a field {e}")),
             },
         }
     }

@@ -4,10 +4,13 @@
 //! every receipt has a caveat.
 
 use super::convert::timestamp;
+use super::names;
 use super::status::Violations;
 use crate::class::{ErasureLevel, ErasureReason};
+use crate::id::RecordId;
 use crate::proto::v1;
-use crate::vault::Receipt;
+use crate::vault::holds::postponed::Postponed;
+use crate::vault::{Receipt, Sort};
 
 /// What no erasure reaches.
 const NOT_COVERED: &str = "Not covered: copies that others made before, and blocks that an SSD \
@@ -76,6 +79,23 @@ pub fn receipt(name: String, receipt: Receipt) -> v1::ErasureReceipt {
         public_key: receipt.public_key.to_vec(),
         caveat: caveat.to_owned(),
     }
+}
+
+/// What waits for a legal hold to end. Which hold it is, not everyone may know.
+pub fn postponed(tenant: &str, (id, postponed): (RecordId, Postponed)) -> v1::PostponedErasure {
+    v1::PostponedErasure {
+        name: match postponed.sort() {
+            Sort::Subject => names::subject(tenant, id),
+            Sort::Record | Sort::Hold => names::record(tenant, id),
+        },
+        reason: reason_number(postponed.reason),
+        request_time: Some(timestamp(postponed.requested)),
+        holds: Vec::new(),
+    }
+}
+
+pub fn all_postponed(tenant: &str, all: Vec<(RecordId, Postponed)>) -> Vec<v1::PostponedErasure> {
+    all.into_iter().map(|one| postponed(tenant, one)).collect()
 }
 
 #[cfg(test)]

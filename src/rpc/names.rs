@@ -17,6 +17,7 @@ const TENANT: NotAName = NotAName("tenants/{tenant}");
 const SCHEMA: NotAName = NotAName("tenants/{tenant}/schemas/{type}");
 const RECORD: NotAName = NotAName("tenants/{tenant}/records/{uuid}");
 const RETENTION_POLICY: NotAName = NotAName("tenants/{tenant}/retentionPolicies/{policy}");
+const HOLD: NotAName = NotAName("tenants/{tenant}/holds/{uuid}");
 const SUBJECT: NotAName = NotAName("tenants/{tenant}/subjects/{uuid}");
 
 /// What is wrong with a name that is not of the call's tenant.
@@ -63,6 +64,10 @@ pub fn parse_subject(name: &str) -> Result<Below<RecordId>, NotAName> {
     below(name, "subjects", SUBJECT, RecordId::parse)
 }
 
+pub fn parse_hold(name: &str) -> Result<Below<RecordId>, NotAName> {
+    below(name, "holds", HOLD, RecordId::parse)
+}
+
 pub fn tenant(tenant: &str) -> String {
     format!("tenants/{tenant}")
 }
@@ -81,6 +86,10 @@ pub fn record(tenant: &str, id: RecordId) -> String {
 
 pub fn subject(tenant: &str, id: RecordId) -> String {
     format!("tenants/{tenant}/subjects/{id}")
+}
+
+pub fn hold(tenant: &str, id: RecordId) -> String {
+    format!("tenants/{tenant}/holds/{id}")
 }
 
 /// Records of a list of names, all of one tenant.

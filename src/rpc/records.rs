@@ -82,7 +82,7 @@ pub(super) fn record_in(
         "" => None,
         name => found.take("record.subject", names::parse_subject(name)),
     };
-    let fields = convert::fields(record.fields, found);
+    let fields = convert::fields("record", record.fields, found);
     let tenant = tenant?;
     if schema.as_ref().is_some_and(|s| s.tenant != *tenant) {
         found.add("record.schema", names::OTHER_TENANT);
@@ -101,7 +101,7 @@ fn change(message: UpdateRecordRequest, found: &mut Violations) -> Option<(Slug,
     let record = found.take("record", message.record.ok_or("is missing"))?;
     let name = found.take("record.name", names::parse_record(&record.name));
     let etag = convert::etag("record.etag", &record.etag, found);
-    let mut given = convert::fields(record.fields, found);
+    let mut given = convert::fields("record", record.fields, found);
     let (set, remove, replace) = match mask {
         Mask::Absent => {
             if given.is_empty() {
@@ -292,14 +292,16 @@ impl RecordService for Rpc {
         let tenant = name.tenant;
         let permit = self.permit::<EraseRecord>(&extensions, Some(tenant.as_str()))?;
         let (id, record) = (tenant.clone(), name.id);
-        let receipts = self
+        let done = self
             .change(Terms::Record, tenant.as_str(), |vault| async move {
                 vault.erase_records(&permit, id.as_str(), &[record], reason, etag).await
             })
             .await?;
-        let receipt = receipts.into_iter().next();
+        let receipt = done.receipts.into_iter().next();
         let receipt = receipt.map(|r| erasure::receipt(message.name, r));
-        Ok(Response::new(EraseRecordResponse { receipt }))
+        let postponed = done.postponed.into_iter().next();
+        let postponed = postponed.map(|p| erasure::postponed(tenant.as_str(), p));
+        Ok(Response::new(EraseRecordResponse { receipt, postponed }))
     }
 
     async fn batch_erase_records(
@@ -315,14 +317,18 @@ impl RecordService for Rpc {
         let records = names::records_of("names", given, tenant.as_ref(), &mut found);
         let (tenant, reason) = found.finish(tenant.zip(reason))?;
         let permit = self.permit::<EraseRecord>(&extensions, Some(tenant.as_str()))?;
-        let id = tenant.clone();
-        let receipts = self
+        let (id, asked) = (tenant.clone(), records.clone());
+        let done = self
             .change(Terms::Names, tenant.as_str(), |vault| async move {
-                vault.erase_records(&permit, id.as_str(), &records, reason, None).await
+                vault.erase_records(&permit, id.as_str(), &asked, reason, None).await
             })
             .await?;
-        let receipts = message.names.into_iter().zip(receipts);
-        let receipts = receipts.map(|(name, r)| erasure::receipt(name, r)).collect();
-        Ok(Response::new(BatchEraseRecordsResponse { receipts }))
+        let waits = |record: &RecordId| done.postponed.iter().any(|(r, _)| r == record);
+        let named = message.names.into_iter().zip(&records);
+        let gone = named.filter(|(_, record)| !waits(record)).map(|(name, _)| name);
+        let receipts = gone.zip(done.receipts).map(|(name, r)| erasure::receipt(name, r));
+        let receipts = receipts.collect();
+        let postponed = erasure::all_postponed(tenant.as_str(), done.postponed);
+        Ok(Response::new(BatchEraseRecordsResponse { receipts, postponed }))
     }
 }

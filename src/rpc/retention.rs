@@ -167,6 +167,8 @@ fn status_out(status: RetentionStatus) -> GetRetentionStatusResponse {
         lateness_p50_millis: p50,
         lateness_p99_millis: p99,
         rebucketing: rebucketing.collect(),
+        hold_count: status.holds,
+        postponed_erasure_count: status.postponed,
     }
 }
 
@@ -363,7 +365,7 @@ impl RetentionService for Rpc {
             expire_date: convert::date(f.expires),
             record_count: f.survey.records,
             staying_count: f.survey.staying,
-            held_count: 0,
+            held_count: f.survey.held,
             without_basis_count: f.survey.without_basis,
             damaged_count: f.survey.damaged,
         });

@@ -15,6 +15,7 @@ use crate::keys::KeyError;
 use crate::keys::kek::KekError;
 use crate::store::StoreError;
 use crate::vault::VaultError;
+use crate::vault::holds::draft::HoldViolation;
 use crate::vault::retention::policy::PolicyViolation;
 use crate::vault::schema::{self, FieldProblem, SchemaViolation};
 
@@ -36,6 +37,8 @@ pub enum Terms {
     NewPolicy,
     /// `retention_policy.name`, `retention_policy.…`
     Policy,
+    /// `hold.…`
+    Hold,
     /// `requests[n].record.fields.…` of a batch.
     Requests,
     /// `names[n]` of a batch.
@@ -153,6 +156,13 @@ pub fn of(error: VaultError, terms: Terms, tenant: &str) -> Status {
         }
         VaultError::Schema(violations) => of_schema(violations, terms),
         VaultError::RetentionPolicy(violations) => of_policy(&violations, terms),
+        VaultError::Hold(violations) => {
+            let found = violations.iter();
+            let told =
+                |v: &HoldViolation| FieldViolation::new(format!("hold.{}", v.path), v.problem);
+            invalid(found.map(told).collect())
+        }
+        VaultError::Restricted => info(Code::FailedPrecondition, error.to_string(), "RESTRICTED"),
         VaultError::Exists(_) => info(Code::AlreadyExists, error.to_string(), "EXISTS"),
         VaultError::Duplicate { ref field, record } => {
             let mut details = ErrorDetails::with_error_info(
@@ -262,10 +272,11 @@ fn field_violation(found: &schema::FieldViolation, terms: Terms) -> FieldViolati
         let about_name = matches!(found.problem, FieldProblem::Unknown | FieldProblem::NotIndexed);
         return FieldViolation::new(if about_name { "field" } else { "value" }, reason);
     }
+    let whole = if terms == Terms::Hold { "hold.query" } else { "record" };
     if found.path.starts_with("fields") {
-        return FieldViolation::new(format!("record.{}", found.path), reason);
+        return FieldViolation::new(format!("{whole}.{}", found.path), reason);
     }
-    FieldViolation::new("record.fields", format!("{}: {reason}", found.path))
+    FieldViolation::new(format!("{whole}.fields"), format!("{}: {reason}", found.path))
 }
 
 /// A draft that is unsound in itself is the caller's error; one that only does not follow the present revision is not.

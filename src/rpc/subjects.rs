@@ -61,18 +61,20 @@ impl SubjectService for Rpc {
         let tenant = name.tenant;
         let permit = self.permit::<EraseSubject>(request.extensions(), Some(tenant.as_str()))?;
         let (id, subject) = (tenant.clone(), name.id);
-        let receipts = self
+        let done = self
             .change(Terms::Plain, tenant.as_str(), |vault| async move {
                 vault.erase_subject(&permit, id.as_str(), subject, reason).await
             })
             .await?;
-        let mut receipts = receipts.into_iter();
-        // The subject's own comes first.
-        let own = receipts.next();
         let tenant = tenant.as_str();
+        let (own, others): (Vec<_>, Vec<_>) =
+            done.receipts.into_iter().partition(|(id, _)| *id == subject);
+        let own = own.into_iter().next();
         let receipt = own.map(|(id, r)| erasure::receipt(names::subject(tenant, id), r));
+        let others = others.into_iter();
         let record_receipts =
-            receipts.map(|(id, r)| erasure::receipt(names::record(tenant, id), r)).collect();
-        Ok(Response::new(EraseSubjectResponse { receipt, record_receipts }))
+            others.map(|(id, r)| erasure::receipt(names::record(tenant, id), r)).collect();
+        let postponed = erasure::all_postponed(tenant, done.postponed);
+        Ok(Response::new(EraseSubjectResponse { receipt, record_receipts, postponed }))
     }
 }

@@ -191,6 +191,12 @@ fn of_retention(state: &RetentionStatus) -> Vec<Gauge> {
             "1 while the wall clock agrees with the vault's own count of time",
             sound,
         ),
+        Gauge("lethe_holds", "Legal holds in force", state.holds as f64),
+        Gauge(
+            "lethe_postponed_erasures",
+            "Erasures that wait for legal holds to end",
+            state.postponed as f64,
+        ),
     ];
     all.extend(state.last_sweep.map(|at| {
         let help = "When the last sweep ended, seconds since 1970";

@@ -118,6 +118,12 @@ impl Vault {
             );
         }
         warnings.extend(clock_warning(core.time.state(&*core.clock)).map(str::to_owned));
+        let (_, _, unreadable) = core.holds.totals();
+        if unreadable > 0 {
+            warnings.push(format!(
+                "{unreadable} legal holds do not open: nothing of their tenants is erased; restore them, and restart"
+            ));
+        }
         let damaged = core.count_damaged();
         if damaged > 0 {
             warnings.push(format!(

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use super::core::{Core, Vault};
+use super::current::Sort;
 use super::error::VaultError;
-use super::records::Sort;
 use super::slug::Slug;
 use super::trail::{name_key, open_name};
 use crate::audit::{Act, Entry, Head, entries_in, first_in, principal_hash, purpose_hash, row_key};

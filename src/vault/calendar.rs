@@ -94,7 +94,7 @@ impl Period {
         self.on_calendar(start).unwrap_or_else(|| {
             let days = self.years * 366 + self.months * 31 + self.weeks * 7 + self.days;
             let days = i32::try_from(days).unwrap_or(i32::MAX);
-            Day(start.0.saturating_add(days).min(Day::OPEN_ENDED.0 - 1))
+            Day(start.0.saturating_add(days).min(Day::LAST.0))
         })
     }
 
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(year.last_day(at("9999-01-31").day()).0, at("9999-01-31").day().0 + 366);
         for millis in [i64::MIN, i64::MAX] {
             let expiry = year.last_day(UnixMillis(millis).day());
-            assert!(expiry >= UnixMillis(millis).day() && expiry < Day::OPEN_ENDED);
+            assert!(expiry >= UnixMillis(millis).day() && expiry < Day::HELD);
         }
         assert!(!is_due(Day::OPEN_ENDED, UnixMillis(i64::MAX)));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::records::Sort;
+use super::current::Sort;
 use super::schema::{FieldDraft, RetentionDraft, SchemaDraft};
 use super::slug::Slug;
 use super::testing::{permit, vault_on};
@@ -48,11 +48,11 @@ async fn who_leaves_a_bucket_is_waited_for_by_its_kill_or_refused() {
     let bucket = (pointer.kid.tenant, pointer.kid.bucket);
     {
         let _refused = core.mark_killing(&[bucket]);
-        let refused = core.leave(record, pointer).map(drop);
+        let refused = core.leave(record, pointer.kid).map(drop);
         assert!(matches!(refused, Err(VaultError::Erased("record"))), "{refused:?}");
         assert!(core.tree.slots().is_drained(bucket), "it is not waited for");
     }
-    let leaving = core.leave(record, pointer).unwrap();
+    let leaving = core.leave(record, pointer.kid).unwrap();
     core.tree.slots().close_bucket(bucket);
     assert!(!core.tree.slots().is_drained(bucket), "the kill would not wait");
     drop(leaving);

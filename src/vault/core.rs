@@ -10,6 +10,7 @@ use super::damaged::Damaged;
 use super::erase::Eraser;
 use super::error::VaultError;
 use super::evolve::Evolving;
+use super::holds::Holds;
 use super::index::{Index, Token};
 use super::logs::Logs;
 use super::open::DirLock;
@@ -83,6 +84,7 @@ pub struct Core {
     /// The time that retention goes by.
     pub time: Timekeeper,
     pub closings: Closings,
+    pub holds: Holds,
     pub uses: Uses,
     pub sweeps: Sweeps,
     pub rehoming: Rehoming,
@@ -98,6 +100,8 @@ pub struct Core {
 struct Refused {
     records: HashSet<RecordId>,
     buckets: HashSet<BucketId>,
+    /// Buckets whose kill has begun: nothing leaves them any more.
+    going: HashSet<BucketId>,
 }
 
 /// Marks records or buckets as being erased for as long as it lives.
@@ -105,6 +109,7 @@ pub struct Erasing<'a> {
     core: &'a Core,
     records: Vec<RecordId>,
     buckets: Vec<BucketId>,
+    going: bool,
 }
 
 impl Drop for Erasing<'_> {
@@ -115,6 +120,9 @@ impl Drop for Erasing<'_> {
         });
         self.buckets.iter().for_each(|b| {
             erasing.buckets.remove(b);
+            if self.going {
+                erasing.going.remove(b);
+            }
         });
     }
 }
@@ -163,6 +171,7 @@ impl Core {
             evolving: Evolving::default(),
             time: parts.time,
             closings: Closings::default(),
+            holds: Holds::default(),
             uses: Uses::default(),
             sweeps: Sweeps::default(),
             rehoming: Rehoming::default(),
@@ -179,19 +188,33 @@ impl Core {
     /// Refuses reads of these records from now on.
     pub fn mark_erasing(&self, records: Vec<RecordId>) -> Erasing<'_> {
         self.erasing().records.extend(records.iter().copied());
-        Erasing { core: self, records, buckets: Vec::new() }
+        Erasing { core: self, records, buckets: Vec::new(), going: false }
     }
 
     /// Refuses reads of what is in these buckets from now on.
     pub fn mark_killing(&self, buckets: &[BucketId]) -> Erasing<'_> {
         self.erasing().buckets.extend(buckets);
-        Erasing { core: self, records: Vec::new(), buckets: buckets.to_vec() }
+        Erasing { core: self, records: Vec::new(), buckets: buckets.to_vec(), going: false }
+    }
+
+    /// The same, and from now on nothing leaves them.
+    pub fn mark_going(&self, buckets: &[BucketId]) -> Erasing<'_> {
+        self.erasing().going.extend(buckets);
+        let mut marked = self.mark_killing(buckets);
+        marked.going = true;
+        marked
     }
 
     /// Whether a record, or the bucket that its current version is in, is being erased.
     pub fn is_erasing(&self, record: RecordId, kid: Kid) -> bool {
         let refused = self.erasing();
         refused.records.contains(&record) || refused.buckets.contains(&(kid.tenant, kid.bucket))
+    }
+
+    /// Whether the erasure of a record, or of its bucket, has begun.
+    pub fn is_going(&self, record: RecordId, kid: Kid) -> bool {
+        let refused = self.erasing();
+        refused.records.contains(&record) || refused.going.contains(&(kid.tenant, kid.bucket))
     }
 
     pub fn vault(&self) -> VaultId {

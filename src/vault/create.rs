@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::core::{Core, Stripes, Vault};
+use super::current::SUBJECT;
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
 use super::index::Token;
 use super::put::Home;
-use super::records::{SUBJECT, new_id, subject_map};
+use super::records::{new_id, subject_map};
 use super::registry::Tenant;
 use super::requests::{Asked, Operation, Progress};
 use super::schema::Schema;
@@ -290,7 +291,12 @@ impl Core {
         let (mut sound, mut faults) = (Vec::with_capacity(drafts.len()), Vec::new());
         let mut tokens = Vec::with_capacity(drafts.len());
         for mut draft in drafts {
-            match draft.subject.map(|s| self.check_subject(tenant, s)).transpose() {
+            let check = |subject| match self.holds.postponed(tenant.ord, subject) {
+                // Nothing is added to what is only kept.
+                Some(_) => Err(VaultError::Restricted),
+                None => self.check_subject(tenant, subject),
+            };
+            match draft.subject.map(check).transpose() {
                 Ok(reference) => {
                     draft.reference = reference;
                     tokens.push(self.unique_tokens(tenant, &draft.schema, &draft.fields)?);
@@ -380,7 +386,7 @@ impl Core {
         }
         let (created, updated, used) = (now, now, now);
         let map = FieldMap { subject: about, member, created, updated, used, fields };
-        let expires = self.expiry_of(tenant, &schema, &map);
+        let expires = self.home_of(tenant, &schema, id, &map);
         let version = (schema.ord(), id, RecVer(1), schema.revision());
         let slot = self.put_version(tenant, version, Home::Expiry(expires), &map, batch).await?;
         if let Some((request, asked)) = &repeat {

@@ -3,6 +3,7 @@
 //! Invariants: an erasure that was accepted goes on whatever becomes of its caller; its answer is a receipt made from a
 //! completed batch; asking again for what is erased gives the same receipt; one thread alone removes keys.
 
+mod accept;
 mod evolve;
 mod kill;
 mod receipts;
@@ -16,20 +17,21 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+pub use self::accept::Erasures;
 pub use self::kill::{Condemned, Fate};
 pub use self::worker::Start;
 use self::worker::Worker;
 use super::core::{Core, Stripes, Vault};
+use super::current::Sort;
 use super::damaged::UNATTRIBUTED;
 use super::error::VaultError;
+use super::holds::postponed::Postponed;
 use super::index::{Token, subject_token};
 use super::ledger::Receipt;
 use super::lookup::tokens_ever;
-use super::records::Sort;
 use super::registry::Tenant;
 use super::rows::{Intent, Pointer};
 use super::sealed::{self, Version};
-use super::watch::{Change, ChangeKind};
 use crate::audit::{Act, Entry, Member};
 use crate::authz::{EraseRecord, EraseSubject, Permit, RotateKey};
 use crate::class::ErasureReason;
@@ -65,6 +67,14 @@ impl Doomed {
         let Doomed { kid, record, rec_ver, rtype, requested, .. } = *self;
         (!self.whole).then_some(Intent { kid, record, rec_ver, rtype, reason, requested })
     }
+}
+
+/// What became of what a caller asked to erase.
+pub struct Erasure<T> {
+    /// Of what is erased, in the order of the call.
+    pub receipts: Vec<T>,
+    /// What a legal hold keeps: it goes when the last one ends.
+    pub postponed: Vec<(RecordId, Postponed)>,
 }
 
 /// Fails for a type whose records the caller may not erase.
@@ -144,8 +154,9 @@ impl Vault {
         records: &[RecordId],
         reason: ErasureReason,
         etag: Option<RecVer>,
-    ) -> Result<Vec<Receipt>, VaultError> {
+    ) -> Result<Erasure<Receipt>, VaultError> {
         let tenant = self.core.tenant(permit, tenant)?;
+        let _writing = tenant.writing.read().await;
         if records.is_empty() || records.len() > limits::BATCH_ERASE_MAX {
             return Err(VaultError::Argument { field: "names", reason: "must be 1 to 1000 names" });
         }
@@ -157,20 +168,23 @@ impl Vault {
         let act = if records.len() == 1 { Act::EraseRecord } else { Act::BatchEraseRecords };
         let entry = self.core.entry(permit, act).of(tenant.ord);
         let reach = |rtype| self.core.check_reach(permit, &tenant, rtype);
-        let erased = self.erase_all(&tenant, &records, (reason, etag), (entry, &reach)).await;
+        let erased =
+            self.erasures().erase(&tenant, &records, (reason, etag), (entry, &reach)).await;
         if records.len() == 1 { erased.map_err(VaultError::alone) } else { erased }
     }
 
-    /// Erases a subject and every record about it. The subject's receipt comes first.
+    /// Erases a subject and every record about it. The subject's receipt comes first; where a record about it is held,
+    /// it waits with that.
     pub async fn erase_subject(
         &self,
         permit: &Permit<EraseSubject>,
         tenant: &str,
         subject: RecordId,
         reason: ErasureReason,
-    ) -> Result<Vec<(RecordId, Receipt)>, VaultError> {
+    ) -> Result<Erasure<(RecordId, Receipt)>, VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
+        let _writing = tenant.writing.read().await;
         let stripe = Stripes::<tokio::sync::RwLock<()>>::of(&subject.0);
         // Puts about the subject are over, and later ones will not find it.
         let _no_puts = core.subject_locks.at(stripe).write().await;
@@ -190,98 +204,15 @@ impl Vault {
         // Who may erase a subject may erase what is about it, of whatever type.
         let all: &Allowed<'_> = &|_| Ok(());
         let told = (entry, all);
-        let receipts = self.erase_all(&tenant, &records, (reason, None), told).await;
-        let receipts = receipts.map_err(VaultError::alone)?;
-        Ok(records.into_iter().map(|(_, r)| r).zip(receipts).collect())
+        let erased = self.erasures().erase(&tenant, &records, (reason, None), told).await;
+        let Erasure { receipts, postponed } = erased.map_err(VaultError::alone)?;
+        let waits = |r: &RecordId| postponed.iter().any(|(waiting, _)| waiting == r);
+        let gone = records.into_iter().map(|(_, r)| r).filter(|r| !waits(r));
+        Ok(Erasure { receipts: gone.zip(receipts).collect(), postponed })
     }
 
-    async fn erase_all(
-        &self,
-        tenant: &Arc<Tenant>,
-        records: &[(Sort, RecordId)],
-        why: (ErasureReason, Option<RecVer>),
-        (entry, allowed): (Entry, &Allowed<'_>),
-    ) -> Result<Vec<Receipt>, VaultError> {
-        let told = (entry.clone(), allowed);
-        match self.erase_present(tenant, records, why, told).await {
-            // One went with its bucket meanwhile: then there is evidence of that.
-            Err(VaultError::Erased(_)) => {
-                self.erase_present(tenant, records, why, (entry, allowed)).await
-            }
-            other => other,
-        }
-    }
-
-    async fn erase_present(
-        &self,
-        tenant: &Arc<Tenant>,
-        records: &[(Sort, RecordId)],
-        (reason, etag): (ErasureReason, Option<RecVer>),
-        (entry, allowed): (Entry, &Allowed<'_>),
-    ) -> Result<Vec<Receipt>, VaultError> {
-        let core = &*self.core;
-        let ids: Vec<RecordId> = records.iter().map(|(_, r)| *r).collect();
-        let _held = core.lock_records(&ids).await;
-        let requested = core.clock.now();
-        let mut doomed = Vec::new();
-        let mut done = Vec::with_capacity(records.len());
-        for (at, record) in records.iter().enumerate() {
-            match core.find_erased(tenant, *record, allowed).map_err(|e| e.at(at))? {
-                Some(receipt) => done.push(Some(receipt)),
-                None => {
-                    let why = (reason, requested, etag);
-                    let condemned = core.condemn(tenant, *record, why, allowed, &mut doomed);
-                    condemned.map_err(|e| e.at(at))?;
-                    done.push(None);
-                }
-            }
-        }
-        // Nothing failed: from here on the old versions are ours, but for those that a batch is erasing already.
-        doomed.retain(|d| d.whole || core.superseded.take_kid(d.kid).is_some());
-        let whole = doomed.iter().filter(|d| d.whole);
-        let entry = entry.about(whole.map(|d| (Some(d.rtype), d.member)));
-        if doomed.is_empty() {
-            core.note(&entry)?;
-        } else {
-            let kinds: Vec<_> =
-                doomed.iter().filter(|d| d.whole).map(|d| (d.record, d.rtype)).collect();
-            let marked: BTreeSet<RecordId> = doomed.iter().map(|d| d.record).collect();
-            let _erasing = core.mark_erasing(marked.into_iter().collect());
-            let (answer, answered) = oneshot::channel();
-            self.send_units(doomed, Some(entry), answer)?;
-            let receipts = answered.await.map_err(|_| VaultError::Stopping)??;
-            self.tell_erased(tenant, &kinds);
-            let mut fresh = receipts.into_iter();
-            for slot in done.iter_mut().filter(|s| s.is_none()) {
-                *slot = fresh.next();
-            }
-        }
-        done.into_iter().map(|r| r.ok_or(VaultError::Stopping)).collect()
-    }
-
-    fn tell_erased(&self, tenant: &Tenant, erased: &[(RecordId, TypeOrd)]) {
-        let (kind, at) = (ChangeKind::Erased, self.core.clock.now());
-        for (record, rtype) in erased {
-            self.core.watch.tell(tenant.ord, || {
-                let rtype = tenant.schema_of(*rtype).map(|s| s.type_name().clone());
-                Change { kind, record: Some(*record), rtype, expires: None, at }
-            });
-        }
-    }
-
-    /// Hands units to the eraser; old versions that it does not take wait on.
-    fn send_units(
-        &self,
-        doomed: Vec<Doomed>,
-        entry: Option<Entry>,
-        answer: Answer<Vec<Receipt>>,
-    ) -> Result<(), VaultError> {
-        let old: Vec<Intent> = doomed.iter().filter_map(Doomed::intent).collect();
-        let sent = self.eraser.send(Job::Units(doomed, entry, answer));
-        if sent.is_err() {
-            old.into_iter().for_each(|i| self.core.superseded.add(i));
-        }
-        sent
+    pub(super) fn erasures(&self) -> Erasures<'_> {
+        Erasures { core: &self.core, eraser: &self.eraser }
     }
 
     /// Erases a superseded version at once, by the schema's policy.
@@ -291,10 +222,14 @@ impl Vault {
         kid: Kid,
     ) -> Result<(), VaultError> {
         let Some(intent) = self.core.superseded.take_kid(kid) else { return Ok(()) };
+        if self.core.keeps_old(tenant, &intent) {
+            self.core.superseded.hold(intent);
+            return Ok(());
+        }
         let doomed = self.core.doom_superseded(Some(tenant), &intent);
         let doomed = doomed.inspect_err(|_| self.core.superseded.park(intent))?;
         let (answer, answered) = oneshot::channel();
-        self.send_units(vec![doomed], None, answer)?;
+        self.erasures().send_units(vec![doomed], None, answer)?;
         answered.await.map_err(|_| VaultError::Stopping)?.map(drop)
     }
 
@@ -317,8 +252,7 @@ impl Core {
         (sort, record): (Sort, RecordId),
         (reason, requested, etag): (ErasureReason, UnixMillis, Option<RecVer>),
         allowed: &Allowed<'_>,
-        doomed: &mut Vec<Doomed>,
-    ) -> Result<(), VaultError> {
+    ) -> Result<Vec<Doomed>, VaultError> {
         let what = sort.word();
         let row = self.tree.store().get(&Pointer::key(tenant.ord, record))?;
         let row = row.ok_or(VaultError::NotFound(what))?;
@@ -343,11 +277,11 @@ impl Core {
             // Its page is lost: said to this caller alone, not found out in a batch with others.
             Err(e) => return Err(e.into()),
         }
-        doomed.push(unit);
+        let mut doomed = vec![unit];
         for old in self.superseded.of_record(record) {
             doomed.push(self.doom(Some(tenant), &Intent { reason, ..old }, false)?);
         }
-        Ok(())
+        Ok(doomed)
     }
 
     pub(super) fn doom_superseded(

@@ -1,6 +1,7 @@
 //! Why a vault call did not do what was asked. Each variant says who erred; none holds a value.
 
 use super::fieldmap::FieldMapError;
+use super::holds::draft::HoldViolation;
 use super::retention::policy::PolicyViolation;
 use super::schema::{FieldProblem, FieldViolation, SchemaViolation};
 use crate::id::RecordId;
@@ -38,6 +39,12 @@ pub enum VaultError {
     /// A draft of a retention policy is wrong.
     #[error("the retention policy has {} violations", .0.len())]
     RetentionPolicy(Vec<PolicyViolation>),
+    /// A draft of a legal hold is wrong.
+    #[error("the legal hold has {} violations", .0.len())]
+    Hold(Vec<HoldViolation>),
+    /// It is only there because a legal hold postpones its erasure, and the caller is none whom the hold lets read it.
+    #[error("it is restricted: its erasure was asked for, and waits until a legal hold ends")]
+    Restricted,
     /// A resource with this id exists.
     #[error("{0} exists already")]
     Exists(&'static str),
@@ -110,6 +117,7 @@ impl VaultError {
             Self::At { error, .. } => error.is_of_one_record(),
             Self::NotFound(_)
             | Self::Erased(_)
+            | Self::Restricted
             | Self::Argument { .. }
             | Self::Fields(_)
             | Self::Duplicate { .. }

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
+use super::current::is_built_in;
 use super::damaged::Damaged;
 use super::error::VaultError;
 use super::index::Index;
 use super::ledger::{frontier_key, leaf_key};
-use super::records::SUBJECT;
 use super::registry::{Meta, Rebucketing, Registry, Tenant, TenantInfo, TenantState};
 use super::relist::{pages_of, relist};
 use super::retention::policy::RetentionPolicy;
@@ -67,7 +67,8 @@ pub fn load_tenants(
             found.insert(row.key, json);
         }
         let (buckets, next_bucket) = load_buckets(tree, index, ord)?;
-        let types = buckets.iter().map(|((rtype, _), _)| *rtype).filter(|rtype| *rtype != SUBJECT);
+        let types =
+            buckets.iter().map(|((rtype, _), _)| *rtype).filter(|rtype| !is_built_in(*rtype));
         // Rows that must be there. Without its schema a record would seem never to have been.
         for meta in std::iter::once(Meta::Tenant).chain(types.map(Meta::Schema)) {
             if let Entry::Vacant(missing) = found.entry(meta.key(ord)) {

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use super::core::Core;
+use super::current::{Found, Sort};
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
 use super::index::{Token, subject_token, token};
-use super::records::{Found, Sort};
 use super::registry::Tenant;
 use super::schema::Schema;
 use super::sealed;
@@ -58,8 +58,10 @@ impl Core {
                 other.fields.get(ord).is_some_and(|v| v.matches(value, def.kind))
             })?;
             let current = found.current.iter().map(|f| f.open.version.record);
-            // One that does not open has the value too, as far as the index knows.
-            let other = current.chain(found.damaged).find(|r| Some(*r) != own);
+            // One that does not open has the value too, as far as the index knows. One whose erasure was asked for has
+            // given it up: its subject may come back.
+            let given_up = |r: &RecordId| self.holds.postponed(tenant.ord, *r).is_some();
+            let other = current.chain(found.damaged).find(|r| Some(*r) != own && !given_up(r));
             if let Some(record) = other {
                 let field = def.name.as_str().to_owned();
                 return Err(VaultError::Duplicate { field, record });

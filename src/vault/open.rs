@@ -367,6 +367,7 @@ fn assemble(
     for tenant in core.registry.all() {
         tenant.state().schemas.values().for_each(|s| core.evolving.note(tenant.ord, s));
     }
+    core.load_holds()?;
     tell_opening(&core, &recovered)?;
     let start = Start { frontier, unacknowledged, to_collect: recovered.to_collect };
     let eraser = Arc::new(Eraser::start(core.clone(), start)?);

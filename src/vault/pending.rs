@@ -8,7 +8,7 @@ use super::rows::{Intent, Pointer};
 use super::sealed;
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::id::{Kid, RecordId};
+use crate::id::{Kid, RecordId, TenantOrd};
 use crate::keys::Tree;
 use crate::keys::slots::BucketId;
 use crate::store::Row;
@@ -18,6 +18,14 @@ struct Versions {
     waiting: BTreeMap<Kid, Intent>,
     /// Those whose page of keys is lost. They would fail every batch that they are in.
     parked: BTreeMap<Kid, Intent>,
+    /// Those of records that a legal hold keeps.
+    held: BTreeMap<Kid, Intent>,
+}
+
+impl Versions {
+    fn all(&self) -> impl Iterator<Item = &Intent> {
+        self.waiting.values().chain(self.parked.values()).chain(self.held.values())
+    }
 }
 
 /// All of them.
@@ -38,10 +46,35 @@ impl Superseded {
         self.lock().parked.insert(intent.kid, intent);
     }
 
+    /// Keeps one whose record is held.
+    pub fn hold(&self, intent: Intent) {
+        let mut all = self.lock();
+        // One that was moved meanwhile waits for another reason.
+        if !all.waiting.contains_key(&intent.kid) {
+            all.held.insert(intent.kid, intent);
+        }
+    }
+
+    /// A hold of the tenant ended: what was held waits again, to be looked at.
+    pub fn unhold(&self, tenant: TenantOrd) {
+        let mut all = self.lock();
+        let free = std::mem::take(&mut all.held);
+        let (free, held) = free.into_iter().partition(|(kid, _)| kid.tenant == tenant);
+        all.held = held;
+        all.waiting.extend::<BTreeMap<Kid, Intent>>(free);
+    }
+
+    /// Those in a bucket.
+    pub fn in_bucket(&self, bucket: BucketId) -> Vec<Intent> {
+        let all = self.lock();
+        all.all().filter(|i| (i.kid.tenant, i.kid.bucket) == bucket).copied().collect()
+    }
+
     /// Whether a version waits, or is kept until it can be erased.
     pub fn holds(&self, kid: Kid) -> bool {
         let all = self.lock();
-        all.waiting.contains_key(&kid) || all.parked.contains_key(&kid)
+        let maps = [&all.waiting, &all.parked, &all.held];
+        maps.iter().any(|versions| versions.contains_key(&kid))
     }
 
     /// Those that the next batch can take.
@@ -52,7 +85,7 @@ impl Superseded {
     /// All that are not erased.
     pub fn len(&self) -> usize {
         let all = self.lock();
-        all.waiting.len() + all.parked.len()
+        all.all().count()
     }
 
     /// Since when the oldest waits that the next batch can take.
@@ -70,21 +103,23 @@ impl Superseded {
     /// Takes one.
     pub fn take_kid(&self, kid: Kid) -> Option<Intent> {
         let mut all = self.lock();
-        all.waiting.remove(&kid).or_else(|| all.parked.remove(&kid))
+        let Versions { waiting, parked, held } = &mut *all;
+        [waiting, parked, held].into_iter().find_map(|versions| versions.remove(&kid))
     }
 
     /// Those of a record.
     pub fn of_record(&self, record: RecordId) -> Vec<Intent> {
         let all = self.lock();
-        let both = all.waiting.values().chain(all.parked.values());
-        both.filter(|i| i.record == record).copied().collect()
+        all.all().filter(|i| i.record == record).copied().collect()
     }
 
     /// Their bucket is gone, and they with it.
     pub fn forget_bucket(&self, bucket: BucketId) {
         let mut all = self.lock();
-        all.waiting.retain(|kid, _| (kid.tenant, kid.bucket) != bucket);
-        all.parked.retain(|kid, _| (kid.tenant, kid.bucket) != bucket);
+        let Versions { waiting, parked, held } = &mut *all;
+        for versions in [waiting, parked, held] {
+            versions.retain(|kid, _| (kid.tenant, kid.bucket) != bucket);
+        }
     }
 }
 

@@ -27,6 +27,9 @@ pub enum Home {
     Bucket(BucketId),
 }
 
+/// A version's type, record, number and schema revision.
+pub(super) type Named = (TypeOrd, RecordId, RecVer, u32);
+
 impl Core {
     /// The bucket of a record type and expiry day, made if there is none.
     async fn bucket(
@@ -58,11 +61,28 @@ impl Core {
         Ok((tenant.ord, bucket))
     }
 
-    /// Takes a slot, seals a version under it, lists it in the index, and adds its rows to the batch.
+    /// Stores a record's current version: adds its rows to the batch, and the pointer to it.
     pub(super) async fn put_version(
         &self,
         tenant: &Arc<Tenant>,
-        (rtype, record, rec_ver, schema_rev): (TypeOrd, RecordId, RecVer, u32),
+        named: Named,
+        home: Home,
+        map: &FieldMap,
+        batch: &mut Batch,
+    ) -> Result<Slot, VaultError> {
+        let slot = self.put_old(tenant, named, home, map, batch).await?;
+        let (rtype, record, rec_ver, _) = named;
+        let pointer = Pointer { kid: slot.kid, rec_ver, rtype };
+        batch.put(Pointer::key(tenant.ord, record), pointer.encode());
+        Ok(slot)
+    }
+
+    /// Takes a slot, seals a version under it, lists it in the index, and adds its rows to the batch. Nothing points to
+    /// it yet.
+    pub(super) async fn put_old(
+        &self,
+        tenant: &Arc<Tenant>,
+        (rtype, record, rec_ver, schema_rev): Named,
         mut home: Home,
         map: &FieldMap,
         batch: &mut Batch,
@@ -85,8 +105,6 @@ impl Core {
         for (key, value) in sealed::seal(self.vault(), &version, &slot.dek, map)? {
             batch.put(key, value);
         }
-        let pointer = Pointer { kid: slot.kid, rec_ver, rtype };
-        batch.put(Pointer::key(tenant.ord, record), pointer.encode());
         let secrets = self.tree.read().tenant(tenant.ord)?;
         let schema = tenant.schema_of(rtype);
         let tokens = tokens_of(&secrets.index, rtype, schema.as_deref(), map);

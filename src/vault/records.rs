@@ -8,14 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::core::{Core, Vault};
+use super::current::{Found, SUBJECT, Sort, is_built_in};
 use super::error::VaultError;
 use super::fieldmap::FieldMap;
+use super::holds::Facts;
+use super::holds::postponed::{bound_key, bound_row};
 use super::index::{Token, token};
 use super::put::Home;
 use super::registry::Tenant;
 use super::requests::{Asked, Operation};
-use super::rows::{Fate, Intent, Pointer, Tombstone};
-use super::sealed::{self, OpenVersion};
+use super::rows::{Intent, Pointer};
 use super::slug::Slug;
 use super::value::Value;
 use super::view::{ReadSpec, RecordView, view};
@@ -25,35 +27,10 @@ use crate::authz::{ActionKind, ExportRecords, Permit, Principal, ReadRecord, Upd
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::crypto::random;
-use crate::id::{Kid, RecVer, RecordId, RequestId, TypeOrd};
+use crate::id::{RecVer, RecordId, RequestId};
 use crate::keys::KeyError;
 use crate::limits;
 use crate::store::Batch;
-
-/// The built-in record type of subjects.
-pub const SUBJECT: TypeOrd = TypeOrd(0);
-
-/// What a name is taken for. The two share one space of ids, and one is never answered as the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sort {
-    Record,
-    Subject,
-}
-
-impl Sort {
-    pub fn word(self) -> &'static str {
-        match self {
-            Sort::Record => "record",
-            Sort::Subject => "subject",
-        }
-    }
-
-    /// Fails if something of this type is not of this sort.
-    pub fn check(self, rtype: TypeOrd) -> Result<(), VaultError> {
-        let same = (rtype == SUBJECT) == (self == Sort::Subject);
-        if same { Ok(()) } else { Err(VaultError::NotFound(self.word())) }
-    }
-}
 
 /// A change of a record.
 pub struct RecordChange {
@@ -78,12 +55,6 @@ impl RecordChange {
         self.remove.iter().for_each(|name| asked.part(name.as_bytes()));
         asked
     }
-}
-
-/// A version as it is, before anyone's rights are applied.
-pub(super) struct Found {
-    pub pointer: Pointer,
-    pub open: OpenVersion,
 }
 
 /// A page of records.
@@ -165,6 +136,10 @@ impl Vault {
             return Ok(view);
         }
         let Found { pointer, open } = core.find_reached(permit, &tenant, change.record)?;
+        // Nobody changes what is only kept.
+        if core.holds.postponed(tenant.ord, change.record).is_some() {
+            return Err(VaultError::Restricted);
+        }
         if change.etag.is_some_and(|etag| etag != pointer.rec_ver) {
             return Err(VaultError::Stale("record"));
         }
@@ -177,15 +152,22 @@ impl Vault {
         let patch = schema.check_patch(change.set, &remove)?;
         let now = core.time.begin(&*core.clock);
         let mut map = open.fields;
+        let (rtype, record) = (pointer.rtype, change.record);
+        let queries = core.holds.queries_on(tenant.ord, Facts { rtype, record, map: &map });
         patch.apply(&mut map.fields)?;
         (map.updated, map.used) = (now, now);
         let uniques = core.unique_tokens(&tenant, &schema, &map.fields)?;
         let unique_tokens: Vec<Token> = uniques.iter().map(|(_, t)| t.clone()).collect();
         let _unique = core.lock_unique(&unique_tokens).await;
         core.check_unique(&tenant, &schema, &uniques, &map.fields, Some(change.record))?;
-        let leaving = core.leave(change.record, pointer)?;
+        let leaving = core.leave(change.record, pointer.kid)?;
         let present = (tenant.ord, pointer.kid.bucket);
-        let expires = core.expiry_of(&tenant, &schema, &map);
+        // A query that reached it as it was holds it also as it will be.
+        let becomes = Facts { rtype, record, map: &map };
+        let left = queries.iter().filter(|hold| !hold.reaches(becomes));
+        let bound: Vec<RecordId> = left.map(|hold| hold.id).collect();
+        core.holds.bind(tenant.ord, change.record, &bound);
+        let expires = core.home_of(&tenant, &schema, change.record, &map);
         let stays = expires == tenant.day_of(present.1);
         let home = if stays { Home::Bucket(present) } else { Home::Expiry(expires) };
         let rec_ver = RecVer(pointer.rec_ver.0 + 1);
@@ -202,6 +184,9 @@ impl Vault {
             requested: now,
         };
         batch.put(intent.key(), intent.encode());
+        for hold in bound {
+            batch.put(bound_key(tenant.ord, change.record, hold), bound_row());
+        }
         if let Some((request, asked)) = &repeat {
             let did = (Operation::UpdateRecord, asked);
             let made = (change.record, rec_ver, ticket.kid, &ticket.dek);
@@ -270,11 +255,13 @@ impl Vault {
                 last = Some(id);
                 let pointer = Pointer::decode(&row.value);
                 let rtype = pointer.map_or(SUBJECT, |p| p.rtype);
-                let other = rtype == SUBJECT || wanted.is_some_and(|w| w != rtype);
+                let other = is_built_in(rtype) || wanted.is_some_and(|w| w != rtype);
                 if other || core.check_reach(permit, &tenant, rtype).is_err() {
                     continue;
                 }
                 match core.find_current(&tenant, id, Sort::Record) {
+                    Ok(found)
+                        if core.check_unrestricted(&tenant, &found, permit.role()).is_err() => {}
                     Ok(found) => {
                         let fields = &found.open.fields.fields;
                         bytes += fields.values().map(Value::encoded_len).sum::<usize>() + 200;
@@ -337,6 +324,7 @@ impl Vault {
         let views: Result<Vec<RecordView>, VaultError> = found
             .current
             .into_iter()
+            .filter(|f| core.check_unrestricted(&tenant, f, permit.role()).is_ok())
             .take(limits::PAGE_SIZE_MAX)
             .map(|f| {
                 core.note_use(permit, &tenant, &f);
@@ -403,80 +391,5 @@ impl Core {
         }
         self.note_use(permit, tenant, &found);
         self.view_of(tenant, record, found, permit, spec)
-    }
-
-    /// A record's or subject's current version, or why there is none.
-    pub(super) fn find_current(
-        &self,
-        tenant: &Tenant,
-        record: RecordId,
-        sort: Sort,
-    ) -> Result<Found, VaultError> {
-        self.find_allowed(tenant, record, sort, &|_| Ok(()))
-    }
-
-    /// The same, for a caller who may have it if it is of an `allowed` type.
-    pub(super) fn find_allowed(
-        &self,
-        tenant: &Tenant,
-        record: RecordId,
-        sort: Sort,
-        allowed: &dyn Fn(TypeOrd) -> Result<(), VaultError>,
-    ) -> Result<Found, VaultError> {
-        let store = self.tree.store();
-        let what = sort.word();
-        let mut seen = None;
-        loop {
-            let Some(row) = store.get(&Pointer::key(tenant.ord, record))? else {
-                let tombstone = store.get(&Tombstone::key(tenant.ord, record))?;
-                let Some(row) = tombstone else { return Err(VaultError::NotFound(what)) };
-                // Of a damaged one nobody knows what it was: refused all the same.
-                let check = |f: Fate| sort.check(f.rtype()).and_then(|()| allowed(f.rtype()));
-                Fate::decode(&row).map_or(Ok(()), check)?;
-                return Err(VaultError::Erased(what));
-            };
-            let pointer = Pointer::decode(&row).ok_or(VaultError::Damaged(what))?;
-            sort.check(pointer.rtype)?;
-            allowed(pointer.rtype)?;
-            if self.is_erasing(record, pointer.kid) {
-                return Err(VaultError::Erased(what));
-            }
-            match self.open_at(pointer.kid, Some((record, pointer.rec_ver))) {
-                Ok(open) if open.version.rtype == pointer.rtype => {
-                    return Ok(Found { pointer, open });
-                }
-                // An update or erasure came between the pointer and the version: look again, once per new pointer.
-                _ if seen != Some(pointer) => seen = Some(pointer),
-                Ok(_) => return Err(VaultError::Damaged(what)),
-                Err(VaultError::Keys(KeyError::Gone)) => return Err(VaultError::Erased(what)),
-                Err(VaultError::Damaged(_)) => {
-                    self.damaged.add((pointer.kid, Some(record)));
-                    return Err(VaultError::Damaged(what));
-                }
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    /// Opens the version at a kid, key and rows under one view of the tree.
-    pub(super) fn open_at(
-        &self,
-        kid: Kid,
-        expected: Option<(RecordId, RecVer)>,
-    ) -> Result<OpenVersion, VaultError> {
-        let reader = self.tree.read();
-        let dek = reader.dek(kid)?;
-        sealed::open(self.tree.store(), self.vault(), kid, &dek, expected)
-    }
-
-    /// Fails unless the subject is there and not being erased. Answers with what stands for it in the
-    /// audit log.
-    pub(super) fn check_subject(
-        &self,
-        tenant: &Tenant,
-        subject: RecordId,
-    ) -> Result<[u8; 16], VaultError> {
-        let found = self.find_current(tenant, subject, Sort::Subject)?;
-        Ok(found.open.fields.member.subject)
     }
 }

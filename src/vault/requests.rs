@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use super::core::{Core, lock_all};
+use super::current::Sort;
 use super::error::VaultError;
-use super::records::Sort;
 use super::registry::Tenant;
 use super::rows::Fields;
 use super::value::Value;
@@ -27,17 +27,22 @@ pub enum Operation {
     CreateRecord = 1,
     UpdateRecord = 2,
     CreateSubject = 3,
+    PlaceHold = 5,
 }
 
 impl Operation {
     fn from_number(n: u8) -> Option<Self> {
-        [Self::CreateRecord, Self::UpdateRecord, Self::CreateSubject]
+        [Self::CreateRecord, Self::UpdateRecord, Self::CreateSubject, Self::PlaceHold]
             .into_iter()
             .find(|o| *o as u8 == n)
     }
 
     fn sort(self) -> Sort {
-        if self == Self::CreateSubject { Sort::Subject } else { Sort::Record }
+        match self {
+            Self::CreateRecord | Self::UpdateRecord => Sort::Record,
+            Self::CreateSubject => Sort::Subject,
+            Self::PlaceHold => Sort::Hold,
+        }
     }
 }
 

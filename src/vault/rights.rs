@@ -4,8 +4,8 @@
 //! tenant; lists leave it out.
 
 use super::core::Core;
+use super::current::{Found, Sort};
 use super::error::VaultError;
-use super::records::{Found, Sort};
 use super::registry::Tenant;
 use super::view::{ReadSpec, RecordView, view};
 use crate::authz::{ActionKind, Permit};
@@ -28,7 +28,7 @@ impl Core {
         if reached { Ok(()) } else { Err(VaultError::Forbidden) }
     }
 
-    /// A record's current version, if the permit reaches it.
+    /// A record's current version, if the permit reaches it and no legal hold alone keeps it from others.
     pub(super) fn find_reached<A: ActionKind>(
         &self,
         permit: &Permit<A>,
@@ -36,7 +36,9 @@ impl Core {
         record: RecordId,
     ) -> Result<Found, VaultError> {
         let reach = |rtype| self.check_reach(permit, tenant, rtype);
-        self.find_allowed(tenant, record, Sort::Record, &reach)
+        let found = self.find_allowed(tenant, record, Sort::Record, &reach)?;
+        self.check_unrestricted(tenant, &found, permit.role())?;
+        Ok(found)
     }
 
     /// What the permit shows of a record.

@@ -1,13 +1,15 @@
 //! Subjects: each is a record of the built-in type about itself, so that it has a key and an erasure of its own.
 
 use super::core::{Core, Vault};
+use super::current::{SUBJECT, Sort};
 use super::error::VaultError;
 use super::put::Home;
-use super::records::{SUBJECT, Sort, new_id, subject_map};
+use super::records::{new_id, subject_map};
 use super::registry::Tenant;
 use super::requests::{Asked, Operation};
 use crate::audit::{Act, Member};
 use crate::authz::{CreateSubject, Permit, ReadSubject};
+use crate::class::Role;
 use crate::clock::UnixMillis;
 use crate::crypto::random;
 use crate::id::{Day, RecVer, RecordId, RequestId};
@@ -29,13 +31,14 @@ impl Vault {
     ) -> Result<SubjectView, VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
+        let _writing = tenant.writing.read().await;
         let operation = Operation::CreateSubject;
         let repeat = request.map(|r| (r, Asked::new(operation, permit.principal())));
         let _once = core.lock_requests(repeat.iter().map(|(r, _)| *r)).await;
         if let Some((request, asked)) = &repeat
             && let Some(id) = core.find_done(&tenant, *request, operation, asked)?
         {
-            let (view, member) = core.subject(&tenant, id)?;
+            let (view, member) = core.subject(&tenant, id, permit.role())?;
             let entry = core.entry(permit, Act::CreateSubject).of(tenant.ord);
             core.note(&entry.about([(Some(SUBJECT), member)]))?;
             return Ok(view);
@@ -67,7 +70,7 @@ impl Vault {
     ) -> Result<SubjectView, VaultError> {
         let core = &*self.core;
         let tenant = core.tenant(permit, tenant)?;
-        let (view, member) = core.subject(&tenant, subject)?;
+        let (view, member) = core.subject(&tenant, subject, permit.role())?;
         let entry = core.entry(permit, Act::GetSubject).of(tenant.ord);
         core.note(&entry.about([(Some(SUBJECT), member)]))?;
         Ok(view)
@@ -75,8 +78,14 @@ impl Vault {
 }
 
 impl Core {
-    fn subject(&self, tenant: &Tenant, id: RecordId) -> Result<(SubjectView, Member), VaultError> {
+    fn subject(
+        &self,
+        tenant: &Tenant,
+        id: RecordId,
+        role: Role,
+    ) -> Result<(SubjectView, Member), VaultError> {
         let found = self.find_current(tenant, id, Sort::Subject)?;
+        self.check_unrestricted(tenant, &found, role)?;
         let map = found.open.fields;
         Ok((SubjectView { id, created: map.created }, map.member))
     }

@@ -75,7 +75,7 @@ impl Scene {
     fn erase_subject(&self, vault: &Vault, n: usize) -> Result<Vec<RecordId>, VaultError> {
         let (subject, reason) = (self.about[n].0, ErasureReason::SubjectRequest);
         let erased = self.rt.block_on(vault.erase_subject(&app(), TENANT, subject, reason))?;
-        let mut erased: Vec<RecordId> = erased.into_iter().map(|(id, _)| id).collect();
+        let mut erased: Vec<RecordId> = erased.receipts.into_iter().map(|(id, _)| id).collect();
         assert_eq!(erased.remove(0), subject);
         erased.sort();
         Ok(erased)
@@ -84,7 +84,7 @@ impl Scene {
     fn erase(&self, vault: &Vault, record: RecordId) {
         let reason = ErasureReason::SubjectRequest;
         let erased = self.rt.block_on(vault.erase_records(&app(), TENANT, &[record], reason, None));
-        assert_eq!(erased.unwrap().len(), 1);
+        assert_eq!(erased.unwrap().receipts.len(), 1);
     }
 
     fn sorted(&self, n: usize) -> Vec<RecordId> {
@@ -323,7 +323,7 @@ fn what_a_repair_lost_is_named_and_holds_up_every_subject_until_it_is_erased() {
     let permit = app();
     let names = [record];
     let by_name = vault.erase_records(&permit, TENANT, &names, reason, None);
-    assert_eq!(rt.block_on(by_name).unwrap().len(), 1);
-    assert_eq!(erase().unwrap().len(), 2);
+    assert_eq!(rt.block_on(by_name).unwrap().receipts.len(), 1);
+    assert_eq!(erase().unwrap().receipts.len(), 2);
     vault.close().unwrap();
 }

@@ -180,7 +180,7 @@ fn a_subject_is_never_answered_as_a_record_nor_a_record_as_a_subject() {
             assert!(matches!(r, Err(VaultError::NotFound("subject"))), "{r:?}");
         };
         let receipts = vault.erase_subject(&app(), TENANT, gone.subject, reason).await.unwrap();
-        assert_eq!(receipts.len(), 2);
+        assert_eq!(receipts.receipts.len(), 2);
         for view in [living, gone] {
             no_record(get(&vault, view.subject).map(drop));
             no_record(erase(&vault, view.subject).await);

@@ -4,6 +4,7 @@
 
 pub mod attack;
 pub mod fate;
+mod held;
 mod images;
 mod kept;
 mod kill;

@@ -66,7 +66,7 @@ impl Scene {
     fn erase(&mut self, vault: &Vault, record: RecordId) {
         let reason = ErasureReason::SubjectRequest;
         let erased = self.rt.block_on(vault.erase_records(&app(), TENANT, &[record], reason, None));
-        assert_eq!(erased.unwrap().len(), 1);
+        assert_eq!(erased.unwrap().receipts.len(), 1);
         self.notes.remove(&record);
     }
 

@@ -71,7 +71,7 @@ async fn renew(vault: &Vault, known: &mut Known) {
 async fn erase(vault: &Vault, id: RecordId) -> Result<Receipt, VaultError> {
     let reason = ErasureReason::SubjectRequest;
     let mut receipts = vault.erase_records(&app(), TENANT, &[id], reason, None).await?;
-    Ok(receipts.remove(0))
+    Ok(receipts.receipts.remove(0))
 }
 
 fn copy_dir(from: &Path, to: &Path) {

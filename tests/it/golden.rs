@@ -53,7 +53,7 @@ async fn write() {
     {
         writeln!(out, "{name} {id}").unwrap();
     }
-    writeln!(out, "receipt {}", hex(&receipt[0].signed_bytes)).unwrap();
+    writeln!(out, "receipt {}", hex(&receipt.receipts[0].signed_bytes)).unwrap();
     writeln!(out, "kek {}", std::fs::read_to_string(dir.path().join("kek")).unwrap().trim())
         .unwrap();
     writeln!(out, "anchor {}", hex(&std::fs::read(dir.path().join("data/anchor")).unwrap()))
@@ -76,7 +76,7 @@ async fn check(vault: &Vault, named: impl Fn(&str) -> String) {
     assert!(matches!(get(vault, id("gone")), Err(VaultError::Erased(_))));
     let reason = ErasureReason::SubjectRequest;
     let again = vault.erase_records(&app(), TENANT, &[id("gone")], reason, None).await.unwrap();
-    assert_eq!(hex(&again[0].signed_bytes), named("receipt"));
+    assert_eq!(hex(&again.receipts[0].signed_bytes), named("receipt"));
     let signed = vault.audit_head(&permit(Role::Auditor, None)).await.unwrap();
     let mut tree = Frontier::default();
     let of = permit(Role::Auditor, None);

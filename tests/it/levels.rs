@@ -18,7 +18,7 @@ fn erase_one(vault: &Vault, reference: &str) -> Receipt {
         let id = put(vault, "customer", set).await.unwrap().id;
         let reason = ErasureReason::SubjectRequest;
         let erased = vault.erase_records(&app(), TENANT, &[id], reason, None).await;
-        erased.unwrap().remove(0)
+        erased.unwrap().receipts.remove(0)
     })
 }
 

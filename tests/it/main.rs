@@ -14,6 +14,7 @@ mod evolve;
 mod faults;
 mod floods;
 mod golden;
+mod holds;
 mod house;
 mod levels;
 mod live;

@@ -15,6 +15,7 @@ import secrets
 import struct
 import sys
 import tempfile
+import time
 import tomllib
 
 import grpc
@@ -37,7 +38,7 @@ def stubs():
     if protoc.main(["protoc", f"-I{PROTO}", f"-I{include}", *out, *files]) != 0:
         sys.exit("proto/ does not compile")
     sys.path.insert(0, folder.name)
-    names = ["erasure", "tenant", "schema", "subject", "record"]
+    names = ["erasure", "tenant", "schema", "subject", "record", "hold"]
     api = {}
     for module in [f"lethe.v1.{n}_pb2" for n in names] + ["lethe.admin.v1.vault_pb2", "lethe.admin.v1.audit_pb2"]:
         for part in (module, f"{module}_grpc"):
@@ -207,7 +208,34 @@ def tell(story, api, folder):
     story.check("the erased record is not found", find("Paris") == [])
     again = create(email="ada@example.org", city="Oslo")
     story.check("its unique value is free again, under a new name", again.name != ada.name)
+    hold_keeps(story, api, folder, parent, create(email="grace@example.org", city="Bern").name)
     audit_holds(story, api, folder, parent, ada.name)
+
+
+def hold_keeps(story, api, folder, parent, record):
+    """A legal hold wins over an erasure, which happens by itself when the hold ends."""
+    holds = api.HoldServiceStub(channel(folder, "privacy-officer"))
+    records = api.RecordServiceStub(channel(folder, "application"))
+    code, erase = grpc.StatusCode, api.EraseRecordRequest(name=record)
+    asked = api.PlaceHoldRequest(parent=parent, hold=api.Hold(record=record, reason="litigation"))
+    story.refused("a hold by an application", code.PERMISSION_DENIED,
+                  api.HoldServiceStub(channel(folder, "application")).PlaceHold, asked)
+    story.refused("a hold without a reason", code.INVALID_ARGUMENT, holds.PlaceHold,
+                  api.PlaceHoldRequest(parent=parent, hold=api.Hold(record=record)))
+    hold = holds.PlaceHold(asked, timeout=DEADLINE).hold
+    told = records.EraseRecord(erase, timeout=DEADLINE)
+    story.check("an erasure of what is held waits", told.postponed.name == record and not told.HasField("receipt"))
+    story.refused("a read meanwhile", code.FAILED_PRECONDITION, records.GetRecord, api.GetRecordRequest(name=record))
+    waits = holds.ListPostponedErasures(api.ListPostponedErasuresRequest(parent=parent), timeout=DEADLINE).postponed
+    story.check("it is listed with its hold", [list(p.holds) for p in waits if p.name == record] == [[hold.name]])
+    ended = holds.ReleaseHold(api.ReleaseHoldRequest(name=hold.name, note="closed"), timeout=DEADLINE).hold
+    story.check("the hold has ended", ended.HasField("end_time") and ended.release_note == "closed")
+    for _ in range(200):
+        told = records.EraseRecord(erase, timeout=DEADLINE)
+        if told.HasField("receipt"):
+            break
+        time.sleep(0.05)
+    story.check("then it is erased", told.receipt.name == record)
 
 
 def tree_hash(hashes):

@@ -6,6 +6,7 @@ import { status as Code, type Metadata, type ServiceError } from "@grpc/grpc-js"
 import {
   BadRequestSchema, ErrorInfoSchema, PreconditionFailureSchema, RequestInfoSchema, ResourceInfoSchema, StatusSchema,
 } from "./gen/lethe/client/v1/status_pb.js";
+import { type Receipt } from "./receipt.js";
 
 /** One fault of a request. It never holds a value. */
 export interface Violation {
@@ -57,6 +58,22 @@ export class StaleError extends AbortedError {}
 export class RequestIdReusedError extends AbortedError {}
 /** A watch fell behind: list what there is, and watch anew. */
 export class ChangesMissedError extends AbortedError {}
+/**
+ * A legal hold keeps what was to be erased: it is erased by itself when the last hold ends. What no hold keeps is
+ * erased: `receipts` has the evidence.
+ */
+export class PostponedError extends LetheError {
+  constructor(readonly names: readonly string[], readonly receipts: readonly Receipt[]) {
+    const message = `${names.length} erasures wait until legal holds end`;
+    super({ code: "FAILED_PRECONDITION", reason: "POSTPONED", message });
+  }
+}
+
+/** Fails if anything waits. */
+export function checkPostponed(waiting: readonly { readonly name: string }[], receipts: readonly Receipt[]): void {
+  if (waiting.length > 0) throw new PostponedError(waiting.map((one) => one.name), receipts);
+}
+
 /** The identity has no right to this. */
 export class PermissionDeniedError extends LetheError {}
 /** The client's certificate is not, or no longer, accepted. */

@@ -7,7 +7,7 @@ export { type Config, ConfigError, loadConfig, parseConfig } from "./config.js";
 export {
   AbortedError, AlreadyExistsError, CancelledError, ChangesMissedError, DataLossError, DeadlineExceededError,
   DuplicateError, ErasedError, FailedPreconditionError, InvalidArgumentError, LetheError, NotFoundError,
-  PermissionDeniedError, RequestIdReusedError, ResourceExhaustedError, StaleError, UnauthenticatedError,
+  PermissionDeniedError, PostponedError, RequestIdReusedError, ResourceExhaustedError, StaleError, UnauthenticatedError,
   UnavailableError, type Violation,
 } from "./errors.js";
 export { type ImportChunk, type ImportFailure, type ImportStream } from "./import.js";

@@ -1,6 +1,6 @@
 import { type MessageInitShape } from "@bufbuild/protobuf";
 
-import { broken, DataLossError, invalid } from "./errors.js";
+import { broken, checkPostponed, DataLossError, invalid } from "./errors.js";
 import { type Record as Wire, RecordService, type RecordSchema } from "./gen/lethe/v1/record_pb.js";
 import { exported } from "./export.js";
 import { type ImportChunk, importRecords, type ImportStream, openImport } from "./import.js";
@@ -230,15 +230,17 @@ export class Records {
   ): Promise<Receipt> {
     const request = { name, reason: reasonToWire(reason), etag: options.etag ?? "" };
     const answer = await this.#transport.unary(RecordService.method.eraseRecord, "never", request, options);
+    checkPostponed(answer.postponed ? [answer.postponed] : [], []);
     return receiptOf(answer.receipt);
   }
 
-  /** Erases up to 1000 records, all or none. The receipts are in the order of the names. */
+  /** Erases up to 1000 records, all or none, but what legal holds keep ({@link PostponedError}). The receipts are in the order of the names. */
   async eraseBatch(
     parent: string, names: readonly string[], reason: ErasureReason, options: CallOptions = {},
   ): Promise<Receipt[]> {
     const request = { parent, names: [...names], reason: reasonToWire(reason) };
     const answer = await this.#transport.unary(RecordService.method.batchEraseRecords, "never", request, options);
+    checkPostponed(answer.postponed, answer.receipts.map(receiptOf));
     return oneEach(answer.receipts, names.length).map(receiptOf);
   }
 }

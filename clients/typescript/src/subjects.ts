@@ -1,5 +1,5 @@
 import { SubjectService, type Subject as Wire } from "./gen/lethe/v1/subject_pb.js";
-import { broken } from "./errors.js";
+import { broken, checkPostponed } from "./errors.js";
 import { dateOf } from "./paging.js";
 import { type ErasureReason, reasonToWire, type Receipt, receiptOf } from "./receipt.js";
 import { newRequestId } from "./request_id.js";
@@ -47,7 +47,9 @@ export class Subjects {
   async erase(name: string, reason: ErasureReason, options: CallOptions = {}): Promise<ErasedSubject> {
     const request = { name, reason: reasonToWire(reason) };
     const answer = await this.#transport.unary(SubjectService.method.eraseSubject, "never", request, options);
-    return { receipt: receiptOf(answer.receipt), recordReceipts: answer.recordReceipts.map(receiptOf) };
+    const recordReceipts = answer.recordReceipts.map(receiptOf);
+    checkPostponed(answer.postponed, recordReceipts);
+    return { receipt: receiptOf(answer.receipt), recordReceipts };
   }
 }
 

@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(core.tokens_now(&doomed).map_or(0, |t| t.len()), known + 1, "control");
 
         let (answer, answered) = oneshot::channel();
-        vault.send_units(vec![doomed], None, answer).unwrap();
+        vault.erasures().send_units(vec![doomed], None, answer).unwrap();
         assert_eq!(answered.await.unwrap().unwrap().len(), 1);
         assert!(!core.index.lists(&core.tree, kid).unwrap(), "a listing of the field is left");
         vault.close().unwrap();

@@ -14,7 +14,7 @@ use crate::clock::UnixMillis;
 use crate::id::{BucketOrd, Day, Gen, TypeOrd};
 use crate::keys::Edits;
 use crate::keys::slots::BucketId;
-use crate::vault::core::{Core, Vault};
+use crate::vault::core::{Core, Erasing, Vault};
 use crate::vault::error::VaultError;
 use crate::vault::ledger::{LeafDraft, LeafKind, Receipt, bucket_kid, unit_of_bucket};
 use crate::vault::registry::Tenant;
@@ -23,6 +23,9 @@ use crate::vault::retention::manifest::{Killed, summary_key};
 use crate::vault::rows::Tombstone;
 use crate::vault::slug::Slug;
 use crate::vault::watch::{Change, ChangeKind};
+
+/// How often a kill is tried anew because the rules or holds changed under it.
+const LOOKS: usize = 8;
 
 /// The buckets of a type and day that are to go.
 pub struct Condemned {
@@ -78,22 +81,28 @@ impl Vault {
         let buckets: Vec<BucketId> = ords.into_iter().map(|ord| (tenant.ord, ord)).collect();
         // From now on, not only from when its turn comes.
         let _refused = core.mark_killing(&buckets);
-        // What is in it is listed first, so that the kill does not keep others waiting.
-        self.keeper.close_buckets(Arc::clone(&tenant), key).await?;
         let entry = core.entry(permit, Act::EraseBucket).of(tenant.ord);
         let entry = Entry { rtype: Some(key.0), ..entry };
-        let tenant = Arc::clone(&tenant);
-        let condemned = Condemned { tenant, key, reason, requested, epoch: None };
-        let (done, answered) = oneshot::channel();
-        self.eraser.send(Job::Kill { condemned: vec![condemned], entry, done })?;
-        let fates = answered.await.map_err(|_| VaultError::Stopping)??;
-        match fates.into_iter().next() {
-            Some(Fate::Killed { receipt, .. }) => Ok(receipt),
-            // The answer to an earlier kill was lost: it is given again.
-            Some(Fate::Before(Some(receipt))) => Ok(receipt),
-            Some(Fate::Failed(e)) => Err(e),
-            Some(Fate::Before(None) | Fate::Rules) | None => Err(VaultError::NotFound("bucket")),
+        for _ in 0..LOOKS {
+            let epoch = Some(tenant.state().rules_epoch);
+            // What is in it is listed first, so that the kill does not keep others waiting; what is held leaves it.
+            self.keeper.close_buckets(Arc::clone(&tenant), key).await?;
+            let tenant = Arc::clone(&tenant);
+            let condemned = vec![Condemned { tenant, key, reason, requested, epoch }];
+            let (done, answered) = oneshot::channel();
+            self.eraser.send(Job::Kill { condemned, entry: entry.clone(), done })?;
+            let fates = answered.await.map_err(|_| VaultError::Stopping)??;
+            match fates.into_iter().next() {
+                Some(Fate::Killed { receipt, .. }) => return Ok(receipt),
+                // The answer to an earlier kill was lost: it is given again.
+                Some(Fate::Before(Some(receipt))) => return Ok(receipt),
+                Some(Fate::Failed(e)) => return Err(e),
+                // A hold was placed meanwhile, or the rules changed: what stays is found out anew.
+                Some(Fate::Rules) => {}
+                Some(Fate::Before(None)) | None => return Err(VaultError::NotFound("bucket")),
+            }
         }
+        Err(VaultError::Precondition("the rules or legal holds keep changing: try again"))
     }
 }
 
@@ -107,22 +116,31 @@ impl Worker {
     ) -> Result<Vec<Fate>, VaultError> {
         let core = self.core.clone();
         let (mut fates, mut taken) = (Vec::with_capacity(condemned.len()), Vec::new());
+        let mut going = Vec::with_capacity(condemned.len());
         for one in condemned {
             match one.take(&core) {
-                Ok(ords) => {
+                Ok((ords, marked)) => {
+                    going.push(marked);
                     taken.push(Taken { at: fates.len(), condemned: one, ords });
                     fates.push(None);
                 }
                 Err(fate) => fates.push(Some(fate)),
             }
         }
-        let buckets: Vec<BucketId> = taken.iter().flat_map(Taken::buckets).collect();
-        let _refused = core.mark_killing(&buckets);
         let mut listed = Vec::with_capacity(taken.len());
         for one in taken {
             match one.lists(&core) {
-                Ok(lists) => listed.push((one, lists)),
-                Err(e) => set(&mut fates, one.at, Fate::Failed(one.restore(e))),
+                Ok(Some(lists)) => listed.push((one, lists)),
+                Ok(None) => {
+                    let at = one.at;
+                    one.restore();
+                    set(&mut fates, at, Fate::Rules);
+                }
+                Err(e) => {
+                    let at = one.at;
+                    one.restore();
+                    set(&mut fates, at, Fate::Failed(e));
+                }
             }
         }
         if listed.is_empty() {
@@ -135,10 +153,12 @@ impl Worker {
                 }
                 // Nothing was removed: what is there is served again.
                 Err(e) => {
-                    return Err(listed.into_iter().fold(e, |e, (one, _)| one.restore(e)));
+                    listed.into_iter().for_each(|(one, _)| one.restore());
+                    return Err(e);
                 }
             }
         }
+        drop(going);
         Ok(fates.into_iter().flatten().collect())
     }
 
@@ -221,18 +241,21 @@ fn set(fates: &mut [Option<Fate>], at: usize, fate: Fate) {
 }
 
 impl Condemned {
-    /// Takes the buckets out of use; a fate if there is nothing to kill, or nothing to kill now.
-    fn take(&self, core: &Core) -> Result<Vec<BucketOrd>, Fate> {
-        let taken = {
+    /// Takes the buckets out of use; a fate if there is nothing to kill, or nothing to kill now. Who changes the rules,
+    /// or places a hold, either is before this or finds what is in them going.
+    fn take<'a>(&self, core: &'a Core) -> Result<(Vec<BucketOrd>, Erasing<'a>), Fate> {
+        {
             let mut state = self.tenant.state_mut();
             if self.epoch.is_some_and(|epoch| epoch != state.rules_epoch) {
                 return Err(Fate::Rules);
             }
-            state.take_buckets(self.key)
-        };
-        taken.ok_or_else(|| {
-            core.killed_before(&self.tenant, self.key).map_or_else(Fate::Failed, Fate::Before)
-        })
+            if let Some(ords) = state.take_buckets(self.key) {
+                let buckets: Vec<BucketId> =
+                    ords.iter().map(|ord| (self.tenant.ord, *ord)).collect();
+                return Ok((ords, core.mark_going(&buckets)));
+            }
+        }
+        Err(core.killed_before(&self.tenant, self.key).map_or_else(Fate::Failed, Fate::Before))
     }
 
     fn tell(&self, core: &Core) {
@@ -252,20 +275,23 @@ impl Taken {
         self.ords.iter().map(move |ord| (tenant, *ord))
     }
 
-    /// What goes with each, once nobody puts anything into it any more.
-    fn lists(&self, core: &Core) -> Result<Vec<(BucketId, List)>, VaultError> {
-        let list = |bucket| {
+    /// What goes with each, once nobody puts anything into it any more. `None` if a hold keeps something that is there.
+    fn lists(&self, core: &Core) -> Result<Option<Vec<(BucketId, List)>>, VaultError> {
+        let mut lists = Vec::with_capacity(self.ords.len());
+        for bucket in self.buckets() {
             core.drain(bucket)?;
-            Ok((bucket, core.final_list(bucket)?))
-        };
-        self.buckets().map(list).collect()
+            if !core.kept_in(&self.condemned.tenant, bucket).is_empty() {
+                return Ok(None);
+            }
+            lists.push((bucket, core.final_list(bucket)?));
+        }
+        Ok(Some(lists))
     }
 
-    /// They are not killed after all; hands on why.
-    fn restore(self, why: VaultError) -> VaultError {
+    /// They are not killed after all.
+    fn restore(self) {
         let mut state = self.condemned.tenant.state_mut();
         state.restore_buckets(self.condemned.key, self.ords);
-        why
     }
 }
 
@@ -275,7 +301,7 @@ mod tests {
     use crate::audit::Kind;
     use crate::class::{Classification, FieldKind, Role};
     use crate::store::Memory;
-    use crate::vault::records::Sort;
+    use crate::vault::current::Sort;
     use crate::vault::rows::Intent;
     use crate::vault::schema::{FieldDraft, RetentionDraft, SchemaDraft};
     use crate::vault::testing::{permit, vault_on};
@@ -447,11 +473,11 @@ mod tests {
         let killed =
             vault.erase_bucket(&operator, "acme", &slug("visit"), made.expires, why).await.unwrap();
         let (answer, answered) = oneshot::channel();
-        vault.send_units(vec![doomed], None, answer).unwrap();
+        vault.erasures().send_units(vec![doomed], None, answer).unwrap();
         assert!(matches!(answered.await.unwrap(), Err(VaultError::Erased(_))));
         let app = permit(Role::Application, Some("acme"));
         let told = vault.erase_records(&app, "acme", &[made.id], reason, None).await.unwrap();
-        assert_eq!(told[0].signed_bytes, killed.signed_bytes);
+        assert_eq!(told.receipts[0].signed_bytes, killed.signed_bytes);
         vault.close().unwrap();
     }
 }

@@ -22,6 +22,7 @@ use crate::keys::{BatchFacts, Edits, Erased, KeyError, LedgerHead, Sabotage};
 use crate::limits;
 use crate::vault::core::Core;
 use crate::vault::error::VaultError;
+use crate::vault::holds::postponed::postponed_key;
 use crate::vault::index::Listed;
 use crate::vault::ledger::{Appended, LeafDraft, LeafKind, Receipt, append, frontier_key, unit_of};
 use crate::vault::retention::manifest::Killed;
@@ -226,6 +227,10 @@ impl Worker {
         let mut units = Vec::new();
         for old in self.core.superseded.take(room) {
             let tenant = self.core.tenant_of(old.kid.tenant);
+            if tenant.as_ref().is_some_and(|tenant| self.core.keeps_old(tenant, &old)) {
+                self.core.superseded.hold(old);
+                continue;
+            }
             let doomed = self.core.doom_superseded(tenant.as_ref(), &old);
             match doomed.and_then(|d| Ok((self.locate(&d)?, d))) {
                 Ok((listed, doomed)) => units.push((doomed, listed)),
@@ -369,6 +374,9 @@ impl Worker {
             rows.after.push([b"q".as_slice(), &d.kid.bytes()].concat());
             if d.whole {
                 rows.after.push(Pointer::key(tenant, d.record));
+                if self.core.holds.postponed(tenant, d.record).is_some() {
+                    rows.after.push(postponed_key(tenant, d.record));
+                }
             }
         }
         if work.rekey {

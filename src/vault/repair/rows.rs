@@ -20,6 +20,7 @@ use crate::keys::{Erased, Found};
 use crate::limits;
 use crate::store::{Engine, Row, StoreError};
 use crate::vault::error::VaultError;
+use crate::vault::holds::postponed;
 use crate::vault::ledger::{LEAF_BYTES, frontier_key, leaf_key};
 use crate::vault::registry::Meta;
 use crate::vault::requests;
@@ -249,6 +250,11 @@ impl<'a> Pass<'a> {
             self.each(&prefix, &mut |pass, row| pass.old_tombstone(tenant, row))?;
             let prefix = [b"x".as_slice(), &tenant.bytes()].concat();
             self.each(&prefix, &mut |pass, row| pass.list(row))?;
+            // Also a damaged one says by its key what it is about.
+            self.each(&postponed::prefix(tenant), &mut |pass, row| {
+                count(&mut pass.report.kept, "rows of legal holds");
+                Ok(pass.target.put(row.key, row.value)?)
+            })?;
             let prefix = [b"p".as_slice(), &tenant.bytes()].concat();
             self.each(&prefix, &mut |pass, row| match requests::written(&row.value) {
                 Some(_) => Ok(pass.target.put(row.key, row.value)?),

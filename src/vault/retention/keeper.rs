@@ -20,7 +20,7 @@ use crate::id::{Day, TypeOrd};
 use crate::limits;
 use crate::store::{Batch, Urgency};
 use crate::vault::core::Core;
-use crate::vault::erase::Eraser;
+use crate::vault::erase::{Eraser, Erasures};
 use crate::vault::error::VaultError;
 use crate::vault::registry::Tenant;
 
@@ -224,10 +224,32 @@ impl Worker {
             self.told("a sweep failed; it is tried again", swept);
             self.sweep_at = Some(Instant::now() + self.setup.interval);
         }
+        let settled = self.tend_holds();
+        self.told("legal holds that are over, or what waits for them, cannot be settled", settled);
         let mut rebucketer = std::mem::take(&mut self.rebucketer);
         let step = rebucketer.step(&self.core, &self.runtime);
         self.rebucketer = rebucketer;
         self.told("records are not moved to the buckets that the rules want", step);
+    }
+
+    /// Ends holds whose time is over, and carries out what waited for holds to end.
+    fn tend_holds(&self) -> Result<(), VaultError> {
+        let core = self.core.clone();
+        self.runtime.block_on(core.end_over())?;
+        let erasures = Erasures { core: &core, eraser: &self.eraser };
+        for ord in core.holds.take_dirty() {
+            let Some(tenant) = core.tenant_of(ord) else { continue };
+            // Subjects may be looked at before their records: those go in the second round.
+            for _ in 0..2 {
+                let mut after = None;
+                while self
+                    .runtime
+                    .block_on(erasures.run_postponed(&tenant, &mut after))
+                    .inspect_err(|_| core.holds.set_dirty(ord))?
+                {}
+            }
+        }
+        Ok(())
     }
 
     fn told<T>(&self, what: &'static str, outcome: Result<T, VaultError>) {

@@ -73,6 +73,9 @@ pub struct RetentionStatus {
     pub rebucketing: Vec<RebucketState>,
     /// Records that were used and are yet to be moved.
     pub uses: u64,
+    /// Legal holds in force, and erasures that wait for them.
+    pub holds: u64,
+    pub postponed: u64,
 }
 
 impl Vault {
@@ -135,6 +138,7 @@ impl Vault {
         let core = &*self.core;
         let sweeps = core.sweeps.state();
         let (closed_records, closed_buckets) = core.closings.count();
+        let (holds, postponed, _) = core.holds.totals();
         RetentionStatus {
             now: core.time.due(&*core.clock),
             clock: core.time.state(&*core.clock),
@@ -148,6 +152,8 @@ impl Vault {
             lateness: sweeps.lateness(),
             rebucketing: core.registry.all().iter().flat_map(|t| self.rebucketing_of(t)).collect(),
             uses: core.uses.waiting() as u64,
+            holds: holds as u64,
+            postponed: postponed as u64,
         }
     }
 
@@ -210,6 +216,7 @@ fn check_whole(permit: &Permit<RunRetention>) -> Result<(), VaultError> {
 /// Buckets that are due by the end of a day, and those without an end.
 fn buckets_by(tenant: &Tenant, by: Day) -> Vec<((TypeOrd, Day), BucketOrd)> {
     let state = tenant.state();
-    let wanted = state.buckets.iter().filter(|((_, day), _)| *day <= by || *day == Day::OPEN_ENDED);
+    let endless = |day: Day| day == Day::OPEN_ENDED || day == Day::HELD;
+    let wanted = state.buckets.iter().filter(|((_, day), _)| *day <= by || endless(*day));
     wanted.flat_map(|(key, all)| all.iter().map(|bucket| (*key, *bucket))).collect()
 }

@@ -101,7 +101,8 @@ fn go_through(core: &Core, runtime: &Runtime, work: &Work, path: &Path) -> Resul
     core.each_current(path, &mut |kid, record, open| {
         // One that does not open stays where it is.
         let Some(open) = open else { return Ok(()) };
-        if core.expiry_of(&work.tenant, &schema, &open.fields) == work.tenant.day_of(kid.bucket) {
+        let present = work.tenant.day_of(kid.bucket);
+        if core.expiry_of(&work.tenant, &schema, &open.fields) == present {
             return Ok(());
         }
         match runtime.block_on(core.rehome(&work.tenant, record, None)) {

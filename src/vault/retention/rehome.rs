@@ -9,13 +9,15 @@ use std::sync::Arc;
 use super::decide::{Facts, expiry_day};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::id::{Day, RecordId};
+use crate::id::{Day, Kid, RecordId};
+use crate::keys::slots::{BucketId, Ticket};
 use crate::store::Batch;
 use crate::vault::core::Core;
+use crate::vault::current::Found;
 use crate::vault::error::VaultError;
 use crate::vault::fieldmap::FieldMap;
+use crate::vault::holds;
 use crate::vault::put::Home;
-use crate::vault::records::{Found, Sort};
 use crate::vault::registry::Tenant;
 use crate::vault::rows::{Intent, Pointer};
 use crate::vault::schema::Schema;
@@ -38,6 +40,19 @@ impl Core {
         expiry_day(schema, &tenant.rules(schema.ord()), map.facts())
     }
 
+    /// The day of the bucket that a record belongs in: what is held belongs in none that ends.
+    pub(in crate::vault) fn home_of(
+        &self,
+        tenant: &Tenant,
+        schema: &Schema,
+        record: RecordId,
+        map: &FieldMap,
+    ) -> Day {
+        let facts = holds::Facts { rtype: schema.ord(), record, map };
+        let held = self.holds.is_held(tenant.ord, facts);
+        if held { Day::HELD } else { self.expiry_of(tenant, schema, map) }
+    }
+
     /// Moves a record if the rules want it in another bucket, as of its last use if that is given. Answers whether it
     /// was sealed anew.
     pub(in crate::vault) async fn rehome(
@@ -48,17 +63,23 @@ impl Core {
     ) -> Result<bool, VaultError> {
         let _writing = tenant.writing.read().await;
         let _record = self.lock_records(&[record]).await;
-        let Found { pointer, open } = self.find_current(tenant, record, Sort::Record)?;
+        let Found { pointer, open } = self.find_leaving(tenant, record)?;
         let Some(schema) = tenant.schema_of(pointer.rtype) else { return Ok(false) };
         let mut map = open.fields;
         let newly = used.filter(|used| *used > map.used);
         map.used = newly.unwrap_or(map.used);
-        let expires = self.expiry_of(tenant, &schema, &map);
-        let stays = expires == tenant.day_of(pointer.kid.bucket);
+        let (wanted, present) =
+            (self.home_of(tenant, &schema, record, &map), tenant.day_of(pointer.kid.bucket));
+        // What should have gone while it was held goes with those of the day on which the last hold ended.
+        let expires = match present {
+            Day::HELD => wanted.max(self.time.begin(&*self.clock).day()),
+            _ => wanted,
+        };
+        let stays = expires == present;
         if stays && newly.is_none() {
             return Ok(false);
         }
-        let _leaving = self.leave(record, pointer)?;
+        let _leaving = self.leave(record, pointer.kid)?;
         let version = (pointer.rtype, record, pointer.rec_ver, open.version.schema_rev);
         let mut batch = Batch::default();
         batch.expect(Pointer::key(tenant.ord, record), Some(pointer.encode()));
@@ -83,20 +104,46 @@ impl Core {
             self.closings.leave((pointer.kid.tenant, pointer.kid.bucket), record);
         }
         self.metrics.records_moved.one();
+        if !stays && expires == Day::HELD {
+            self.metrics.records_held_back.one();
+        }
         Ok(true)
     }
 
     /// Has a kill of the bucket wait until a record has left it; refuses if the kill has begun.
-    pub(in crate::vault) fn leave(
-        &self,
-        record: RecordId,
-        pointer: Pointer,
-    ) -> Result<crate::keys::slots::Ticket, VaultError> {
-        let ticket = self.tree.slots().hold(pointer.kid).ok_or(VaultError::Erased("record"))?;
+    pub(in crate::vault) fn leave(&self, record: RecordId, kid: Kid) -> Result<Ticket, VaultError> {
+        let ticket = self.tree.slots().hold(kid).ok_or(VaultError::Erased("record"))?;
         // The kill is told of before it looks for tickets: either it is seen here, or it sees this one.
-        if self.is_erasing(record, pointer.kid) {
+        if self.is_going(record, kid) {
             return Err(VaultError::Erased("record"));
         }
         Ok(ticket)
+    }
+
+    /// Takes old versions that are kept for a hold's sake out of a bucket that is about to go.
+    pub(in crate::vault) async fn move_kept(
+        &self,
+        tenant: &Arc<Tenant>,
+        bucket: BucketId,
+    ) -> Result<(), VaultError> {
+        for old in self.kept_in(tenant, bucket) {
+            let _writing = tenant.writing.read().await;
+            let _record = self.lock_records(&[old.record]).await;
+            let _leaving = self.leave(old.record, old.kid)?;
+            let open = self.open_at(old.kid, Some((old.record, old.rec_ver)))?;
+            let version = (old.rtype, old.record, old.rec_ver, open.version.schema_rev);
+            let mut batch = Batch::default();
+            let home = Home::Expiry(Day::HELD);
+            let slot = self.put_old(tenant, version, home, &open.fields, &mut batch).await?;
+            let moved = Intent { reason: ErasureReason::Moved, ..old };
+            let kept = Intent { kid: slot.kid, ..old };
+            batch.put(moved.key(), moved.encode());
+            batch.put(kept.key(), kept.encode());
+            self.commit_put(batch, &[slot]).await?;
+            self.superseded.take_kid(old.kid);
+            self.superseded.add(moved);
+            self.superseded.hold(kept);
+        }
+        Ok(())
     }
 }

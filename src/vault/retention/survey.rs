@@ -19,6 +19,8 @@ pub struct Survey {
     pub records: u64,
     /// The rules want them in a later bucket: they move out before this one goes.
     pub staying: u64,
+    /// A legal hold keeps them: they move out before this one goes.
+    pub held: u64,
     /// The rule that decides on them names no legal basis.
     pub without_basis: u64,
     /// They do not open; they go with their bucket.
@@ -29,6 +31,7 @@ impl Survey {
     pub fn add(&mut self, other: Self) {
         self.records += other.records;
         self.staying += other.staying;
+        self.held += other.held;
         self.without_basis += other.without_basis;
         self.damaged += other.damaged;
     }
@@ -91,7 +94,9 @@ impl Core {
                 return Ok(());
             };
             let told = decide(&schema, &rules, open.fields.facts());
-            found.staying += u64::from(told.expires > day);
+            let held = self.is_held(tenant, &open);
+            found.held += u64::from(held);
+            found.staying += u64::from(told.expires > day && !held);
             let named = told.deciding().and_then(|line| line.policy.as_ref());
             let policy = named.and_then(|id| rules.iter().find(|rule| rule.id == *id));
             found.without_basis += u64::from(policy.is_none_or(|p| p.basis.is_empty()));

@@ -14,7 +14,7 @@ use super::zone::end_in_utc;
 use crate::audit::{Act, Entry, Kind};
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::id::{BucketOrd, Day, TypeOrd};
+use crate::id::{BucketOrd, Day, RecordId, TypeOrd};
 use crate::keys::slots::BucketId;
 use crate::limits;
 use crate::vault::erase::{Condemned, Fate, Job};
@@ -230,33 +230,51 @@ impl Worker {
         todo.retain(|b| !is_made(b) && newest.is_none_or(|newest| *b < newest));
         for bucket in todo.into_iter().rev() {
             self.core.close_and_list(bucket, epoch, &mut |_, open| {
-                let Some(schema) = one.tenant.schema_of(open.version.rtype) else {
-                    return Ok(false);
-                };
-                if self.core.expiry_of(&one.tenant, &schema, &open.fields) <= one.key.1 {
+                let (version, map) = (&open.version, &open.fields);
+                let Some(schema) = one.tenant.schema_of(version.rtype) else { return Ok(false) };
+                if self.core.home_of(&one.tenant, &schema, version.record, map) <= one.key.1 {
                     return Ok(false);
                 }
-                let record = open.version.record;
-                match self.runtime.block_on(self.core.rehome(&one.tenant, record, None)) {
-                    Err(VaultError::Erased(_) | VaultError::NotFound(_)) => Ok(true),
-                    other => other,
-                }
+                self.move_out(&one.tenant, version.record)
             })?;
+        }
+        self.move_kept(&one.tenant, one.buckets())
+    }
+
+    /// Answers whether a record has left its bucket.
+    fn move_out(&self, tenant: &Arc<Tenant>, record: RecordId) -> Result<bool, VaultError> {
+        match self.runtime.block_on(self.core.rehome(tenant, record, None)) {
+            Err(VaultError::Erased(_) | VaultError::NotFound(_)) => Ok(true),
+            other => other,
+        }
+    }
+
+    fn move_kept(
+        &self,
+        tenant: &Arc<Tenant>,
+        buckets: impl Iterator<Item = BucketId>,
+    ) -> Result<(), VaultError> {
+        for bucket in buckets {
+            self.runtime.block_on(self.core.move_kept(tenant, bucket))?;
         }
         Ok(())
     }
 
-    /// Closes and lists the buckets of a type and day whatever the rules say: someone wants them gone.
+    /// Closes and lists the buckets of a type and day whatever the rules say: someone wants them gone. Only what is held
+    /// moves out.
     pub(super) fn close_all(
         &self,
         tenant: &Arc<Tenant>,
         key: (TypeOrd, Day),
     ) -> Result<(), VaultError> {
         let ords = tenant.state().buckets.get(&key).cloned().unwrap_or_default();
-        for ord in ords.into_iter().rev() {
-            self.core.close_and_list((tenant.ord, ord), 0, &mut |_, _| Ok(false))?;
+        for ord in ords.iter().rev() {
+            self.core.close_and_list((tenant.ord, *ord), 0, &mut |_, open| {
+                let held = self.core.is_held(tenant, open);
+                if held { self.move_out(tenant, open.version.record) } else { Ok(false) }
+            })?;
         }
-        Ok(())
+        self.move_kept(tenant, ords.iter().map(|ord| (tenant.ord, *ord)))
     }
 
     /// What a sweep would find now.

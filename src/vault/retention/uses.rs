@@ -14,7 +14,7 @@ use crate::clock::UnixMillis;
 use crate::id::{RecordId, TenantOrd};
 use crate::limits;
 use crate::vault::core::Core;
-use crate::vault::records::Found;
+use crate::vault::current::Found;
 use crate::vault::registry::Tenant;
 
 type Key = (TenantOrd, RecordId);

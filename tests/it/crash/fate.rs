@@ -3,7 +3,8 @@
 //! Lines: `C id op` created; `u id op` an update is asked for; `U id op` and answered; `e id` an erasure is asked for;
 //! `E id` and answered; `b` a kill of the bucket of visits is asked for; `B` and answered. `V id op` is a created
 //! visit; `t` days pass, so that request ids of before are forgotten; `p` new rules on customers are asked for, so that
-//! they move. `K log size root` a checkpoint was handed out (see trees.rs).
+//! they move; `h id` a hold on it is asked for, `H id` and answered; `q id` its erasure is asked for while it is held, `Q
+//! id` and answered as postponed; `r id` the hold's end is asked for. `K log size root` a checkpoint was handed out (see trees.rs).
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,13 @@ pub struct Fate {
     pub may_be_gone: bool,
     pub must_be_gone: bool,
     visit: bool,
+    /// A hold keeps it: no kill and no erasure reaches it.
+    held: bool,
+    /// It was held once, so that nobody can say in which bucket it is.
+    loose: bool,
+    /// Its erasure was asked for, and may be postponed; or it is.
+    may_wait: bool,
+    waits: bool,
     /// Its first version may have moved, and with it what its request id could be compared with.
     pub moved: bool,
     /// The operation that created it and was answered, while its request id is remembered.
@@ -52,6 +60,24 @@ pub fn fates(lines: &str) -> BTreeMap<RecordId, Fate> {
             ("U", Some(id)) => all.entry(id).or_default().notes.retain(|n| *n == op),
             ("e", Some(id)) => all.entry(id).or_default().may_be_gone = true,
             ("E", Some(id)) => all.entry(id).or_default().must_be_gone = true,
+            ("h", Some(id)) => {
+                let fate = all.entry(id).or_default();
+                (fate.loose, fate.moved) = (true, true);
+            }
+            ("H", Some(id)) => {
+                let fate = all.entry(id).or_default();
+                (fate.held, fate.may_be_gone) = (true, false);
+            }
+            ("q", Some(id)) => {
+                let fate = all.entry(id).or_default();
+                (fate.may_wait, fate.made) = (true, None);
+            }
+            ("Q", Some(id)) => all.entry(id).or_default().waits = true,
+            ("r", Some(id)) => {
+                let fate = all.entry(id).or_default();
+                (fate.held, fate.waits) = (false, false);
+                fate.may_be_gone = fate.may_wait || (fate.visit && kill_asked);
+            }
             ("t", _) => all.values_mut().for_each(|f| f.made = None),
             ("p", _) => {
                 rules_asked = true;
@@ -60,12 +86,14 @@ pub fn fates(lines: &str) -> BTreeMap<RecordId, Fate> {
             ("b", _) => {
                 kill_asked = true;
                 before_kill = all.iter().filter(|(_, f)| f.visit).map(|(i, _)| *i).collect();
-                all.values_mut().filter(|f| f.visit).for_each(|f| f.may_be_gone = true);
+                let reached = |f: &&mut Fate| f.visit && !f.held;
+                all.values_mut().filter(reached).for_each(|f| f.may_be_gone = true);
             }
             ("B", _) => {
                 kill_asked = false;
                 for id in before_kill.drain(..) {
-                    all.entry(id).or_default().must_be_gone = true;
+                    let fate = all.entry(id).or_default();
+                    fate.must_be_gone |= !fate.loose;
                 }
             }
             ("K", _) => {}
@@ -84,12 +112,16 @@ pub fn check(vault: &Vault, fates: &BTreeMap<RecordId, Fate>) -> Result<(), Stri
                 if fate.must_be_gone {
                     return Err(format!("{id} was erased and opens"));
                 }
+                if fate.waits {
+                    return Err(format!("{id}: its erasure was postponed, and it is served"));
+                }
                 if !fate.notes.iter().any(|n| n == note) {
                     return Err(format!("{id} has note {note}, not one of {:?}", fate.notes));
                 }
             }
             Err(VaultError::Erased(_) | VaultError::NotFound(_))
                 if fate.must_be_gone || fate.may_be_gone => {}
+            Err(VaultError::Restricted) if fate.may_wait && !fate.must_be_gone => {}
             Err(e) => return Err(format!("{id} ({fate:?}): {e}")),
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use lethe::class::{ErasureReason, Role};
 use lethe::clock::{Clock, SystemClock, UnixMillis, Uptime};
 use lethe::id::{RecordId, RequestId};
+use lethe::vault::holds::draft::ScopeDraft;
 use lethe::vault::retention::policy::{PolicyDraft, StartKind};
 use lethe::vault::schema::Parts;
 use lethe::vault::value::Value;
@@ -112,6 +113,7 @@ fn keep_keks(orders: &Orders) {
 async fn task(shared: Arc<Shared>, number: u64) {
     let mut dice = Dice::new(shared.orders.seed * 1000 + number);
     let mut mine: Vec<RecordId> = Vec::new();
+    let mut held: Vec<Held> = Vec::new();
     for op in 0..shared.orders.ops {
         if shared.end.is_some_and(|end| Instant::now() > end) {
             break;
@@ -122,7 +124,9 @@ async fn task(shared: Arc<Shared>, number: u64) {
         match dice.below(100) {
             0..45 => create(&shared, &mut mine, &name).await,
             45..68 => change(&shared, &mut dice, &mine, &name).await,
-            68..94 => erase(&shared, &mut dice, &mut mine).await,
+            68..90 => erase(&shared, &mut dice, &mut mine).await,
+            90..94 if held.len() > 1 => free(&shared, held.remove(0)).await,
+            90..94 => held.extend(keep(&shared, &mut dice, &mut mine, &name).await),
             94..96 => kill(&shared, &mut dice).await,
             96..97 if number == 0 => {
                 keep_keks(&shared.orders);
@@ -140,6 +144,49 @@ async fn task(shared: Arc<Shared>, number: u64) {
             }
         }
     }
+    for one in held {
+        free(&shared, one).await;
+    }
+}
+
+/// A hold, and the record that it keeps.
+type Held = (RecordId, RecordId);
+
+/// Places a hold on a record, which then changes, and whose erasure may be asked for.
+async fn keep(
+    shared: &Shared,
+    dice: &mut Dice,
+    mine: &mut Vec<RecordId>,
+    name: &str,
+) -> Option<Held> {
+    if mine.is_empty() {
+        return None;
+    }
+    let id = mine.swap_remove(dice.below(mine.len() as u64) as usize);
+    shared.note(format_args!("h {id}"));
+    let draft = crate::holds::draft(ScopeDraft::Record(id));
+    let officer = permit(Role::PrivacyOfficer, Some(TENANT));
+    let placed = match shared.vault.place_hold(&officer, TENANT, draft, None).await {
+        Ok(view) => view.hold.id,
+        // A visit went with its bucket.
+        Err(VaultError::Erased(_) | VaultError::NotFound(_)) => return None,
+        Err(e) => panic!("hold: {e}"),
+    };
+    shared.note(format_args!("H {id}"));
+    change(shared, dice, &[id], name).await;
+    if dice.below(2) == 0 {
+        shared.note(format_args!("q {id}"));
+        let reason = ErasureReason::SubjectRequest;
+        let asked = shared.vault.erase_records(&app(), TENANT, &[id], reason, None).await;
+        assert_eq!(asked.unwrap().postponed.len(), 1, "it is held");
+        shared.note(format_args!("Q {id}"));
+    }
+    Some((placed, id))
+}
+
+async fn free(shared: &Shared, (hold, id): Held) {
+    shared.note(format_args!("r {id}"));
+    crate::holds::release(&shared.vault, hold).await;
 }
 
 /// What an operation of this name creates, with its request id: whoever reads the answers can ask for it again.

@@ -257,6 +257,21 @@ fn kept(scene: &mut Scene) {
     scene.vault = Some(scene.house.open().unwrap());
 }
 
+/// What waits for a hold is known by its row's key.
+fn held(scene: &mut Scene) {
+    scene.close();
+    let key = scene.all(b"o").pop().unwrap().0;
+    for _ in 0..6 {
+        scene.reopened("o", &key, true, &mut |scene, opened| {
+            opened.unwrap();
+            let read = get(scene.vault(), scene.kept);
+            assert!(matches!(read, Err(VaultError::Restricted)));
+            "by its key"
+        });
+    }
+    scene.vault = Some(scene.house.open().unwrap());
+}
+
 /// The end of the log: made anew from its entries; without them too, refused until a repair.
 fn log_end(scene: &mut Scene) {
     for _ in 0..12 {
@@ -339,6 +354,7 @@ fn every_kind_of_row_is_detected_named_and_the_others_are_served() {
         requests(&mut scene);
     }
     kept(&mut scene);
+    held(&mut scene);
     log(&mut scene);
     scene.close();
     log_end(&mut scene);

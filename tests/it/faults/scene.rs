@@ -10,6 +10,7 @@ use lethe::clock::{ManualClock, UnixMillis};
 use lethe::id::{RecordId, RequestId};
 use lethe::keys::KeyError;
 use lethe::store::{Engine, Memory, Row, StoreError};
+use lethe::vault::holds::draft::ScopeDraft;
 use lethe::vault::value::Value;
 use lethe::vault::{EngineChoice, NewRecord, ReadSpec, Receipt, Vault, VaultError};
 
@@ -77,8 +78,20 @@ pub struct Scene {
     pub dice: Dice,
     /// A record that went with its bucket.
     pub went: RecordId,
+    /// A record whose erasure a legal hold postpones.
+    pub kept: RecordId,
     pub cases: usize,
     pub tally: BTreeMap<String, usize>,
+}
+
+/// A record that is held, and whose erasure was asked for.
+async fn postponed(vault: &Vault) -> RecordId {
+    let record = new(vault, "customer", 5000, 0).await.id;
+    crate::holds::hold(vault, ScopeDraft::Record(record)).await;
+    let reason = ErasureReason::SubjectRequest;
+    let asked = vault.erase_records(&app(), TENANT, &[record], reason, None).await.unwrap();
+    assert_eq!(asked.postponed.len(), 1);
+    record
 }
 
 impl Scene {
@@ -154,8 +167,9 @@ impl Scene {
         let vault = Some(vault);
         let (dice, tally) = (Dice::new(5), BTreeMap::new());
         let (went, cases) = (went.unwrap(), 0);
+        let kept = rt.block_on(postponed(vault.as_ref().unwrap()));
         let scene =
-            Self { _dir: dir, spy, house, live, erased, went, vault, rt, dice, cases, tally };
+            Self { _dir: dir, spy, house, live, erased, went, kept, vault, rt, dice, cases, tally };
         scene.create_once(scene.vault()).unwrap();
         scene
     }

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from .admin.v1 import audit_pb2, log_pb2, vault_pb2
-from .errors import InvalidArgument
+from .errors import InvalidArgument, Postponed
 from .model import (
     AuditEntry,
     AuditHead,
@@ -323,8 +323,24 @@ def receipt(sent: erasure_pb2.ErasureReceipt) -> Receipt:
     )
 
 
+def record_erasure(sent: record_pb2.EraseRecordResponse) -> Receipt:
+    if sent.HasField("postponed"):
+        raise Postponed([sent.postponed.name])
+    return receipt(sent.receipt)
+
+
+def record_erasures(sent: record_pb2.BatchEraseRecordsResponse) -> list[Receipt]:
+    receipts = [receipt(r) for r in sent.receipts]
+    if sent.postponed:
+        raise Postponed([p.name for p in sent.postponed], receipts)
+    return receipts
+
+
 def subject_erasure(sent: subject_pb2.EraseSubjectResponse) -> SubjectErasure:
-    return SubjectErasure(receipt(sent.receipt), [receipt(r) for r in sent.record_receipts])
+    receipts = [receipt(r) for r in sent.record_receipts]
+    if sent.postponed:
+        raise Postponed([p.name for p in sent.postponed], receipts)
+    return SubjectErasure(receipt(sent.receipt), receipts)
 
 
 def retention_policy_out(given: RetentionPolicy, name: str = "", etag: str = "") -> retention_pb2.RetentionPolicy:

@@ -335,7 +335,7 @@ class AsyncVault(AsyncRetentionCalls):
         etag: str = "",
         deadline: float | None = None,
     ) -> Receipt:
-        return wire.receipt((await self._run(calls.erase_record(name, reason, etag), deadline)).receipt)
+        return wire.record_erasure(await self._run(calls.erase_record(name, reason, etag), deadline))
 
     async def erase_records(
         self,
@@ -345,8 +345,7 @@ class AsyncVault(AsyncRetentionCalls):
         *,
         deadline: float | None = None,
     ) -> list[Receipt]:
-        answer = await self._run(calls.erase_records(tenant, names, reason), deadline)
-        return [wire.receipt(r) for r in answer.receipts]
+        return wire.record_erasures(await self._run(calls.erase_records(tenant, names, reason), deadline))
 
     # Streams
 

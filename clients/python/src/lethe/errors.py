@@ -100,6 +100,16 @@ class FailedPrecondition(LetheError):
         self.violations = list(violations)
 
 
+class Postponed(LetheError):
+    """A legal hold keeps what was to be erased. It is erased by itself when the last hold ends. What no hold keeps is
+    erased: `receipts` has the evidence."""
+
+    def __init__(self, names: Sequence[str], receipts: Sequence[Any] = ()) -> None:
+        super().__init__("POSTPONED", f"{len(names)} erasures wait until legal holds end")
+        self.names = list(names)
+        self.receipts = list(receipts)
+
+
 class PermissionDenied(LetheError):
     """This identity has no right to it."""
 

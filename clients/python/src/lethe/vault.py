@@ -253,7 +253,7 @@ class Vault(RetentionCalls):
         purpose: str = "",
         deadline: float | None = None,
     ) -> list[Record]:
-        """Up to 1000, in the order of `names`: all or none."""
+        """Up to 1000, in the order of `names`: all or none, but what legal holds keep, of which `Postponed` tells."""
         answer = self._run(calls.get_records(tenant, names, mask, purpose), deadline)
         return self._records(answer.records, deadline)
 
@@ -334,8 +334,9 @@ class Vault(RetentionCalls):
         etag: str = "",
         deadline: float | None = None,
     ) -> Receipt:
-        """Erases a record with all its versions. Sent once; made again by hand it gives the same receipt."""
-        return wire.receipt(self._run(calls.erase_record(name, reason, etag), deadline).receipt)
+        """Erases a record with all its versions. Sent once; made again by hand it gives the same receipt. Raises
+        `Postponed` if a legal hold keeps it."""
+        return wire.record_erasure(self._run(calls.erase_record(name, reason, etag), deadline))
 
     def erase_records(
         self,
@@ -346,8 +347,7 @@ class Vault(RetentionCalls):
         deadline: float | None = None,
     ) -> list[Receipt]:
         """Up to 1000, in the order of `names`: all or none."""
-        answer = self._run(calls.erase_records(tenant, names, reason), deadline)
-        return [wire.receipt(r) for r in answer.receipts]
+        return wire.record_erasures(self._run(calls.erase_records(tenant, names, reason), deadline))
 
     # Streams
 

@@ -285,6 +285,79 @@ func (x *ErasureReceipt) GetCaveat() string {
 	return ""
 }
 
+// An erasure that a legal hold postpones. It is carried out by itself when the last hold ends.
+type PostponedErasure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is to be erased: a record or a subject.
+	Name   string        `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Reason ErasureReason `protobuf:"varint,2,opt,name=reason,proto3,enum=lethe.v1.ErasureReason" json:"reason,omitempty"`
+	// When it was first asked for.
+	RequestTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=request_time,json=requestTime,proto3" json:"request_time,omitempty"`
+	// The holds in force that keep it, `tenants/{tenant}/holds/{uuid}`. Only for who may read holds, else empty; also
+	// empty for a subject that waits for its records.
+	Holds         []string `protobuf:"bytes,4,rep,name=holds,proto3" json:"holds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PostponedErasure) Reset() {
+	*x = PostponedErasure{}
+	mi := &file_lethe_v1_erasure_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PostponedErasure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PostponedErasure) ProtoMessage() {}
+
+func (x *PostponedErasure) ProtoReflect() protoreflect.Message {
+	mi := &file_lethe_v1_erasure_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PostponedErasure.ProtoReflect.Descriptor instead.
+func (*PostponedErasure) Descriptor() ([]byte, []int) {
+	return file_lethe_v1_erasure_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PostponedErasure) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PostponedErasure) GetReason() ErasureReason {
+	if x != nil {
+		return x.Reason
+	}
+	return ErasureReason_ERASURE_REASON_UNSPECIFIED
+}
+
+func (x *PostponedErasure) GetRequestTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RequestTime
+	}
+	return nil
+}
+
+func (x *PostponedErasure) GetHolds() []string {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
 var File_lethe_v1_erasure_proto protoreflect.FileDescriptor
 
 const file_lethe_v1_erasure_proto_rawDesc = "" +
@@ -307,7 +380,12 @@ const file_lethe_v1_erasure_proto_rawDesc = "" +
 	"\n" +
 	"public_key\x18\n" +
 	" \x01(\fR\tpublicKey\x12\x16\n" +
-	"\x06caveat\x18\v \x01(\tR\x06caveat*\xd0\x01\n" +
+	"\x06caveat\x18\v \x01(\tR\x06caveat\"\xac\x01\n" +
+	"\x10PostponedErasure\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x17.lethe.v1.ErasureReasonR\x06reason\x12=\n" +
+	"\frequest_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vrequestTime\x12\x14\n" +
+	"\x05holds\x18\x04 \x03(\tR\x05holds*\xd0\x01\n" +
 	"\fErasureLevel\x12\x1d\n" +
 	"\x19ERASURE_LEVEL_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERASURE_LEVEL_E0_TOMBSTONED\x10\x01\x12*\n" +
@@ -337,23 +415,26 @@ func file_lethe_v1_erasure_proto_rawDescGZIP() []byte {
 }
 
 var file_lethe_v1_erasure_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_lethe_v1_erasure_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_lethe_v1_erasure_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_lethe_v1_erasure_proto_goTypes = []any{
 	(ErasureLevel)(0),             // 0: lethe.v1.ErasureLevel
 	(ErasureReason)(0),            // 1: lethe.v1.ErasureReason
 	(*ErasureReceipt)(nil),        // 2: lethe.v1.ErasureReceipt
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*PostponedErasure)(nil),      // 3: lethe.v1.PostponedErasure
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
 }
 var file_lethe_v1_erasure_proto_depIdxs = []int32{
 	0, // 0: lethe.v1.ErasureReceipt.level:type_name -> lethe.v1.ErasureLevel
 	1, // 1: lethe.v1.ErasureReceipt.reason:type_name -> lethe.v1.ErasureReason
-	3, // 2: lethe.v1.ErasureReceipt.request_time:type_name -> google.protobuf.Timestamp
-	3, // 3: lethe.v1.ErasureReceipt.erase_time:type_name -> google.protobuf.Timestamp
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	4, // 2: lethe.v1.ErasureReceipt.request_time:type_name -> google.protobuf.Timestamp
+	4, // 3: lethe.v1.ErasureReceipt.erase_time:type_name -> google.protobuf.Timestamp
+	1, // 4: lethe.v1.PostponedErasure.reason:type_name -> lethe.v1.ErasureReason
+	4, // 5: lethe.v1.PostponedErasure.request_time:type_name -> google.protobuf.Timestamp
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_lethe_v1_erasure_proto_init() }
@@ -367,7 +448,7 @@ func file_lethe_v1_erasure_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lethe_v1_erasure_proto_rawDesc), len(file_lethe_v1_erasure_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

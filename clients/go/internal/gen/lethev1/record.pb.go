@@ -1843,8 +1843,11 @@ func (x *EraseRecordRequest) GetEtag() string {
 }
 
 type EraseRecordResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Receipt       *ErasureReceipt        `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Absent if the erasure is postponed.
+	Receipt *ErasureReceipt `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// Given if a legal hold keeps the record: then it is erased when the last hold ends.
+	Postponed     *PostponedErasure `protobuf:"bytes,2,opt,name=postponed,proto3" json:"postponed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1882,6 +1885,13 @@ func (*EraseRecordResponse) Descriptor() ([]byte, []int) {
 func (x *EraseRecordResponse) GetReceipt() *ErasureReceipt {
 	if x != nil {
 		return x.Receipt
+	}
+	return nil
+}
+
+func (x *EraseRecordResponse) GetPostponed() *PostponedErasure {
+	if x != nil {
+		return x.Postponed
 	}
 	return nil
 }
@@ -1950,8 +1960,10 @@ func (x *BatchEraseRecordsRequest) GetReason() ErasureReason {
 
 type BatchEraseRecordsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In the order of `names`.
-	Receipts      []*ErasureReceipt `protobuf:"bytes,1,rep,name=receipts,proto3" json:"receipts,omitempty"`
+	// In the order of `names`, without those that are postponed.
+	Receipts []*ErasureReceipt `protobuf:"bytes,1,rep,name=receipts,proto3" json:"receipts,omitempty"`
+	// Those that a legal hold keeps.
+	Postponed     []*PostponedErasure `protobuf:"bytes,2,rep,name=postponed,proto3" json:"postponed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1989,6 +2001,13 @@ func (*BatchEraseRecordsResponse) Descriptor() ([]byte, []int) {
 func (x *BatchEraseRecordsResponse) GetReceipts() []*ErasureReceipt {
 	if x != nil {
 		return x.Receipts
+	}
+	return nil
+}
+
+func (x *BatchEraseRecordsResponse) GetPostponed() []*PostponedErasure {
+	if x != nil {
+		return x.Postponed
 	}
 	return nil
 }
@@ -2126,15 +2145,17 @@ const file_lethe_v1_record_proto_rawDesc = "" +
 	"\x12EraseRecordRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x17.lethe.v1.ErasureReasonR\x06reason\x12\x12\n" +
-	"\x04etag\x18\x03 \x01(\tR\x04etag\"I\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\"\x83\x01\n" +
 	"\x13EraseRecordResponse\x122\n" +
-	"\areceipt\x18\x01 \x01(\v2\x18.lethe.v1.ErasureReceiptR\areceipt\"y\n" +
+	"\areceipt\x18\x01 \x01(\v2\x18.lethe.v1.ErasureReceiptR\areceipt\x128\n" +
+	"\tpostponed\x18\x02 \x01(\v2\x1a.lethe.v1.PostponedErasureR\tpostponed\"y\n" +
 	"\x18BatchEraseRecordsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12/\n" +
-	"\x06reason\x18\x03 \x01(\x0e2\x17.lethe.v1.ErasureReasonR\x06reason\"Q\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\x17.lethe.v1.ErasureReasonR\x06reason\"\x8b\x01\n" +
 	"\x19BatchEraseRecordsResponse\x124\n" +
-	"\breceipts\x18\x01 \x03(\v2\x18.lethe.v1.ErasureReceiptR\breceipts*\x92\x01\n" +
+	"\breceipts\x18\x01 \x03(\v2\x18.lethe.v1.ErasureReceiptR\breceipts\x128\n" +
+	"\tpostponed\x18\x02 \x03(\v2\x1a.lethe.v1.PostponedErasureR\tpostponed*\x92\x01\n" +
 	"\n" +
 	"ChangeKind\x12\x1b\n" +
 	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -2208,6 +2229,7 @@ var file_lethe_v1_record_proto_goTypes = []any{
 	(*fieldmaskpb.FieldMask)(nil),      // 33: google.protobuf.FieldMask
 	(ErasureReason)(0),                 // 34: lethe.v1.ErasureReason
 	(*ErasureReceipt)(nil),             // 35: lethe.v1.ErasureReceipt
+	(*PostponedErasure)(nil),           // 36: lethe.v1.PostponedErasure
 }
 var file_lethe_v1_record_proto_depIdxs = []int32{
 	31, // 0: lethe.v1.Record.fields:type_name -> lethe.v1.Record.FieldsEntry
@@ -2240,38 +2262,40 @@ var file_lethe_v1_record_proto_depIdxs = []int32{
 	2,  // 27: lethe.v1.FindRecordsResponse.records:type_name -> lethe.v1.Record
 	34, // 28: lethe.v1.EraseRecordRequest.reason:type_name -> lethe.v1.ErasureReason
 	35, // 29: lethe.v1.EraseRecordResponse.receipt:type_name -> lethe.v1.ErasureReceipt
-	34, // 30: lethe.v1.BatchEraseRecordsRequest.reason:type_name -> lethe.v1.ErasureReason
-	35, // 31: lethe.v1.BatchEraseRecordsResponse.receipts:type_name -> lethe.v1.ErasureReceipt
-	1,  // 32: lethe.v1.Record.FieldsEntry.value:type_name -> lethe.v1.Value
-	3,  // 33: lethe.v1.RecordService.CreateRecord:input_type -> lethe.v1.CreateRecordRequest
-	5,  // 34: lethe.v1.RecordService.BatchCreateRecords:input_type -> lethe.v1.BatchCreateRecordsRequest
-	7,  // 35: lethe.v1.RecordService.ImportRecords:input_type -> lethe.v1.ImportRecordsRequest
-	13, // 36: lethe.v1.RecordService.GetRecord:input_type -> lethe.v1.GetRecordRequest
-	15, // 37: lethe.v1.RecordService.BatchGetRecords:input_type -> lethe.v1.BatchGetRecordsRequest
-	17, // 38: lethe.v1.RecordService.UpdateRecord:input_type -> lethe.v1.UpdateRecordRequest
-	19, // 39: lethe.v1.RecordService.ListRecords:input_type -> lethe.v1.ListRecordsRequest
-	21, // 40: lethe.v1.RecordService.ExportRecords:input_type -> lethe.v1.ExportRecordsRequest
-	23, // 41: lethe.v1.RecordService.WatchRecords:input_type -> lethe.v1.WatchRecordsRequest
-	25, // 42: lethe.v1.RecordService.FindRecords:input_type -> lethe.v1.FindRecordsRequest
-	27, // 43: lethe.v1.RecordService.EraseRecord:input_type -> lethe.v1.EraseRecordRequest
-	29, // 44: lethe.v1.RecordService.BatchEraseRecords:input_type -> lethe.v1.BatchEraseRecordsRequest
-	4,  // 45: lethe.v1.RecordService.CreateRecord:output_type -> lethe.v1.CreateRecordResponse
-	6,  // 46: lethe.v1.RecordService.BatchCreateRecords:output_type -> lethe.v1.BatchCreateRecordsResponse
-	10, // 47: lethe.v1.RecordService.ImportRecords:output_type -> lethe.v1.ImportRecordsResponse
-	14, // 48: lethe.v1.RecordService.GetRecord:output_type -> lethe.v1.GetRecordResponse
-	16, // 49: lethe.v1.RecordService.BatchGetRecords:output_type -> lethe.v1.BatchGetRecordsResponse
-	18, // 50: lethe.v1.RecordService.UpdateRecord:output_type -> lethe.v1.UpdateRecordResponse
-	20, // 51: lethe.v1.RecordService.ListRecords:output_type -> lethe.v1.ListRecordsResponse
-	22, // 52: lethe.v1.RecordService.ExportRecords:output_type -> lethe.v1.ExportRecordsResponse
-	24, // 53: lethe.v1.RecordService.WatchRecords:output_type -> lethe.v1.WatchRecordsResponse
-	26, // 54: lethe.v1.RecordService.FindRecords:output_type -> lethe.v1.FindRecordsResponse
-	28, // 55: lethe.v1.RecordService.EraseRecord:output_type -> lethe.v1.EraseRecordResponse
-	30, // 56: lethe.v1.RecordService.BatchEraseRecords:output_type -> lethe.v1.BatchEraseRecordsResponse
-	45, // [45:57] is the sub-list for method output_type
-	33, // [33:45] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	36, // 30: lethe.v1.EraseRecordResponse.postponed:type_name -> lethe.v1.PostponedErasure
+	34, // 31: lethe.v1.BatchEraseRecordsRequest.reason:type_name -> lethe.v1.ErasureReason
+	35, // 32: lethe.v1.BatchEraseRecordsResponse.receipts:type_name -> lethe.v1.ErasureReceipt
+	36, // 33: lethe.v1.BatchEraseRecordsResponse.postponed:type_name -> lethe.v1.PostponedErasure
+	1,  // 34: lethe.v1.Record.FieldsEntry.value:type_name -> lethe.v1.Value
+	3,  // 35: lethe.v1.RecordService.CreateRecord:input_type -> lethe.v1.CreateRecordRequest
+	5,  // 36: lethe.v1.RecordService.BatchCreateRecords:input_type -> lethe.v1.BatchCreateRecordsRequest
+	7,  // 37: lethe.v1.RecordService.ImportRecords:input_type -> lethe.v1.ImportRecordsRequest
+	13, // 38: lethe.v1.RecordService.GetRecord:input_type -> lethe.v1.GetRecordRequest
+	15, // 39: lethe.v1.RecordService.BatchGetRecords:input_type -> lethe.v1.BatchGetRecordsRequest
+	17, // 40: lethe.v1.RecordService.UpdateRecord:input_type -> lethe.v1.UpdateRecordRequest
+	19, // 41: lethe.v1.RecordService.ListRecords:input_type -> lethe.v1.ListRecordsRequest
+	21, // 42: lethe.v1.RecordService.ExportRecords:input_type -> lethe.v1.ExportRecordsRequest
+	23, // 43: lethe.v1.RecordService.WatchRecords:input_type -> lethe.v1.WatchRecordsRequest
+	25, // 44: lethe.v1.RecordService.FindRecords:input_type -> lethe.v1.FindRecordsRequest
+	27, // 45: lethe.v1.RecordService.EraseRecord:input_type -> lethe.v1.EraseRecordRequest
+	29, // 46: lethe.v1.RecordService.BatchEraseRecords:input_type -> lethe.v1.BatchEraseRecordsRequest
+	4,  // 47: lethe.v1.RecordService.CreateRecord:output_type -> lethe.v1.CreateRecordResponse
+	6,  // 48: lethe.v1.RecordService.BatchCreateRecords:output_type -> lethe.v1.BatchCreateRecordsResponse
+	10, // 49: lethe.v1.RecordService.ImportRecords:output_type -> lethe.v1.ImportRecordsResponse
+	14, // 50: lethe.v1.RecordService.GetRecord:output_type -> lethe.v1.GetRecordResponse
+	16, // 51: lethe.v1.RecordService.BatchGetRecords:output_type -> lethe.v1.BatchGetRecordsResponse
+	18, // 52: lethe.v1.RecordService.UpdateRecord:output_type -> lethe.v1.UpdateRecordResponse
+	20, // 53: lethe.v1.RecordService.ListRecords:output_type -> lethe.v1.ListRecordsResponse
+	22, // 54: lethe.v1.RecordService.ExportRecords:output_type -> lethe.v1.ExportRecordsResponse
+	24, // 55: lethe.v1.RecordService.WatchRecords:output_type -> lethe.v1.WatchRecordsResponse
+	26, // 56: lethe.v1.RecordService.FindRecords:output_type -> lethe.v1.FindRecordsResponse
+	28, // 57: lethe.v1.RecordService.EraseRecord:output_type -> lethe.v1.EraseRecordResponse
+	30, // 58: lethe.v1.RecordService.BatchEraseRecords:output_type -> lethe.v1.BatchEraseRecordsResponse
+	47, // [47:59] is the sub-list for method output_type
+	35, // [35:47] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_lethe_v1_record_proto_init() }

@@ -61,7 +61,8 @@ type RecordServiceClient interface {
 	WatchRecords(ctx context.Context, in *WatchRecordsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRecordsResponse], error)
 	// Finds the records that hold exactly this value in an indexed field.
 	FindRecords(ctx context.Context, in *FindRecordsRequest, opts ...grpc.CallOption) (*FindRecordsResponse, error)
-	// Erases a record with all its versions. When the call returns OK the keys exist nowhere, within the receipt's level.
+	// Erases a record with all its versions. When the call returns a receipt the keys exist nowhere, within its level. What
+	// a legal hold keeps is erased when the hold ends.
 	EraseRecord(ctx context.Context, in *EraseRecordRequest, opts ...grpc.CallOption) (*EraseRecordResponse, error)
 	// Erases up to 1000 records in one batch. All or none.
 	BatchEraseRecords(ctx context.Context, in *BatchEraseRecordsRequest, opts ...grpc.CallOption) (*BatchEraseRecordsResponse, error)
@@ -242,7 +243,8 @@ type RecordServiceServer interface {
 	WatchRecords(*WatchRecordsRequest, grpc.ServerStreamingServer[WatchRecordsResponse]) error
 	// Finds the records that hold exactly this value in an indexed field.
 	FindRecords(context.Context, *FindRecordsRequest) (*FindRecordsResponse, error)
-	// Erases a record with all its versions. When the call returns OK the keys exist nowhere, within the receipt's level.
+	// Erases a record with all its versions. When the call returns a receipt the keys exist nowhere, within its level. What
+	// a legal hold keeps is erased when the hold ends.
 	EraseRecord(context.Context, *EraseRecordRequest) (*EraseRecordResponse, error)
 	// Erases up to 1000 records in one batch. All or none.
 	BatchEraseRecords(context.Context, *BatchEraseRecordsRequest) (*BatchEraseRecordsResponse, error)

@@ -1427,8 +1427,12 @@ type GetRetentionStatusResponse struct {
 	LatenessP50Millis uint64              `protobuf:"varint,10,opt,name=lateness_p50_millis,json=latenessP50Millis,proto3" json:"lateness_p50_millis,omitempty"`
 	LatenessP99Millis uint64              `protobuf:"varint,11,opt,name=lateness_p99_millis,json=latenessP99Millis,proto3" json:"lateness_p99_millis,omitempty"`
 	Rebucketing       []*RebucketingState `protobuf:"bytes,12,rep,name=rebucketing,proto3" json:"rebucketing,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Legal holds in force.
+	HoldCount uint64 `protobuf:"varint,13,opt,name=hold_count,json=holdCount,proto3" json:"hold_count,omitempty"`
+	// Erasures that wait for holds to end.
+	PostponedErasureCount uint64 `protobuf:"varint,14,opt,name=postponed_erasure_count,json=postponedErasureCount,proto3" json:"postponed_erasure_count,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *GetRetentionStatusResponse) Reset() {
@@ -1543,6 +1547,20 @@ func (x *GetRetentionStatusResponse) GetRebucketing() []*RebucketingState {
 		return x.Rebucketing
 	}
 	return nil
+}
+
+func (x *GetRetentionStatusResponse) GetHoldCount() uint64 {
+	if x != nil {
+		return x.HoldCount
+	}
+	return 0
+}
+
+func (x *GetRetentionStatusResponse) GetPostponedErasureCount() uint64 {
+	if x != nil {
+		return x.PostponedErasureCount
+	}
+	return 0
 }
 
 type RunRetentionRequest struct {
@@ -2086,7 +2104,7 @@ const file_lethe_v1_retention_proto_rawDesc = "" +
 	"\x10RebucketingState\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\tR\x06schema\x12\x18\n" +
 	"\apercent\x18\x02 \x01(\x05R\apercent\x12\x16\n" +
-	"\x06paused\x18\x03 \x01(\bR\x06paused\"\x91\x05\n" +
+	"\x06paused\x18\x03 \x01(\bR\x06paused\"\xe8\x05\n" +
 	"\x1aGetRetentionStatusResponse\x12:\n" +
 	"\vdue_by_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tdueByTime\x125\n" +
 	"\vclock_state\x18\x02 \x01(\x0e2\x14.lethe.v1.ClockStateR\n" +
@@ -2101,7 +2119,10 @@ const file_lethe_v1_retention_proto_rawDesc = "" +
 	"\x13lateness_p50_millis\x18\n" +
 	" \x01(\x04R\x11latenessP50Millis\x12.\n" +
 	"\x13lateness_p99_millis\x18\v \x01(\x04R\x11latenessP99Millis\x12<\n" +
-	"\vrebucketing\x18\f \x03(\v2\x1a.lethe.v1.RebucketingStateR\vrebucketing\".\n" +
+	"\vrebucketing\x18\f \x03(\v2\x1a.lethe.v1.RebucketingStateR\vrebucketing\x12\x1d\n" +
+	"\n" +
+	"hold_count\x18\r \x01(\x04R\tholdCount\x126\n" +
+	"\x17postponed_erasure_count\x18\x0e \x01(\x04R\x15postponedErasureCount\".\n" +
 	"\x13RunRetentionRequest\x12\x17\n" +
 	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"\xc3\x01\n" +
 	"\fRetentionRun\x12\x16\n" +

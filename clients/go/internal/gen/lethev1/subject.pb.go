@@ -319,12 +319,14 @@ func (x *EraseSubjectRequest) GetReason() ErasureReason {
 
 type EraseSubjectResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The subject's own receipt.
+	// The subject's own receipt. Absent if it is postponed.
 	Receipt *ErasureReceipt `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
-	// One for each of its records.
+	// One for each of its records that is erased.
 	RecordReceipts []*ErasureReceipt `protobuf:"bytes,2,rep,name=record_receipts,json=recordReceipts,proto3" json:"record_receipts,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What legal holds keep: records, and the subject for as long as it has any.
+	Postponed     []*PostponedErasure `protobuf:"bytes,3,rep,name=postponed,proto3" json:"postponed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EraseSubjectResponse) Reset() {
@@ -371,6 +373,13 @@ func (x *EraseSubjectResponse) GetRecordReceipts() []*ErasureReceipt {
 	return nil
 }
 
+func (x *EraseSubjectResponse) GetPostponed() []*PostponedErasure {
+	if x != nil {
+		return x.Postponed
+	}
+	return nil
+}
+
 var File_lethe_v1_subject_proto protoreflect.FileDescriptor
 
 const file_lethe_v1_subject_proto_rawDesc = "" +
@@ -392,10 +401,11 @@ const file_lethe_v1_subject_proto_rawDesc = "" +
 	"\asubject\x18\x01 \x01(\v2\x11.lethe.v1.SubjectR\asubject\"Z\n" +
 	"\x13EraseSubjectRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
-	"\x06reason\x18\x02 \x01(\x0e2\x17.lethe.v1.ErasureReasonR\x06reason\"\x8d\x01\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x17.lethe.v1.ErasureReasonR\x06reason\"\xc7\x01\n" +
 	"\x14EraseSubjectResponse\x122\n" +
 	"\areceipt\x18\x01 \x01(\v2\x18.lethe.v1.ErasureReceiptR\areceipt\x12A\n" +
-	"\x0frecord_receipts\x18\x02 \x03(\v2\x18.lethe.v1.ErasureReceiptR\x0erecordReceipts2\xfa\x01\n" +
+	"\x0frecord_receipts\x18\x02 \x03(\v2\x18.lethe.v1.ErasureReceiptR\x0erecordReceipts\x128\n" +
+	"\tpostponed\x18\x03 \x03(\v2\x1a.lethe.v1.PostponedErasureR\tpostponed2\xfa\x01\n" +
 	"\x0eSubjectService\x12P\n" +
 	"\rCreateSubject\x12\x1e.lethe.v1.CreateSubjectRequest\x1a\x1f.lethe.v1.CreateSubjectResponse\x12G\n" +
 	"\n" +
@@ -427,25 +437,27 @@ var file_lethe_v1_subject_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 	(ErasureReason)(0),            // 8: lethe.v1.ErasureReason
 	(*ErasureReceipt)(nil),        // 9: lethe.v1.ErasureReceipt
+	(*PostponedErasure)(nil),      // 10: lethe.v1.PostponedErasure
 }
 var file_lethe_v1_subject_proto_depIdxs = []int32{
-	7, // 0: lethe.v1.Subject.create_time:type_name -> google.protobuf.Timestamp
-	0, // 1: lethe.v1.CreateSubjectResponse.subject:type_name -> lethe.v1.Subject
-	0, // 2: lethe.v1.GetSubjectResponse.subject:type_name -> lethe.v1.Subject
-	8, // 3: lethe.v1.EraseSubjectRequest.reason:type_name -> lethe.v1.ErasureReason
-	9, // 4: lethe.v1.EraseSubjectResponse.receipt:type_name -> lethe.v1.ErasureReceipt
-	9, // 5: lethe.v1.EraseSubjectResponse.record_receipts:type_name -> lethe.v1.ErasureReceipt
-	1, // 6: lethe.v1.SubjectService.CreateSubject:input_type -> lethe.v1.CreateSubjectRequest
-	3, // 7: lethe.v1.SubjectService.GetSubject:input_type -> lethe.v1.GetSubjectRequest
-	5, // 8: lethe.v1.SubjectService.EraseSubject:input_type -> lethe.v1.EraseSubjectRequest
-	2, // 9: lethe.v1.SubjectService.CreateSubject:output_type -> lethe.v1.CreateSubjectResponse
-	4, // 10: lethe.v1.SubjectService.GetSubject:output_type -> lethe.v1.GetSubjectResponse
-	6, // 11: lethe.v1.SubjectService.EraseSubject:output_type -> lethe.v1.EraseSubjectResponse
-	9, // [9:12] is the sub-list for method output_type
-	6, // [6:9] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7,  // 0: lethe.v1.Subject.create_time:type_name -> google.protobuf.Timestamp
+	0,  // 1: lethe.v1.CreateSubjectResponse.subject:type_name -> lethe.v1.Subject
+	0,  // 2: lethe.v1.GetSubjectResponse.subject:type_name -> lethe.v1.Subject
+	8,  // 3: lethe.v1.EraseSubjectRequest.reason:type_name -> lethe.v1.ErasureReason
+	9,  // 4: lethe.v1.EraseSubjectResponse.receipt:type_name -> lethe.v1.ErasureReceipt
+	9,  // 5: lethe.v1.EraseSubjectResponse.record_receipts:type_name -> lethe.v1.ErasureReceipt
+	10, // 6: lethe.v1.EraseSubjectResponse.postponed:type_name -> lethe.v1.PostponedErasure
+	1,  // 7: lethe.v1.SubjectService.CreateSubject:input_type -> lethe.v1.CreateSubjectRequest
+	3,  // 8: lethe.v1.SubjectService.GetSubject:input_type -> lethe.v1.GetSubjectRequest
+	5,  // 9: lethe.v1.SubjectService.EraseSubject:input_type -> lethe.v1.EraseSubjectRequest
+	2,  // 10: lethe.v1.SubjectService.CreateSubject:output_type -> lethe.v1.CreateSubjectResponse
+	4,  // 11: lethe.v1.SubjectService.GetSubject:output_type -> lethe.v1.GetSubjectResponse
+	6,  // 12: lethe.v1.SubjectService.EraseSubject:output_type -> lethe.v1.EraseSubjectResponse
+	10, // [10:13] is the sub-list for method output_type
+	7,  // [7:10] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_lethe_v1_subject_proto_init() }

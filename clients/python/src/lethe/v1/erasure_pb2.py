@@ -25,17 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lethe/v1/erasure.proto\x12\x08lethe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x02\n\x0e\x45rasureReceipt\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05level\x18\x02 \x01(\x0e\x32\x16.lethe.v1.ErasureLevel\x12\'\n\x06reason\x18\x03 \x01(\x0e\x32\x17.lethe.v1.ErasureReason\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x12\n\nleaf_index\x18\x05 \x01(\x04\x12\x30\n\x0crequest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nerase_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csigned_bytes\x18\x08 \x01(\x0c\x12\x11\n\tsignature\x18\t \x01(\x0c\x12\x12\n\npublic_key\x18\n \x01(\x0c\x12\x0e\n\x06\x63\x61veat\x18\x0b \x01(\t*\xd0\x01\n\x0c\x45rasureLevel\x12\x1d\n\x19\x45RASURE_LEVEL_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45RASURE_LEVEL_E0_TOMBSTONED\x10\x01\x12*\n&ERASURE_LEVEL_E1_LOCAL_ANCHOR_SCRUBBED\x10\x02\x12)\n%ERASURE_LEVEL_E2_ALL_ANCHORS_SCRUBBED\x10\x03\x12)\n%ERASURE_LEVEL_E3_CIPHERTEXT_COLLECTED\x10\x04*\xea\x01\n\rErasureReason\x12\x1e\n\x1a\x45RASURE_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1e\x45RASURE_REASON_SUBJECT_REQUEST\x10\x01\x12\x1c\n\x18\x45RASURE_REASON_RETENTION\x10\x02\x12\x1d\n\x19\x45RASURE_REASON_SUPERSEDED\x10\x03\x12\x1b\n\x17\x45RASURE_REASON_CONTRACT\x10\x04\x12!\n\x1d\x45RASURE_REASON_UNACKNOWLEDGED\x10\x05\x12\x18\n\x14\x45RASURE_REASON_MOVED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lethe/v1/erasure.proto\x12\x08lethe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x02\n\x0e\x45rasureReceipt\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05level\x18\x02 \x01(\x0e\x32\x16.lethe.v1.ErasureLevel\x12\'\n\x06reason\x18\x03 \x01(\x0e\x32\x17.lethe.v1.ErasureReason\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x12\n\nleaf_index\x18\x05 \x01(\x04\x12\x30\n\x0crequest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nerase_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csigned_bytes\x18\x08 \x01(\x0c\x12\x11\n\tsignature\x18\t \x01(\x0c\x12\x12\n\npublic_key\x18\n \x01(\x0c\x12\x0e\n\x06\x63\x61veat\x18\x0b \x01(\t\"\x8a\x01\n\x10PostponedErasure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x06reason\x18\x02 \x01(\x0e\x32\x17.lethe.v1.ErasureReason\x12\x30\n\x0crequest_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05holds\x18\x04 \x03(\t*\xd0\x01\n\x0c\x45rasureLevel\x12\x1d\n\x19\x45RASURE_LEVEL_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45RASURE_LEVEL_E0_TOMBSTONED\x10\x01\x12*\n&ERASURE_LEVEL_E1_LOCAL_ANCHOR_SCRUBBED\x10\x02\x12)\n%ERASURE_LEVEL_E2_ALL_ANCHORS_SCRUBBED\x10\x03\x12)\n%ERASURE_LEVEL_E3_CIPHERTEXT_COLLECTED\x10\x04*\xea\x01\n\rErasureReason\x12\x1e\n\x1a\x45RASURE_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1e\x45RASURE_REASON_SUBJECT_REQUEST\x10\x01\x12\x1c\n\x18\x45RASURE_REASON_RETENTION\x10\x02\x12\x1d\n\x19\x45RASURE_REASON_SUPERSEDED\x10\x03\x12\x1b\n\x17\x45RASURE_REASON_CONTRACT\x10\x04\x12!\n\x1d\x45RASURE_REASON_UNACKNOWLEDGED\x10\x05\x12\x18\n\x14\x45RASURE_REASON_MOVED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lethe.v1.erasure_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ERASURELEVEL']._serialized_start=398
-  _globals['_ERASURELEVEL']._serialized_end=606
-  _globals['_ERASUREREASON']._serialized_start=609
-  _globals['_ERASUREREASON']._serialized_end=843
+  _globals['_ERASURELEVEL']._serialized_start=539
+  _globals['_ERASURELEVEL']._serialized_end=747
+  _globals['_ERASUREREASON']._serialized_start=750
+  _globals['_ERASUREREASON']._serialized_end=984
   _globals['_ERASURERECEIPT']._serialized_start=70
   _globals['_ERASURERECEIPT']._serialized_end=395
+  _globals['_POSTPONEDERASURE']._serialized_start=398
+  _globals['_POSTPONEDERASURE']._serialized_end=536
 # @@protoc_insertion_point(module_scope)

@@ -301,10 +301,12 @@ class EraseRecordRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[_Union[_erasure_pb2.ErasureReason, str]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class EraseRecordResponse(_message.Message):
-    __slots__ = ("receipt",)
+    __slots__ = ("receipt", "postponed")
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    POSTPONED_FIELD_NUMBER: _ClassVar[int]
     receipt: _erasure_pb2.ErasureReceipt
-    def __init__(self, receipt: _Optional[_Union[_erasure_pb2.ErasureReceipt, _Mapping]] = ...) -> None: ...
+    postponed: _erasure_pb2.PostponedErasure
+    def __init__(self, receipt: _Optional[_Union[_erasure_pb2.ErasureReceipt, _Mapping]] = ..., postponed: _Optional[_Union[_erasure_pb2.PostponedErasure, _Mapping]] = ...) -> None: ...
 
 class BatchEraseRecordsRequest(_message.Message):
     __slots__ = ("parent", "names", "reason")
@@ -317,7 +319,9 @@ class BatchEraseRecordsRequest(_message.Message):
     def __init__(self, parent: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., reason: _Optional[_Union[_erasure_pb2.ErasureReason, str]] = ...) -> None: ...
 
 class BatchEraseRecordsResponse(_message.Message):
-    __slots__ = ("receipts",)
+    __slots__ = ("receipts", "postponed")
     RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    POSTPONED_FIELD_NUMBER: _ClassVar[int]
     receipts: _containers.RepeatedCompositeFieldContainer[_erasure_pb2.ErasureReceipt]
-    def __init__(self, receipts: _Optional[_Iterable[_Union[_erasure_pb2.ErasureReceipt, _Mapping]]] = ...) -> None: ...
+    postponed: _containers.RepeatedCompositeFieldContainer[_erasure_pb2.PostponedErasure]
+    def __init__(self, receipts: _Optional[_Iterable[_Union[_erasure_pb2.ErasureReceipt, _Mapping]]] = ..., postponed: _Optional[_Iterable[_Union[_erasure_pb2.PostponedErasure, _Mapping]]] = ...) -> None: ...

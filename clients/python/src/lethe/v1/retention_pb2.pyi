@@ -245,7 +245,7 @@ class RebucketingState(_message.Message):
     def __init__(self, schema: _Optional[str] = ..., percent: _Optional[int] = ..., paused: bool = ...) -> None: ...
 
 class GetRetentionStatusResponse(_message.Message):
-    __slots__ = ("due_by_time", "clock_state", "last_sweep_time", "sweep_interval_seconds", "due_bucket_count", "closed_bucket_count", "closed_record_count", "erased_bucket_count", "erased_record_count", "lateness_p50_millis", "lateness_p99_millis", "rebucketing")
+    __slots__ = ("due_by_time", "clock_state", "last_sweep_time", "sweep_interval_seconds", "due_bucket_count", "closed_bucket_count", "closed_record_count", "erased_bucket_count", "erased_record_count", "lateness_p50_millis", "lateness_p99_millis", "rebucketing", "hold_count", "postponed_erasure_count")
     DUE_BY_TIME_FIELD_NUMBER: _ClassVar[int]
     CLOCK_STATE_FIELD_NUMBER: _ClassVar[int]
     LAST_SWEEP_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -258,6 +258,8 @@ class GetRetentionStatusResponse(_message.Message):
     LATENESS_P50_MILLIS_FIELD_NUMBER: _ClassVar[int]
     LATENESS_P99_MILLIS_FIELD_NUMBER: _ClassVar[int]
     REBUCKETING_FIELD_NUMBER: _ClassVar[int]
+    HOLD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    POSTPONED_ERASURE_COUNT_FIELD_NUMBER: _ClassVar[int]
     due_by_time: _timestamp_pb2.Timestamp
     clock_state: ClockState
     last_sweep_time: _timestamp_pb2.Timestamp
@@ -270,7 +272,9 @@ class GetRetentionStatusResponse(_message.Message):
     lateness_p50_millis: int
     lateness_p99_millis: int
     rebucketing: _containers.RepeatedCompositeFieldContainer[RebucketingState]
-    def __init__(self, due_by_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., clock_state: _Optional[_Union[ClockState, str]] = ..., last_sweep_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sweep_interval_seconds: _Optional[int] = ..., due_bucket_count: _Optional[int] = ..., closed_bucket_count: _Optional[int] = ..., closed_record_count: _Optional[int] = ..., erased_bucket_count: _Optional[int] = ..., erased_record_count: _Optional[int] = ..., lateness_p50_millis: _Optional[int] = ..., lateness_p99_millis: _Optional[int] = ..., rebucketing: _Optional[_Iterable[_Union[RebucketingState, _Mapping]]] = ...) -> None: ...
+    hold_count: int
+    postponed_erasure_count: int
+    def __init__(self, due_by_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., clock_state: _Optional[_Union[ClockState, str]] = ..., last_sweep_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sweep_interval_seconds: _Optional[int] = ..., due_bucket_count: _Optional[int] = ..., closed_bucket_count: _Optional[int] = ..., closed_record_count: _Optional[int] = ..., erased_bucket_count: _Optional[int] = ..., erased_record_count: _Optional[int] = ..., lateness_p50_millis: _Optional[int] = ..., lateness_p99_millis: _Optional[int] = ..., rebucketing: _Optional[_Iterable[_Union[RebucketingState, _Mapping]]] = ..., hold_count: _Optional[int] = ..., postponed_erasure_count: _Optional[int] = ...) -> None: ...
 
 class RunRetentionRequest(_message.Message):
     __slots__ = ("dry_run",)

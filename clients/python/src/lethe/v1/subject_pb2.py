@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lethe.v1 import erasure_pb2 as lethe_dot_v1_dot_erasure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lethe/v1/subject.proto\x12\x08lethe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16lethe/v1/erasure.proto\"H\n\x07Subject\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x14\x43reateSubjectRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\";\n\x15\x43reateSubjectResponse\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.lethe.v1.Subject\"!\n\x11GetSubjectRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\x12GetSubjectResponse\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.lethe.v1.Subject\"L\n\x13\x45raseSubjectRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x06reason\x18\x02 \x01(\x0e\x32\x17.lethe.v1.ErasureReason\"t\n\x14\x45raseSubjectResponse\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.lethe.v1.ErasureReceipt\x12\x31\n\x0frecord_receipts\x18\x02 \x03(\x0b\x32\x18.lethe.v1.ErasureReceipt2\xfa\x01\n\x0eSubjectService\x12P\n\rCreateSubject\x12\x1e.lethe.v1.CreateSubjectRequest\x1a\x1f.lethe.v1.CreateSubjectResponse\x12G\n\nGetSubject\x12\x1b.lethe.v1.GetSubjectRequest\x1a\x1c.lethe.v1.GetSubjectResponse\x12M\n\x0c\x45raseSubject\x12\x1d.lethe.v1.EraseSubjectRequest\x1a\x1e.lethe.v1.EraseSubjectResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lethe/v1/subject.proto\x12\x08lethe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16lethe/v1/erasure.proto\"H\n\x07Subject\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x14\x43reateSubjectRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\";\n\x15\x43reateSubjectResponse\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.lethe.v1.Subject\"!\n\x11GetSubjectRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\x12GetSubjectResponse\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.lethe.v1.Subject\"L\n\x13\x45raseSubjectRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x06reason\x18\x02 \x01(\x0e\x32\x17.lethe.v1.ErasureReason\"\xa3\x01\n\x14\x45raseSubjectResponse\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.lethe.v1.ErasureReceipt\x12\x31\n\x0frecord_receipts\x18\x02 \x03(\x0b\x32\x18.lethe.v1.ErasureReceipt\x12-\n\tpostponed\x18\x03 \x03(\x0b\x32\x1a.lethe.v1.PostponedErasure2\xfa\x01\n\x0eSubjectService\x12P\n\rCreateSubject\x12\x1e.lethe.v1.CreateSubjectRequest\x1a\x1f.lethe.v1.CreateSubjectResponse\x12G\n\nGetSubject\x12\x1b.lethe.v1.GetSubjectRequest\x1a\x1c.lethe.v1.GetSubjectResponse\x12M\n\x0c\x45raseSubject\x12\x1d.lethe.v1.EraseSubjectRequest\x1a\x1e.lethe.v1.EraseSubjectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,8 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSUBJECTRESPONSE']._serialized_end=379
   _globals['_ERASESUBJECTREQUEST']._serialized_start=381
   _globals['_ERASESUBJECTREQUEST']._serialized_end=457
-  _globals['_ERASESUBJECTRESPONSE']._serialized_start=459
-  _globals['_ERASESUBJECTRESPONSE']._serialized_end=575
-  _globals['_SUBJECTSERVICE']._serialized_start=578
-  _globals['_SUBJECTSERVICE']._serialized_end=828
+  _globals['_ERASESUBJECTRESPONSE']._serialized_start=460
+  _globals['_ERASESUBJECTRESPONSE']._serialized_end=623
+  _globals['_SUBJECTSERVICE']._serialized_start=626
+  _globals['_SUBJECTSERVICE']._serialized_end=876
 # @@protoc_insertion_point(module_scope)

@@ -53,9 +53,11 @@ class EraseSubjectRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[_Union[_erasure_pb2.ErasureReason, str]] = ...) -> None: ...
 
 class EraseSubjectResponse(_message.Message):
-    __slots__ = ("receipt", "record_receipts")
+    __slots__ = ("receipt", "record_receipts", "postponed")
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     RECORD_RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    POSTPONED_FIELD_NUMBER: _ClassVar[int]
     receipt: _erasure_pb2.ErasureReceipt
     record_receipts: _containers.RepeatedCompositeFieldContainer[_erasure_pb2.ErasureReceipt]
-    def __init__(self, receipt: _Optional[_Union[_erasure_pb2.ErasureReceipt, _Mapping]] = ..., record_receipts: _Optional[_Iterable[_Union[_erasure_pb2.ErasureReceipt, _Mapping]]] = ...) -> None: ...
+    postponed: _containers.RepeatedCompositeFieldContainer[_erasure_pb2.PostponedErasure]
+    def __init__(self, receipt: _Optional[_Union[_erasure_pb2.ErasureReceipt, _Mapping]] = ..., record_receipts: _Optional[_Iterable[_Union[_erasure_pb2.ErasureReceipt, _Mapping]]] = ..., postponed: _Optional[_Iterable[_Union[_erasure_pb2.PostponedErasure, _Mapping]]] = ...) -> None: ...

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file lethe/v1/erasure.proto.
  */
 export const file_lethe_v1_erasure: GenFile = /*@__PURE__*/
-  fileDesc("ChZsZXRoZS92MS9lcmFzdXJlLnByb3RvEghsZXRoZS52MSLFAgoORXJhc3VyZVJlY2VpcHQSDAoEbmFtZRgBIAEoCRIlCgVsZXZlbBgCIAEoDjIWLmxldGhlLnYxLkVyYXN1cmVMZXZlbBInCgZyZWFzb24YAyABKA4yFy5sZXRoZS52MS5FcmFzdXJlUmVhc29uEhIKCmdlbmVyYXRpb24YBCABKAQSEgoKbGVhZl9pbmRleBgFIAEoBBIwCgxyZXF1ZXN0X3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmVyYXNlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHNpZ25lZF9ieXRlcxgIIAEoDBIRCglzaWduYXR1cmUYCSABKAwSEgoKcHVibGljX2tleRgKIAEoDBIOCgZjYXZlYXQYCyABKAkq0AEKDEVyYXN1cmVMZXZlbBIdChlFUkFTVVJFX0xFVkVMX1VOU1BFQ0lGSUVEEAASHwobRVJBU1VSRV9MRVZFTF9FMF9UT01CU1RPTkVEEAESKgomRVJBU1VSRV9MRVZFTF9FMV9MT0NBTF9BTkNIT1JfU0NSVUJCRUQQAhIpCiVFUkFTVVJFX0xFVkVMX0UyX0FMTF9BTkNIT1JTX1NDUlVCQkVEEAMSKQolRVJBU1VSRV9MRVZFTF9FM19DSVBIRVJURVhUX0NPTExFQ1RFRBAEKuoBCg1FcmFzdXJlUmVhc29uEh4KGkVSQVNVUkVfUkVBU09OX1VOU1BFQ0lGSUVEEAASIgoeRVJBU1VSRV9SRUFTT05fU1VCSkVDVF9SRVFVRVNUEAESHAoYRVJBU1VSRV9SRUFTT05fUkVURU5USU9OEAISHQoZRVJBU1VSRV9SRUFTT05fU1VQRVJTRURFRBADEhsKF0VSQVNVUkVfUkVBU09OX0NPTlRSQUNUEAQSIQodRVJBU1VSRV9SRUFTT05fVU5BQ0tOT1dMRURHRUQQBRIYChRFUkFTVVJFX1JFQVNPTl9NT1ZFRBAGYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChZsZXRoZS92MS9lcmFzdXJlLnByb3RvEghsZXRoZS52MSLFAgoORXJhc3VyZVJlY2VpcHQSDAoEbmFtZRgBIAEoCRIlCgVsZXZlbBgCIAEoDjIWLmxldGhlLnYxLkVyYXN1cmVMZXZlbBInCgZyZWFzb24YAyABKA4yFy5sZXRoZS52MS5FcmFzdXJlUmVhc29uEhIKCmdlbmVyYXRpb24YBCABKAQSEgoKbGVhZl9pbmRleBgFIAEoBBIwCgxyZXF1ZXN0X3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmVyYXNlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHNpZ25lZF9ieXRlcxgIIAEoDBIRCglzaWduYXR1cmUYCSABKAwSEgoKcHVibGljX2tleRgKIAEoDBIOCgZjYXZlYXQYCyABKAkiigEKEFBvc3Rwb25lZEVyYXN1cmUSDAoEbmFtZRgBIAEoCRInCgZyZWFzb24YAiABKA4yFy5sZXRoZS52MS5FcmFzdXJlUmVhc29uEjAKDHJlcXVlc3RfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFaG9sZHMYBCADKAkq0AEKDEVyYXN1cmVMZXZlbBIdChlFUkFTVVJFX0xFVkVMX1VOU1BFQ0lGSUVEEAASHwobRVJBU1VSRV9MRVZFTF9FMF9UT01CU1RPTkVEEAESKgomRVJBU1VSRV9MRVZFTF9FMV9MT0NBTF9BTkNIT1JfU0NSVUJCRUQQAhIpCiVFUkFTVVJFX0xFVkVMX0UyX0FMTF9BTkNIT1JTX1NDUlVCQkVEEAMSKQolRVJBU1VSRV9MRVZFTF9FM19DSVBIRVJURVhUX0NPTExFQ1RFRBAEKuoBCg1FcmFzdXJlUmVhc29uEh4KGkVSQVNVUkVfUkVBU09OX1VOU1BFQ0lGSUVEEAASIgoeRVJBU1VSRV9SRUFTT05fU1VCSkVDVF9SRVFVRVNUEAESHAoYRVJBU1VSRV9SRUFTT05fUkVURU5USU9OEAISHQoZRVJBU1VSRV9SRUFTT05fU1VQRVJTRURFRBADEhsKF0VSQVNVUkVfUkVBU09OX0NPTlRSQUNUEAQSIQodRVJBU1VSRV9SRUFTT05fVU5BQ0tOT1dMRURHRUQQBRIYChRFUkFTVVJFX1JFQVNPTl9NT1ZFRBAGYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * The signed evidence of one erasure, for one erased unit.
@@ -100,6 +100,47 @@ export type ErasureReceipt = Message<"lethe.v1.ErasureReceipt"> & {
  */
 export const ErasureReceiptSchema: GenMessage<ErasureReceipt> = /*@__PURE__*/
   messageDesc(file_lethe_v1_erasure, 0);
+
+/**
+ * An erasure that a legal hold postpones. It is carried out by itself when the last hold ends.
+ *
+ * @generated from message lethe.v1.PostponedErasure
+ */
+export type PostponedErasure = Message<"lethe.v1.PostponedErasure"> & {
+  /**
+   * What is to be erased: a record or a subject.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: lethe.v1.ErasureReason reason = 2;
+   */
+  reason: ErasureReason;
+
+  /**
+   * When it was first asked for.
+   *
+   * @generated from field: google.protobuf.Timestamp request_time = 3;
+   */
+  requestTime?: Timestamp | undefined;
+
+  /**
+   * The holds in force that keep it, `tenants/{tenant}/holds/{uuid}`. Only for who may read holds, else empty; also
+   * empty for a subject that waits for its records.
+   *
+   * @generated from field: repeated string holds = 4;
+   */
+  holds: string[];
+};
+
+/**
+ * Describes the message lethe.v1.PostponedErasure.
+ * Use `create(PostponedErasureSchema)` to create a new message.
+ */
+export const PostponedErasureSchema: GenMessage<PostponedErasure> = /*@__PURE__*/
+  messageDesc(file_lethe_v1_erasure, 1);
 
 /**
  * How far an erasure has got (docs/DESIGN.md, "Levels").

@@ -8,7 +8,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { ErasureReason, ErasureReceipt } from "./erasure_pb.js";
+import type { ErasureReason, ErasureReceipt, PostponedErasure } from "./erasure_pb.js";
 import { file_lethe_v1_erasure } from "./erasure_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file lethe/v1/subject.proto.
  */
 export const file_lethe_v1_subject: GenFile = /*@__PURE__*/
-  fileDesc("ChZsZXRoZS92MS9zdWJqZWN0LnByb3RvEghsZXRoZS52MSJICgdTdWJqZWN0EgwKBG5hbWUYASABKAkSLwoLY3JlYXRlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjoKFENyZWF0ZVN1YmplY3RSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIjsKFUNyZWF0ZVN1YmplY3RSZXNwb25zZRIiCgdzdWJqZWN0GAEgASgLMhEubGV0aGUudjEuU3ViamVjdCIhChFHZXRTdWJqZWN0UmVxdWVzdBIMCgRuYW1lGAEgASgJIjgKEkdldFN1YmplY3RSZXNwb25zZRIiCgdzdWJqZWN0GAEgASgLMhEubGV0aGUudjEuU3ViamVjdCJMChNFcmFzZVN1YmplY3RSZXF1ZXN0EgwKBG5hbWUYASABKAkSJwoGcmVhc29uGAIgASgOMhcubGV0aGUudjEuRXJhc3VyZVJlYXNvbiJ0ChRFcmFzZVN1YmplY3RSZXNwb25zZRIpCgdyZWNlaXB0GAEgASgLMhgubGV0aGUudjEuRXJhc3VyZVJlY2VpcHQSMQoPcmVjb3JkX3JlY2VpcHRzGAIgAygLMhgubGV0aGUudjEuRXJhc3VyZVJlY2VpcHQy+gEKDlN1YmplY3RTZXJ2aWNlElAKDUNyZWF0ZVN1YmplY3QSHi5sZXRoZS52MS5DcmVhdGVTdWJqZWN0UmVxdWVzdBofLmxldGhlLnYxLkNyZWF0ZVN1YmplY3RSZXNwb25zZRJHCgpHZXRTdWJqZWN0EhsubGV0aGUudjEuR2V0U3ViamVjdFJlcXVlc3QaHC5sZXRoZS52MS5HZXRTdWJqZWN0UmVzcG9uc2USTQoMRXJhc2VTdWJqZWN0Eh0ubGV0aGUudjEuRXJhc2VTdWJqZWN0UmVxdWVzdBoeLmxldGhlLnYxLkVyYXNlU3ViamVjdFJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_lethe_v1_erasure]);
+  fileDesc("ChZsZXRoZS92MS9zdWJqZWN0LnByb3RvEghsZXRoZS52MSJICgdTdWJqZWN0EgwKBG5hbWUYASABKAkSLwoLY3JlYXRlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjoKFENyZWF0ZVN1YmplY3RSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIjsKFUNyZWF0ZVN1YmplY3RSZXNwb25zZRIiCgdzdWJqZWN0GAEgASgLMhEubGV0aGUudjEuU3ViamVjdCIhChFHZXRTdWJqZWN0UmVxdWVzdBIMCgRuYW1lGAEgASgJIjgKEkdldFN1YmplY3RSZXNwb25zZRIiCgdzdWJqZWN0GAEgASgLMhEubGV0aGUudjEuU3ViamVjdCJMChNFcmFzZVN1YmplY3RSZXF1ZXN0EgwKBG5hbWUYASABKAkSJwoGcmVhc29uGAIgASgOMhcubGV0aGUudjEuRXJhc3VyZVJlYXNvbiKjAQoURXJhc2VTdWJqZWN0UmVzcG9uc2USKQoHcmVjZWlwdBgBIAEoCzIYLmxldGhlLnYxLkVyYXN1cmVSZWNlaXB0EjEKD3JlY29yZF9yZWNlaXB0cxgCIAMoCzIYLmxldGhlLnYxLkVyYXN1cmVSZWNlaXB0Ei0KCXBvc3Rwb25lZBgDIAMoCzIaLmxldGhlLnYxLlBvc3Rwb25lZEVyYXN1cmUy+gEKDlN1YmplY3RTZXJ2aWNlElAKDUNyZWF0ZVN1YmplY3QSHi5sZXRoZS52MS5DcmVhdGVTdWJqZWN0UmVxdWVzdBofLmxldGhlLnYxLkNyZWF0ZVN1YmplY3RSZXNwb25zZRJHCgpHZXRTdWJqZWN0EhsubGV0aGUudjEuR2V0U3ViamVjdFJlcXVlc3QaHC5sZXRoZS52MS5HZXRTdWJqZWN0UmVzcG9uc2USTQoMRXJhc2VTdWJqZWN0Eh0ubGV0aGUudjEuRXJhc2VTdWJqZWN0UmVxdWVzdBoeLmxldGhlLnYxLkVyYXNlU3ViamVjdFJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_lethe_v1_erasure]);
 
 /**
  * A person.
@@ -150,18 +150,25 @@ export const EraseSubjectRequestSchema: GenMessage<EraseSubjectRequest> = /*@__P
  */
 export type EraseSubjectResponse = Message<"lethe.v1.EraseSubjectResponse"> & {
   /**
-   * The subject's own receipt.
+   * The subject's own receipt. Absent if it is postponed.
    *
    * @generated from field: lethe.v1.ErasureReceipt receipt = 1;
    */
   receipt?: ErasureReceipt | undefined;
 
   /**
-   * One for each of its records.
+   * One for each of its records that is erased.
    *
    * @generated from field: repeated lethe.v1.ErasureReceipt record_receipts = 2;
    */
   recordReceipts: ErasureReceipt[];
+
+  /**
+   * What legal holds keep: records, and the subject for as long as it has any.
+   *
+   * @generated from field: repeated lethe.v1.PostponedErasure postponed = 3;
+   */
+  postponed: PostponedErasure[];
 };
 
 /**
