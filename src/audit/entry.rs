@@ -104,6 +104,8 @@ acts!(
     PauseRebucketing = 79,
     ResumeRebucketing = 80,
     ConfirmClock = 81,
+    TailAuditEntries = 95,
+    ListSubjectAuditEntries = 96,
     /// The vault was opened, or made.
     Open = 100,
     /// The vault was stopped cleanly.
