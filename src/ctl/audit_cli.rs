@@ -24,7 +24,7 @@ pub enum AuditCommand {
         #[arg(long, default_value_t = 50, value_parser = entries)]
         limit: usize,
     },
-    /// List who read a subject's data, changed it or asked for it, the newest first; only while the subject is not erased
+    /// List who read a subject's data, changed it or asked for it, the newest first, while it is not erased
     WhoRead {
         #[arg(long)]
         tenant: TenantName,

@@ -1,8 +1,8 @@
 //! Which entries of the audit log are about a subject, without looking through the log.
 //!
-//! An index of rows under pseudonyms (`audit::named`), made by a thread of its own from entries that are durable, a block
-//! at a time; what is in no block yet is looked through. Only a subject that is there can be asked for: its pseudonym is
-//! sealed in its records and dies with them, and then nobody can tell which rows were its.
+//! An index of rows under pseudonyms (`audit::named`), made by a thread of its own from entries that are durable, a
+//! block at a time; what is in no block yet is looked through. Only a subject that is there can be asked for: its
+//! pseudonym is sealed in its records and dies with them, and then nobody can tell which rows were its.
 //!
 //! Invariants: blocks are indexed in order, and counted in the batch that has the last of their rows, so that after a
 //! crash a block is whole or made again; the index proposes, and an entry counts if it says so itself; what cannot be
@@ -260,8 +260,8 @@ impl Search<'_> {
 }
 
 impl Vault {
-    /// Entries about a subject before an index (`None`: the end), the newest first: who read its data, changed it, asked
-    /// for it. A page may be shorter than asked for, or empty, although more follow. Fails with
+    /// Entries about a subject before an index (`None`: the end), the newest first: who read its data, changed it,
+    /// asked for it. A page may be shorter than asked for, or empty, although more follow. Fails with
     /// [`VaultError::Erased`] once the subject, or the record that is asked about, was erased.
     pub fn subject_entries(
         &self,

@@ -1,7 +1,7 @@
 //! The audit log while it grows: entries are given as they become durable, and none before.
 //!
-//! Invariants: who follows gets each entry that it may see once and in order, from where it began; what it has looked at
-//! it can name, and go on from there. A tail is one entry of the log, at its beginning, and none for what it gives.
+//! Invariants: who follows gets each entry that it may see once and in order, from where it began; what it has looked
+//! at it can name, and go on from there. A tail is one entry of the log, at its beginning, and none for what it gives.
 
 use tokio::sync::watch;
 

@@ -1,5 +1,5 @@
-//! Who read a subject's data: answered by an index whose cost does not grow with the log, and by nobody once the subject
-//! is erased.
+//! Who read a subject's data: answered by an index whose cost does not grow with the log, and by nobody once the
+//! subject is erased.
 
 use std::time::Duration;
 
@@ -227,7 +227,7 @@ async fn after_a_repair_the_index_is_made_from_the_entries_that_were_saved() {
     assert_eq!(seqs(&pages(&vault, &query(one.subject, None), 100).unwrap()), good);
 }
 
-/// Everything that is in the store, and the subject's ids, but not the key of its records: nothing leads to its entries.
+/// Everything that is in the store and the subject's ids, but not the key of its records: nothing leads to its entries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_a_subject_is_erased_nothing_in_the_store_says_which_entries_were_about_it() {
     let dir = scratch();

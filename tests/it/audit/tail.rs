@@ -1,5 +1,5 @@
-//! The audit log while it grows: nothing before it is durable, no gap and nothing twice whatever breaks off, bounds, and
-//! only what the caller may see.
+//! The audit log while it grows: nothing before it is durable, no gap and nothing twice whatever breaks off, bounds,
+//! and only what the caller may see.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
