@@ -203,6 +203,10 @@ async fn an_index_that_lacks_its_end_or_is_lost_or_damaged_changes_no_answer() {
         ask(&vault);
         vault.close().unwrap();
         let again = rows.scan(ROW_PREFIX, b"z", 1_000).unwrap();
+        let counted = rows.get(named::INDEXED_KEY).unwrap().unwrap();
+        let counted = named::indexed_in(&counted).unwrap();
+        let blocks: BTreeSet<u64> = again.iter().filter_map(|r| named::block_in(&r.key)).collect();
+        assert_eq!(blocks, (0..counted).collect(), "{name}: what is counted is there, and no more");
         let same =
             |r: &lethe::store::Row| again.iter().any(|a| a.key == r.key && a.value == r.value);
         assert!(kept.iter().filter(|r| r.key.len() > 1).all(same), "{name}: made as it was");
