@@ -118,6 +118,10 @@ pub const REFUSALS_MAX: usize = 1_024;
 pub const REFUSALS_EVERY: Duration = Duration::from_secs(60);
 /// Entries of the audit log that one call looks at; a page may end before it is full.
 pub const AUDIT_LOOK_MAX: u64 = 16_384;
+/// Tails of the audit log of one identity at once.
+pub const TAILS_PER_IDENTITY_MAX: usize = 8;
+/// Whoever follows the audit log is asked for the right this often, also while the log does not grow.
+pub const TAIL_LOOK: Duration = Duration::from_secs(1);
 /// A signed note: a checkpoint with its cosignatures.
 pub const NOTE_BYTES_MAX: usize = 64 << 10;
 /// Signatures under a note.
@@ -143,17 +147,17 @@ pub const DISK_RESERVE: u64 = 16 << 20;
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Rows in a page of a list.
 pub const PAGE_SIZE_MAX: usize = 1_000;
-/// Bytes after which a page of records ends.
+/// Bytes after which a page of records or of audit entries ends.
 pub const PAGE_BYTES: usize = 2 << 20;
 /// How long a page token lives.
 pub const PAGE_TOKEN_LIFE: Duration = Duration::from_secs(3600);
 /// Longest deadline that a call gets, also when it names none.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
-/// Streams (imports, exports, watches) at once.
+/// Streams (imports, exports, watches, tails) at once.
 pub const OPEN_STREAMS_MAX: usize = 256;
 /// A stream whose peer neither sends nor takes a message for this long ends.
 pub const STREAM_STALL_MAX: Duration = Duration::from_secs(60);
-/// A watch ends after this time; its caller begins another.
+/// A watch or a tail ends after this time; its caller begins another.
 pub const WATCH_MAX: Duration = Duration::from_secs(3600);
 /// Changes that a watcher may be behind; one who is further behind is told to begin anew.
 pub const WATCH_BEHIND_MAX: usize = 4_096;

@@ -210,6 +210,12 @@ counters!(
     audit_entries,
     /// Calls refused because the audit log had no room.
     audit_refused,
+    /// Tails of the audit log that were begun.
+    audit_tails,
+    /// Blocks of the audit log whose subjects were indexed.
+    audit_blocks_indexed,
+    /// Times that the index of the audit log could not be brought on.
+    audit_index_failures,
     /// Tiles of the logs that were written to their files.
     log_tiles_written,
     /// Tiles of the logs that were missing or damaged, and were made anew.

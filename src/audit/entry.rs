@@ -109,6 +109,8 @@ acts!(
     GetHold = 84,
     ListHolds = 85,
     ListPostponedErasures = 86,
+    TailAuditEntries = 95,
+    ListSubjectAuditEntries = 96,
     /// The vault was opened, or made.
     Open = 100,
     /// The vault was stopped cleanly.

@@ -7,6 +7,7 @@
 mod book;
 mod entry;
 mod head;
+pub mod named;
 
 pub use book::{Book, FRONTIER_KEY, MEMBERS_MAX, entries_in, first_in, load, row_key};
 pub use entry::{Act, Entry, EntryError, Kind, Member, Seen, principal_hash, purpose_hash};

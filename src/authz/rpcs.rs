@@ -12,6 +12,8 @@ pub const RPCS: &[(&str, Action)] = &[
     ("/lethe.admin.v1.AuditService/ExportAuditEntries", Action::ExportAudit),
     ("/lethe.admin.v1.AuditService/GetAuditHead", Action::ExportAudit),
     ("/lethe.admin.v1.AuditService/ListAuditEntries", Action::ReadAudit),
+    ("/lethe.admin.v1.AuditService/ListSubjectAuditEntries", Action::ReadAudit),
+    ("/lethe.admin.v1.AuditService/TailAuditEntries", Action::ReadAudit),
     ("/lethe.admin.v1.LogService/AddCosignature", Action::CosignLog),
     // Of the audit log they ask for ReadAudit in its place, on the vault and on each of its tenants.
     ("/lethe.admin.v1.LogService/GetCheckpoint", Action::ReadLedger),

@@ -1,4 +1,4 @@
-//! `lethectl audit`: list, export and verify the audit log.
+//! `lethectl audit`: list, export and verify the audit log; who read a subject's data.
 //!
 //! Guarantees: an export is verified without a vault, and only the key that is given is trusted, never the one in the
 //! file; a name beside an entry counts only if the entry's hash is that name's; memory does not grow with the log.
@@ -11,7 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::cli::{AuditCommand, Cli};
+use super::audit_cli::AuditCommand;
+use super::audit_follow;
+use super::cli::Cli;
 use super::error::{CtlError, is_broken};
 use super::files::{ExportFile, open_data};
 use super::log_entry::Tally;
@@ -25,7 +27,8 @@ use crate::client::{Client, read};
 use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::proto::admin::{
     AuditEntry, AuditEntryKind, ExportAuditEntriesRequest, GetAuditHeadRequest,
-    GetAuditHeadResponse, ListAuditEntriesRequest,
+    GetAuditHeadResponse, ListAuditEntriesRequest, ListSubjectAuditEntriesRequest,
+    TailAuditEntriesRequest,
 };
 
 /// A line of an export: the longest entry in base64 and hex, and its names.
@@ -50,6 +53,26 @@ pub(super) async fn run(
             };
             list(&connect(cli).await?, request, *limit, out).await
         }
+        AuditCommand::WhoRead { tenant, subject, record, limit } => {
+            let request = ListSubjectAuditEntriesRequest {
+                parent: format!("{tenant}/subjects/{subject}"),
+                record: record
+                    .as_ref()
+                    .map(|r| format!("{tenant}/records/{r}"))
+                    .unwrap_or_default(),
+                ..ListSubjectAuditEntriesRequest::default()
+            };
+            who_read(&connect(cli).await?, request, *limit, out).await
+        }
+        AuditCommand::Tail { follow_from, tenant, subject, principal, limit } => {
+            let request = TailAuditEntriesRequest {
+                parent: tenant.as_ref().map(ToString::to_string).unwrap_or_default(),
+                start_index: *follow_from,
+                subject: subject.as_ref().map(ToString::to_string).unwrap_or_default(),
+                principal: principal.clone().unwrap_or_default(),
+            };
+            audit_follow::tail(&connect(cli).await?, request, *limit, out).await
+        }
         AuditCommand::Export { to } => export(&connect(cli).await?, to, out).await,
         AuditCommand::Verify { file, public_key, earlier } => {
             verify(file, public_key, earlier.as_deref(), out)
@@ -66,7 +89,7 @@ fn kind_of(entry: &AuditEntry) -> String {
 }
 
 /// Keys: those of `AuditEntry`, pseudonyms in hex, the leaf in base64.
-fn entry_json(entry: &AuditEntry) -> Json {
+pub(super) fn entry_json(entry: &AuditEntry) -> Json {
     let members = entry.members.iter();
     let members: Vec<Json> =
         members.map(|m| json!({ "subject": hex(&m.subject), "record": hex(&m.record) })).collect();
@@ -92,7 +115,7 @@ fn entry_json(entry: &AuditEntry) -> Json {
     })
 }
 
-fn row(entry: &AuditEntry) -> Vec<String> {
+pub(super) fn row(entry: &AuditEntry) -> Vec<String> {
     let shown = [("clear", classes(entry.clear())), ("masked", classes(entry.masked()))];
     let shown = shown.iter().filter(|(_, c)| !c.is_empty());
     let shown: Vec<String> = shown.map(|(how, c)| format!("{how} {}", c.join("+"))).collect();
@@ -140,10 +163,37 @@ async fn list(
             break;
         }
     }
-    out.json(&json!({ "entries": all.iter().map(entry_json).collect::<Vec<_>>() }))?;
+    show(&all, out)
+}
+
+fn show(entries: &[AuditEntry], out: &mut Out) -> Result<Done, CtlError> {
+    out.json(&json!({ "entries": entries.iter().map(entry_json).collect::<Vec<_>>() }))?;
     let head = ["INDEX", "TIME", "WHO", "WHAT", "ABOUT", "HOW MANY", "SHOWN", "FOR"];
-    out.table(&head, all.iter().map(row).collect())?;
+    out.table(&head, entries.iter().map(row).collect())?;
     Ok(Done::Wholly)
+}
+
+async fn who_read(
+    client: &Client,
+    mut request: ListSubjectAuditEntriesRequest,
+    limit: usize,
+    out: &mut Out,
+) -> Result<Done, CtlError> {
+    let mut all: Vec<AuditEntry> = Vec::new();
+    for _ in 0..PAGES_MAX {
+        request.page_size = i32::try_from(limit - all.len()).unwrap_or(i32::MAX);
+        let page = read(|| {
+            let (mut service, request) = (client.audit(), request.clone());
+            async move { service.list_subject_audit_entries(request).await }
+        });
+        let page = page.await.map_err(CtlError::call("list who read the subject's data"))?;
+        all.extend(page.entries);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() || all.len() >= limit {
+            break;
+        }
+    }
+    show(&all, out)
 }
 
 /// Keys: vault_id, size, root, generation, create_time, and in base64 signed_bytes, signature, public_key.

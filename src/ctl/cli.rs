@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use super::hold::HoldCommand;
+use super::audit_cli::AuditCommand;
 use super::log_cli::LogCommand;
 use super::names::{RecordName, SubjectName, TenantName, TypeName};
 use super::retention::RetentionCommand;
@@ -417,44 +418,6 @@ pub enum ReceiptCommand {
         #[arg(long, value_name = "HEX", value_parser = super::receipt::public_key)]
         public_key: super::receipt::PublicKey,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum AuditCommand {
-    /// List entries, the newest first
-    List {
-        /// Entries about this tenant only
-        #[arg(long)]
-        tenant: Option<TenantName>,
-        /// Entries about this subject only, `tenants/{tenant}/subjects/{uuid}`, while it is not erased
-        #[arg(long)]
-        subject: Option<SubjectName>,
-        /// Entries of this caller only, `spiffe://…`
-        #[arg(long, value_name = "URI")]
-        principal: Option<String>,
-        /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = entries)]
-        limit: usize,
-    },
-    /// Write the whole log with its signed head into a new file, a line of JSON for each entry
-    Export { to: PathBuf },
-    /// Check an export: the signature, the tree over all entries, and that each says what its line says
-    Verify {
-        file: PathBuf,
-        /// The vault's Ed25519 public key, 64 hex digits (`lethectl status` shows it)
-        #[arg(long, value_name = "HEX", value_parser = super::receipt::public_key)]
-        public_key: super::receipt::PublicKey,
-        /// An export of before: the log must continue it
-        #[arg(long, value_name = "FILE")]
-        earlier: Option<PathBuf>,
-    },
-}
-
-fn entries(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n @ 1..=10_000) => Ok(n),
-        _ => Err("not a whole number from 1 to 10000".to_owned()),
-    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

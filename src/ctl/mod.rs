@@ -5,6 +5,8 @@
 
 mod admin;
 mod audit;
+mod audit_cli;
+mod audit_follow;
 mod cli;
 mod erase;
 mod error;

@@ -1,22 +1,26 @@
 //! `lethe.admin.v1.AuditService`.
 
-use tonic::{Request, Response, Status};
+use tokio::time::{Instant, timeout};
+use tonic::{Extensions, Request, Response, Status};
 
 use super::page::{self, Query};
 use super::status::{self, Terms, Violations};
-use super::stream::Outgoing;
+use super::stream::{Outgoing, Outlet};
 use super::{Rpc, convert, names};
 use crate::audit::{Kind, Member, Seen};
 use crate::authz::{ExportAudit, Principal, ReadAudit};
 use crate::class::{Classification, Role};
 use crate::clock::UnixMillis;
 use crate::keys::anchor::hex;
+use crate::limits::{AUDIT_LOOK_MAX, TAIL_LOOK, WATCH_MAX};
 use crate::proto::admin::audit_service_server::AuditService;
 use crate::proto::admin::{
     AuditEntry, AuditEntryKind, AuditMember, ExportAuditEntriesRequest, ExportAuditEntriesResponse,
     GetAuditHeadRequest, GetAuditHeadResponse, ListAuditEntriesRequest, ListAuditEntriesResponse,
+    ListSubjectAuditEntriesRequest, ListSubjectAuditEntriesResponse, TailAuditEntriesRequest,
+    TailAuditEntriesResponse,
 };
-use crate::vault::{AuditFilter, AuditLine};
+use crate::vault::{AuditFilter, AuditLine, SubjectQuery, Tail};
 
 const PAGE: usize = 50;
 
@@ -68,6 +72,73 @@ fn line(line: AuditLine) -> AuditEntry {
     }
 }
 
+/// Which entries are wanted: those of a tenant, of a subject, of a caller; empty names choose nothing.
+fn filter((parent, subject, principal): (&str, &str, &str), found: &mut Violations) -> AuditFilter {
+    let mut filter = AuditFilter::default();
+    if !parent.is_empty() {
+        filter.tenant = found.take("parent", names::parse_tenant(parent));
+    }
+    if !subject.is_empty() {
+        let subject = found.take("subject", names::parse_subject(subject));
+        filter.subject = subject.map(|s| (s.tenant, s.id));
+    }
+    if !principal.is_empty() {
+        filter.principal = found.take("principal", Principal::parse(principal));
+    }
+    if let (Some(tenant), Some((of, _))) = (&filter.tenant, &filter.subject)
+        && tenant != of
+    {
+        found.add("subject", names::OTHER_TENANT);
+    }
+    filter
+}
+
+/// The tenant that the right is asked for: a subject's, also where no parent is named.
+fn tenant_of(filter: &AuditFilter) -> Option<String> {
+    let of = filter.subject.as_ref().map(|(tenant, _)| tenant).or(filter.tenant.as_ref());
+    of.map(|t| t.as_str().to_owned())
+}
+
+/// A tail of the log, and who asked for it.
+struct Following {
+    extensions: Extensions,
+    filter: AuditFilter,
+    tail: Tail,
+}
+
+impl Rpc {
+    /// Gives what comes, until the caller's right or its time is over.
+    async fn follow(
+        &self,
+        mut following: Following,
+        out: &Outlet<TailAuditEntriesResponse>,
+    ) -> Result<(), Status> {
+        let Following { extensions, filter, tail } = &mut following;
+        let of = tenant_of(filter);
+        let failed = |e| status::of(e, Terms::Plain, of.as_deref().unwrap_or_default());
+        let mut told = tail.next_index();
+        out.send(TailAuditEntriesResponse { entries: Vec::new(), next_index: told }).await?;
+        let end = Instant::now() + WATCH_MAX;
+        while Instant::now() < end {
+            if let Ok(grown) = timeout(TAIL_LOOK, tail.grown()).await {
+                grown.map_err(failed)?;
+            }
+            // First there is room, then the right is asked for: so nothing waits that was decided earlier.
+            let place = out.place().await?;
+            let permit = self.permit::<ReadAudit>(extensions, of.as_deref())?;
+            let lines = self.vault.audit_tail_part(&permit, filter, tail).map_err(failed)?;
+            let next_index = tail.next_index();
+            if !lines.is_empty() || next_index.saturating_sub(told) >= AUDIT_LOOK_MAX {
+                let entries = lines.into_iter().map(line).collect();
+                place.fill(TailAuditEntriesResponse { entries, next_index });
+                told = next_index;
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
 #[tonic::async_trait]
 impl AuditService for Rpc {
     async fn list_audit_entries(
@@ -76,27 +147,10 @@ impl AuditService for Rpc {
     ) -> Result<Response<ListAuditEntriesResponse>, Status> {
         let message = request.get_ref();
         let mut found = Violations::default();
-        let mut filter = AuditFilter::default();
-        if !message.parent.is_empty() {
-            filter.tenant = found.take("parent", names::parse_tenant(&message.parent));
-        }
-        if !message.subject.is_empty() {
-            let subject = found.take("subject", names::parse_subject(&message.subject));
-            filter.subject = subject.map(|s| (s.tenant, s.id));
-        }
-        if !message.principal.is_empty() {
-            filter.principal = found.take("principal", Principal::parse(&message.principal));
-        }
-        if let (Some(tenant), Some((of, _))) = (&filter.tenant, &filter.subject)
-            && tenant != of
-        {
-            found.add("subject", names::OTHER_TENANT);
-        }
+        let filter = filter((&message.parent, &message.subject, &message.principal), &mut found);
         let size = page::size(message.page_size, PAGE, &mut found);
         let size = found.finish(size)?;
-        // A subject's tenant is what the right is asked for, also where no parent is named.
-        let of = filter.subject.as_ref().map(|(tenant, _)| tenant).or(filter.tenant.as_ref());
-        let of = of.map(|t| t.as_str().to_owned());
+        let of = tenant_of(&filter);
         let permit = self.permit::<ReadAudit>(request.extensions(), of.as_deref())?;
         let query = Query(vec![
             b"ListAuditEntries",
@@ -116,6 +170,67 @@ impl AuditService for Rpc {
             self.next_page(&permit, &query, next.as_ref().map(<[u8; 8]>::as_slice))?;
         let entries = lines.into_iter().map(line).collect();
         Ok(Response::new(ListAuditEntriesResponse { entries, next_page_token }))
+    }
+
+    async fn list_subject_audit_entries(
+        &self,
+        request: Request<ListSubjectAuditEntriesRequest>,
+    ) -> Result<Response<ListSubjectAuditEntriesResponse>, Status> {
+        let message = request.get_ref();
+        let mut found = Violations::default();
+        let subject = found.take("parent", names::parse_subject(&message.parent));
+        let record = match message.record.as_str() {
+            "" => None,
+            name => found.take("record", names::parse_record(name)),
+        };
+        if let (Some(subject), Some(record)) = (&subject, &record)
+            && subject.tenant != record.tenant
+        {
+            found.add("record", names::OTHER_TENANT);
+        }
+        let size = page::size(message.page_size, PAGE, &mut found);
+        let (subject, size) = found.finish(subject.zip(size))?;
+        let of = subject.tenant.as_str().to_owned();
+        let permit = self.permit::<ReadAudit>(request.extensions(), Some(&of))?;
+        let (parent, record_name) = (message.parent.as_bytes(), message.record.as_bytes());
+        let asked = Query(vec![b"ListSubjectAuditEntries", parent, record_name]);
+        let cursor = self.cursor(&permit, &asked, &message.page_token)?;
+        let before = cursor.and_then(|c| c.try_into().ok()).map(u64::from_be_bytes);
+        let failed = |e| status::of(e, Terms::Plain, &of);
+        self.vault.settle_log().await.map_err(failed)?;
+        let record = record.map(|r| r.id);
+        let query = SubjectQuery { tenant: subject.tenant, subject: subject.id, record };
+        let listed = self.vault.subject_entries(&permit, &query, before, size);
+        let (lines, next) = listed.map_err(failed)?;
+        let next = next.map(u64::to_be_bytes);
+        let next = next.as_ref().map(<[u8; 8]>::as_slice);
+        let next_page_token = self.next_page(&permit, &asked, next)?;
+        let entries = lines.into_iter().map(line).collect();
+        Ok(Response::new(ListSubjectAuditEntriesResponse { entries, next_page_token }))
+    }
+
+    type TailAuditEntriesStream = Outgoing<TailAuditEntriesResponse>;
+
+    async fn tail_audit_entries(
+        &self,
+        request: Request<TailAuditEntriesRequest>,
+    ) -> Result<Response<Self::TailAuditEntriesStream>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        let mut found = Violations::default();
+        let filter = filter((&message.parent, &message.subject, &message.principal), &mut found);
+        found.finish(Some(()))?;
+        let of = tenant_of(&filter);
+        let permit = self.permit::<ReadAudit>(&extensions, of.as_deref())?;
+        let place = self.streams.tail(permit.principal())?;
+        let failed = |e| status::of(e, Terms::Plain, of.as_deref().unwrap_or_default());
+        self.vault.settle_log().await.map_err(failed)?;
+        let tail = self.vault.audit_tail(&permit, &filter, message.start_index).map_err(failed)?;
+        let (rpc, of) = (self.clone(), extensions.clone());
+        let following = Following { extensions, filter, tail };
+        self.stream(&of, |out| async move {
+            let _place = place;
+            rpc.follow(following, &out).await
+        })
     }
 
     type ExportAuditEntriesStream = Outgoing<ExportAuditEntriesResponse>;

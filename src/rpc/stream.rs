@@ -1,13 +1,15 @@
-//! Streams: imports, exports, watches.
+//! Streams: imports, exports, watches, tails.
 //!
 //! Guarantees: a stream holds one message at a time and so little memory, whatever it carries; it ends when its peer
 //! neither sends nor takes anything for [`STREAM_STALL_MAX`], when the peer leaves, and when the vault stops; there are
-//! never more than [`limits::OPEN_STREAMS_MAX`].
+//! never more than [`limits::OPEN_STREAMS_MAX`], nor tails of one identity than [`limits::TAILS_PER_IDENTITY_MAX`].
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
@@ -27,11 +29,52 @@ pub struct Streams {
     places: Arc<Semaphore>,
     /// True once the vault stops.
     stopping: watch::Receiver<bool>,
+    /// A stream whose peer stands still for this long ends.
+    stall: Duration,
+    tails: Arc<Tails>,
 }
 
 impl Streams {
     pub fn new(stopping: watch::Receiver<bool>) -> Self {
-        Self { places: Arc::new(Semaphore::new(limits::OPEN_STREAMS_MAX)), stopping }
+        let places = Arc::new(Semaphore::new(limits::OPEN_STREAMS_MAX));
+        Self { places, stopping, stall: STREAM_STALL_MAX, tails: Arc::default() }
+    }
+
+    /// A place for a tail of this identity.
+    pub fn tail(&self, principal: &Principal) -> Result<TailPlace, Status> {
+        let mut open = self.tails.lock();
+        let count = open.entry(principal.clone()).or_default();
+        if *count >= limits::TAILS_PER_IDENTITY_MAX {
+            return Err(status::too_many("the identity has too many tails of the audit log"));
+        }
+        *count += 1;
+        Ok(TailPlace { tails: Arc::clone(&self.tails), principal: principal.clone() })
+    }
+}
+
+/// How many tails each identity has.
+#[derive(Default)]
+struct Tails(Mutex<HashMap<Principal, usize>>);
+
+impl Tails {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Principal, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of them; given back when it is dropped.
+pub struct TailPlace {
+    tails: Arc<Tails>,
+    principal: Principal,
+}
+
+impl Drop for TailPlace {
+    fn drop(&mut self) {
+        let mut open = self.tails.lock();
+        if let Some(count) = open.get_mut(&self.principal) {
+            *count = count.saturating_sub(1);
+        }
+        open.retain(|_, count| *count > 0);
     }
 }
 
@@ -54,17 +97,33 @@ impl<T> Stream for Outgoing<T> {
 pub struct Outlet<T> {
     messages: mpsc::Sender<Result<T, Status>>,
     vault: Arc<Vault>,
+    stall: Duration,
+}
+
+/// Room for one message: what is put there was decided after the peer took the message before.
+pub struct Place<'a, T>(mpsc::Permit<'a, Result<T, Status>>);
+
+impl<T> Place<'_, T> {
+    pub fn fill(self, message: T) {
+        self.0.send(Ok(message));
+    }
 }
 
 impl<T> Outlet<T> {
     /// Waits until the peer took the message before.
-    pub async fn send(&self, message: T) -> Result<(), Status> {
-        self.vault.settled().await?;
-        match timeout(STREAM_STALL_MAX, self.messages.send(Ok(message))).await {
-            Ok(Ok(())) => Ok(()),
+    pub async fn place(&self) -> Result<Place<'_, T>, Status> {
+        match timeout(self.stall, self.messages.reserve()).await {
+            Ok(Ok(place)) => Ok(Place(place)),
             Ok(Err(_)) => Err(Status::cancelled("the caller left")),
             Err(_) => Err(status::stalled("the caller takes no messages")),
         }
+    }
+
+    /// The same, and sends.
+    pub async fn send(&self, message: T) -> Result<(), Status> {
+        self.vault.settled().await?;
+        self.place().await?.fill(message);
+        Ok(())
     }
 }
 
@@ -95,7 +154,8 @@ impl Rpc {
         let (out, messages) = mpsc::channel(1);
         let mut stopping = self.streams.stopping.clone();
         let vault = Arc::clone(&self.vault);
-        let outlet = Outlet { messages: out.clone(), vault: Arc::clone(&vault) };
+        let stall = self.streams.stall;
+        let outlet = Outlet { messages: out.clone(), vault: Arc::clone(&vault), stall };
         let work = work(outlet);
         tokio::spawn(async move {
             let outcome = tokio::select! {
@@ -163,5 +223,55 @@ mod tests {
             }
             assert_eq!(left.next(), None);
         }
+    }
+
+    fn rpc_of(vault: Vault, stall: Duration) -> (Rpc, watch::Sender<bool>) {
+        let (running, stopping) = watch::channel(false);
+        let streams = Streams { stall, ..Streams::new(stopping) };
+        let authority = Arc::new(Authority::new(Vec::new()).unwrap());
+        let exposition = Arc::new(String::new);
+        (Rpc { vault: Arc::new(vault), authority, streams, exposition }, running)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_reader_that_takes_nothing_is_ended_and_told_why_if_it_takes_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault_with(dir.path(), Arc::new(Memory::new()), |_| ());
+        let stall = Duration::from_millis(50);
+        let (rpc, _running) = rpc_of(vault, stall);
+        let made = Arc::new(Mutex::new(0_u8));
+        let count = Arc::clone(&made);
+        let work = |out: Outlet<u8>| async move {
+            loop {
+                let place = out.place().await?;
+                let mut made = count.lock().unwrap();
+                *made += 1;
+                place.fill(*made);
+            }
+        };
+        let mut stream = rpc.stream(&Extensions::default(), work).unwrap().into_inner();
+        tokio::time::sleep(stall * 8).await;
+        assert_eq!(*made.lock().unwrap(), 1, "one message waits, whatever there is to tell");
+        assert_eq!(stream.next().await.unwrap().unwrap(), 1);
+        let ended = stream.next().await.unwrap().unwrap_err();
+        assert_eq!(ended.code(), tonic::Code::DeadlineExceeded);
+        assert!(stream.next().await.is_none());
+    }
+
+    #[test]
+    fn an_identity_has_so_many_tails_and_another_its_own() {
+        let streams = Streams::new(watch::channel(false).1);
+        let who = |name: &str| Principal::parse(&format!("spiffe://test/{name}")).unwrap();
+        let (one, other) = (who("one"), who("other"));
+        let mut held: Vec<_> =
+            (0..limits::TAILS_PER_IDENTITY_MAX).map(|_| streams.tail(&one).ok().unwrap()).collect();
+        let refused = streams.clone().tail(&one).err().unwrap();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        let beside = streams.tail(&other).ok().unwrap();
+        held.pop();
+        held.push(streams.tail(&one).ok().unwrap());
+        assert!(streams.tail(&one).is_err());
+        drop((held, beside));
+        assert!(streams.tails.lock().is_empty(), "nobody is remembered who has none");
     }
 }

@@ -14,6 +14,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 use super::group::Committer;
 use super::pages::Rows;
 use super::pending::{Answer, Pending, Promise};
@@ -24,6 +26,9 @@ use crate::limits::{self, NOTES_BYTES_MAX, NOTES_WAIT};
 /// Key of the row that holds the commit sequence (FORMAT §3).
 pub(super) const SEQ_KEY: &[u8] = b"s";
 const SEQ_MAGIC: [u8; 4] = *b"LTS1";
+
+/// How many entries a log has, and the hash that stands for all of them.
+pub type LogHead = (u64, [u8; 32]);
 
 /// What waits for the committer.
 pub(super) enum Job {
@@ -77,7 +82,7 @@ pub(super) struct Core {
     pub(super) guard: Option<DiskGuard>,
     pub(super) seq: AtomicU64,
     /// The log's head after the last durable group, if there is a log.
-    pub(super) head: Mutex<Option<(u64, [u8; 32])>>,
+    pub(super) head: watch::Sender<Option<LogHead>>,
     pub(super) rewrite_due: AtomicBool,
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -203,7 +208,7 @@ impl Store {
             engine,
             guard,
             seq: AtomicU64::new(seq),
-            head: Mutex::new(log.as_ref().map(|log| log.head())),
+            head: watch::Sender::new(log.as_ref().map(|log| log.head())),
             rewrite_due: AtomicBool::new(sink.as_ref().is_some_and(|s| s.wants_rewrite())),
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -257,8 +262,13 @@ impl Store {
     }
 
     /// How many entries the log has and the hash over them, as of the last durable group. `None` without a log.
-    pub fn log_head(&self) -> Option<(u64, [u8; 32])> {
-        *self.0.core.head.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn log_head(&self) -> Option<LogHead> {
+        *self.0.core.head.borrow()
+    }
+
+    /// The same, for who waits until it changes.
+    pub fn log_heads(&self) -> watch::Receiver<Option<LogHead>> {
+        self.0.core.head.subscribe()
     }
 
     /// Puts an entry into the log that no write goes with. It is durable with the next group, which starts within

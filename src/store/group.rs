@@ -149,7 +149,8 @@ impl Committer {
             Ok(()) => {
                 self.core.seq.store(seq, Ordering::Release);
                 let head = self.log.as_ref().map(|log| log.head());
-                *self.core.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
+                // Told after the group is durable, and only if the log grew.
+                self.core.head.send_if_modified(|before| std::mem::replace(before, head) != head);
                 Ok(seq)
             }
             Err(e) => {

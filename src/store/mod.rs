@@ -20,7 +20,7 @@ pub mod sum;
 
 use std::fmt;
 
-pub use committer::{Store, sequence_of, sequence_row};
+pub use committer::{LogHead, Store, sequence_of, sequence_row};
 pub use guard::DiskGuard;
 pub use journal::Journal;
 pub use memory::Memory;
@@ -141,7 +141,7 @@ pub trait Chronicle: Send + 'static {
     fn append(&mut self, entries: Vec<Vec<u8>>) -> Vec<Write>;
 
     /// How many entries there are, and a hash that stands for all of them.
-    fn head(&self) -> (u64, [u8; 32]);
+    fn head(&self) -> LogHead;
 }
 
 /// A second place for rows (ERASURE invariant 4): the node journal, later backup streams.

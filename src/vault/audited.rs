@@ -13,12 +13,12 @@ use super::trail::{name_key, open_name};
 use crate::audit::{Act, Entry, Head, entries_in, first_in, principal_hash, purpose_hash, row_key};
 use crate::authz::{ExportAudit, Permit, Principal, ReadAudit};
 use crate::id::{RecordId, TenantOrd, TypeOrd};
-use crate::limits::{AUDIT_LOOK_MAX, SCAN_PAGE_ROWS};
+use crate::limits::{AUDIT_LOOK_MAX, PAGE_BYTES, SCAN_PAGE_ROWS};
 
 /// Entries that a row can hold at most.
 const ROW_ENTRIES_MAX: u64 = 128;
-/// Entries of one part of an export.
-const EXPORT_PART: u64 = 256;
+/// Entries of one part of an export or a tail.
+const PART_ENTRIES: u64 = 256;
 
 /// An entry with the names of today.
 pub struct AuditLine {
@@ -36,6 +36,32 @@ pub struct Told {
     pub tenant: Option<Slug>,
     pub rtype: Option<Slug>,
     pub purpose: Option<String>,
+}
+
+impl AuditLine {
+    /// At most what it takes of an answer, in bytes: the entry, its members once more, and names.
+    fn bytes(&self) -> usize {
+        self.told.as_ref().map_or(0, |told| told.leaf.len().saturating_mul(5) / 2) + 1_024
+    }
+}
+
+/// Lines of an answer, as long as they fit it.
+#[derive(Default)]
+pub(super) struct Lines {
+    pub lines: Vec<AuditLine>,
+    bytes: usize,
+}
+
+impl Lines {
+    /// Whether there is room for another one.
+    pub fn has_room(&self, most: usize) -> bool {
+        self.lines.len() < most && self.bytes < PAGE_BYTES
+    }
+
+    pub fn push(&mut self, line: AuditLine) {
+        self.bytes = self.bytes.saturating_add(line.bytes());
+        self.lines.push(line);
+    }
 }
 
 /// Which entries are wanted.
@@ -60,10 +86,10 @@ pub struct SignedHead {
 }
 
 /// Hashes back to names, as far as the vault knows them.
-struct Names<'a> {
+pub(super) struct Names<'a> {
     core: &'a Core,
     principals: HashMap<[u8; 16], String>,
-    tenants: HashMap<TenantOrd, TenantNames>,
+    tenants: HashMap<TenantOrd, Option<TenantNames>>,
 }
 
 struct TenantNames {
@@ -77,18 +103,25 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl<'a> Names<'a> {
-    fn new(core: &'a Core) -> Self {
-        let tenants = core.registry.all().into_iter().map(|t| {
-            let state = t.state();
+    pub fn new(core: &'a Core) -> Self {
+        Self { core, principals: HashMap::new(), tenants: HashMap::new() }
+    }
+
+    /// Looked up when an entry is about it: of the vault's tenants few are in a page.
+    fn tenant(&mut self, ord: TenantOrd) -> Option<&TenantNames> {
+        let core = self.core;
+        let names = || {
+            let tenant = core.tenant_of(ord)?;
+            let state = tenant.state();
             let schemas = state.schemas.values();
             let types = schemas.clone().map(|s| (s.ord(), s.type_name().clone())).collect();
             let purposes = schemas.flat_map(|s| s.fields().iter().flat_map(|f| &f.purposes));
             let purposes = purposes
                 .map(|p| (purpose_hash(core.vault(), p.as_str()), p.as_str().to_owned()))
                 .collect();
-            (t.ord, TenantNames { id: t.id.clone(), types, purposes })
-        });
-        Self { core, principals: HashMap::new(), tenants: tenants.collect() }
+            Some(TenantNames { id: tenant.id.clone(), types, purposes })
+        };
+        self.tenants.entry(ord).or_insert_with(names).as_ref()
     }
 
     fn principal(&mut self, hash: [u8; 16]) -> Result<Option<String>, VaultError> {
@@ -106,13 +139,13 @@ impl<'a> Names<'a> {
         Ok(Some(name))
     }
 
-    fn tell(&mut self, index: u64, leaf: Option<Vec<u8>>) -> Result<AuditLine, VaultError> {
+    pub fn tell(&mut self, index: u64, leaf: Option<Vec<u8>>) -> Result<AuditLine, VaultError> {
         let read = leaf.and_then(|leaf| Some((Entry::decode(&leaf).ok()?, leaf)));
         let Some((entry, leaf)) = read.filter(|(e, _)| e.seq == index) else {
             return Ok(AuditLine { index, told: None });
         };
         let principal = self.principal(entry.principal)?;
-        let tenant = entry.tenant.and_then(|t| self.tenants.get(&t));
+        let tenant = entry.tenant.and_then(|t| self.tenant(t));
         let rtype = entry.rtype.and_then(|r| tenant?.types.get(&r).cloned());
         let purpose = (entry.purpose != [0; 8]).then(|| {
             let known = tenant.and_then(|t| t.purposes.get(&entry.purpose).cloned());
@@ -135,51 +168,27 @@ impl Vault {
         page_size: usize,
     ) -> Result<AuditPage, VaultError> {
         let core = &*self.core;
-        let tenant = filter.tenant.as_ref().map(|t| core.tenant(permit, t.as_str())).transpose()?;
-        let of = tenant.as_ref().map(|t| t.ord);
-        let subject = match &filter.subject {
-            Some((tenant, id)) => {
-                let tenant = core.tenant(permit, tenant.as_str())?;
-                let found = core.find_current(&tenant, *id, Sort::Subject)?;
-                Some((tenant.ord, found.open.fields.member.subject))
-            }
-            None => None,
-        };
-        let principal = filter.principal.as_ref().map(|p| principal_hash(core.vault(), p.as_str()));
-        let entry = core.entry(permit, Act::ListAuditEntries);
-        core.note(&Entry { tenant: subject.map(|(t, _)| t).or(of), ..entry })?;
+        let wanted = core.wanted(permit, filter)?;
+        core.note(&Entry { tenant: wanted.tenant, ..core.entry(permit, Act::ListAuditEntries) })?;
         let mut names = Names::new(core);
-        let wanted = |line: &AuditLine| {
-            let Some(told) = &line.told else { return of.is_none() && permit.covers_all() };
-            let entry = &told.entry;
-            let seen = match &told.tenant {
-                Some(tenant) => permit.covers(tenant.as_str()),
-                None => permit.covers_all(),
-            };
-            seen && of.is_none_or(|t| entry.tenant == Some(t))
-                && principal.is_none_or(|p| entry.principal == p)
-                && subject.is_none_or(|(t, s)| {
-                    entry.tenant == Some(t) && entry.members.iter().any(|m| m.subject == s)
-                })
-        };
         let size = core.log_size()?;
         let mut end = before.unwrap_or(size).min(size);
         let least = end.saturating_sub(AUDIT_LOOK_MAX);
-        let mut page = Vec::new();
-        while end > least && page.len() < page_size {
+        let mut page = Lines::default();
+        while end > least && page.has_room(page_size) {
             let start = end.saturating_sub(SCAN_PAGE_ROWS as u64).max(least);
             for (index, leaf) in core.log_leaves(start, end)?.into_iter().rev() {
                 end = index;
                 let line = names.tell(index, leaf)?;
-                if wanted(&line) {
+                if wanted.admits(permit, &line) {
                     page.push(line);
-                    if page.len() >= page_size {
+                    if !page.has_room(page_size) {
                         break;
                     }
                 }
             }
         }
-        Ok((page, Some(end).filter(|end| *end > 0)))
+        Ok((page.lines, Some(end).filter(|end| *end > 0)))
     }
 
     /// How many entries an export that begins now gives.
@@ -196,10 +205,7 @@ impl Vault {
         start: u64,
         end: u64,
     ) -> Result<Vec<AuditLine>, VaultError> {
-        let core = &*self.core;
-        let mut names = Names::new(core);
-        let leaves = core.log_leaves(start, end.min(start.saturating_add(EXPORT_PART)))?;
-        leaves.into_iter().map(|(index, leaf)| names.tell(index, leaf)).collect()
+        self.core.log_part(start, end, |_| true).map(|(lines, _)| lines)
     }
 
     /// The head of the log as it is on disk now, bound by the anchor and signed.
@@ -226,28 +232,113 @@ impl Vault {
     }
 }
 
+/// A filter with its names looked up.
+pub(super) struct Wanted {
+    /// The tenant that was asked about, also where only a subject of it was named.
+    pub tenant: Option<TenantOrd>,
+    of_tenant: bool,
+    subject: Option<[u8; 16]>,
+    principal: Option<[u8; 16]>,
+}
+
+impl Wanted {
+    /// Whether the holder of this permit may see an entry, and wants to.
+    pub fn admits(&self, permit: &Permit<ReadAudit>, line: &AuditLine) -> bool {
+        let Some(told) = &line.told else { return !self.of_tenant && permit.covers_all() };
+        let entry = &told.entry;
+        let seen = match &told.tenant {
+            Some(tenant) => permit.covers(tenant.as_str()),
+            None => permit.covers_all(),
+        };
+        seen && self.tenant.is_none_or(|t| entry.tenant == Some(t))
+            && self.principal.is_none_or(|p| entry.principal == p)
+            && self.subject.is_none_or(|s| entry.members.iter().any(|m| m.subject == s))
+    }
+}
+
 impl Core {
-    fn log_size(&self) -> Result<u64, VaultError> {
+    /// Looks up what a filter names. A subject that was erased is nobody's any more.
+    pub(super) fn wanted(
+        &self,
+        permit: &Permit<ReadAudit>,
+        filter: &AuditFilter,
+    ) -> Result<Wanted, VaultError> {
+        let tenant = filter.tenant.as_ref().map(|t| self.tenant(permit, t.as_str())).transpose()?;
+        let subject = match &filter.subject {
+            Some((tenant, id)) => {
+                let tenant = self.tenant(permit, tenant.as_str())?;
+                let found = self.find_current(&tenant, *id, Sort::Subject)?;
+                Some((tenant.ord, found.open.fields.member.subject))
+            }
+            None => None,
+        };
+        let principal = filter.principal.as_ref().map(|p| principal_hash(self.vault(), p.as_str()));
+        Ok(Wanted {
+            tenant: subject.map(|(t, _)| t).or(tenant.as_ref().map(|t| t.ord)),
+            of_tenant: tenant.is_some(),
+            subject: subject.map(|(_, s)| s),
+            principal,
+        })
+    }
+
+    /// Those of the next entries from `start` on, below `end`, that pass, the oldest first; and the first index that
+    /// was not looked at.
+    pub(super) fn log_part(
+        &self,
+        start: u64,
+        end: u64,
+        passes: impl Fn(&AuditLine) -> bool,
+    ) -> Result<(Vec<AuditLine>, u64), VaultError> {
+        let (mut names, mut part) = (Names::new(self), Lines::default());
+        let mut next = start;
+        for (index, leaf) in self.log_leaves(start, end.min(start.saturating_add(PART_ENTRIES)))? {
+            if !part.has_room(usize::MAX) {
+                break;
+            }
+            let line = names.tell(index, leaf)?;
+            next = index + 1;
+            if passes(&line) {
+                part.push(line);
+            }
+        }
+        Ok((part.lines, next))
+    }
+
+    pub(super) fn log_size(&self) -> Result<u64, VaultError> {
         self.tree.store().log_head().map(|(size, _)| size).ok_or(VaultError::Damaged("audit log"))
     }
 
     /// The bytes of the entries from `start` to `end`, each with its index; `None` for one whose row is lost.
     pub(super) fn log_leaves(&self, start: u64, end: u64) -> Result<Leaves, VaultError> {
         let mut leaves: Leaves = (start..end).map(|n| (n, None)).collect();
+        self.each_leaf(start, end, |index, _, leaf| {
+            let at = index.checked_sub(start).and_then(|n| usize::try_from(n).ok());
+            if let Some(place) = at.and_then(|at| leaves.get_mut(at)) {
+                place.1 = Some(leaf.to_vec());
+            }
+        })?;
+        Ok(leaves)
+    }
+
+    /// Each entry from `start` to `end` that is there: its index, that of the first one in its row, its bytes.
+    pub(super) fn each_leaf(
+        &self,
+        start: u64,
+        end: u64,
+        mut each: impl FnMut(u64, u64, &[u8]),
+    ) -> Result<(), VaultError> {
         // A row is named by its first entry, so the one that has `start` may begin somewhat before.
         let mut from = row_key(start.saturating_sub(ROW_ENTRIES_MAX));
         let until = row_key(end);
         loop {
             let rows = self.tree.store().scan(&from, &until, SCAN_PAGE_ROWS)?;
-            let Some(last) = rows.last() else { return Ok(leaves) };
+            let Some(last) = rows.last() else { return Ok(()) };
             from = [last.key.as_slice(), &[0]].concat();
             for row in rows {
                 let Some(first) = first_in(&row.key) else { continue };
-                for (index, leaf) in (first..).zip(entries_in(&row.value).unwrap_or_default()) {
-                    let at = index.checked_sub(start).and_then(|n| usize::try_from(n).ok());
-                    if let Some(place) = at.and_then(|at| leaves.get_mut(at)) {
-                        place.1 = Some(leaf.to_vec());
-                    }
+                let entries = (first..).zip(entries_in(&row.value).unwrap_or_default());
+                for (index, leaf) in entries.filter(|(index, _)| (start..end).contains(index)) {
+                    each(index, first, leaf);
                 }
             }
         }

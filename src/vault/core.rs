@@ -22,6 +22,7 @@ use super::retention::rebucket::Rehoming;
 use super::retention::sweep::Sweeps;
 use super::retention::time::Timekeeper;
 use super::retention::uses::Uses;
+use super::subject_log::{SubjectIndexer, SubjectLog};
 use super::trail::Trail;
 use super::watch::Watch;
 use crate::audit::{Act, Entry, Kind};
@@ -80,6 +81,7 @@ pub struct Core {
     pub damaged: Damaged,
     pub trail: Trail,
     pub logs: Logs,
+    pub subject_log: SubjectLog,
     pub evolving: Evolving,
     /// The time that retention goes by.
     pub time: Timekeeper,
@@ -142,6 +144,7 @@ pub struct CoreParts {
     pub trail: Trail,
     pub time: Timekeeper,
     pub logs: Logs,
+    pub subject_log: SubjectLog,
     pub index_build_pages: usize,
     pub held: DirLock,
 }
@@ -168,6 +171,7 @@ impl Core {
             damaged: parts.damaged,
             trail: parts.trail,
             logs: parts.logs,
+            subject_log: parts.subject_log,
             evolving: Evolving::default(),
             time: parts.time,
             closings: Closings::default(),
@@ -261,6 +265,7 @@ pub struct Vault {
     pub(super) core: Arc<Core>,
     // Dropped before the eraser, which it has work for.
     pub(super) keeper: Keeper,
+    pub(super) subject_indexer: SubjectIndexer,
     pub(super) eraser: Arc<Eraser>,
     pub(super) sweep_interval: std::time::Duration,
 }
@@ -270,6 +275,7 @@ impl Vault {
     pub fn close(&self) -> Result<(), VaultError> {
         self.keeper.stop();
         self.eraser.stop()?;
+        self.subject_indexer.stop();
         self.core.tell_refusals(true)?;
         let now = self.core.clock.now();
         let closing = Entry {

@@ -40,7 +40,9 @@ mod rows;
 pub mod schema;
 mod sealed;
 pub mod slug;
+mod subject_log;
 mod subjects;
+mod tail;
 mod tenants;
 #[cfg(test)]
 pub mod testing;
@@ -65,6 +67,8 @@ pub use self::open::{EngineChoice, Hooks, NO_ANCHOR, NO_STORE, OTHER_ENGINE, Set
 pub use self::records::{RecordChange, RecordPage};
 pub use self::registry::TenantInfo;
 pub use self::repair::{LedgerState, RepairReport, repair};
+pub use self::subject_log::SubjectQuery;
 pub use self::subjects::SubjectView;
+pub use self::tail::Tail;
 pub use self::view::{ReadSpec, RecordView};
 pub use self::watch::{Change, ChangeKind, Watcher};

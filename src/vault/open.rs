@@ -22,6 +22,7 @@ use super::pending::{Superseded, intent_of};
 use super::registry::Registry;
 use super::retention::keeper::{Keeper, KeeperSetup};
 use super::retention::time::{MARK_KEY, Mark, Timekeeper};
+use super::subject_log::{SubjectIndexer, SubjectLog};
 use super::trail::{Trail, tell_opening};
 use crate::audit;
 use crate::class::{AuditReads, Medium};
@@ -346,6 +347,7 @@ fn assemble(
     // A vault that was just made has seen no other time than now.
     let seen = Some(recovered.before).filter(|at| at.0 > 0);
     let time = Timekeeper::start(&*clock, mark, seen, setup.keeper.clock_gap_max);
+    let subject_log = SubjectLog::load(tree.store())?;
     let logs = Logs::new(&setup.data.join("logs"), setup.witnesses.clone(), &metrics);
     let core = Arc::new(Core::new(CoreParts {
         tree,
@@ -361,6 +363,7 @@ fn assemble(
         trail: Trail::new(setup.audit_reads),
         time,
         logs,
+        subject_log,
         index_build_pages: setup.index_build_pages,
         held,
     }));
@@ -373,6 +376,7 @@ fn assemble(
     let eraser = Arc::new(Eraser::start(core.clone(), start)?);
     let by_itself = !setup.hooks.no_sweeps;
     let keeper = Keeper::start(core.clone(), eraser.clone(), setup.keeper.clone(), by_itself)?;
+    let subject_indexer = SubjectIndexer::start(core.clone())?;
     let sweep_interval = setup.keeper.interval;
-    Ok(Vault { core, keeper, eraser, sweep_interval })
+    Ok(Vault { core, keeper, subject_indexer, eraser, sweep_interval })
 }

@@ -1,6 +1,10 @@
 //! The audit log: one entry for each call, with its effect or before its answer; nobody named once they are erased; no
 //! byte changed unnoticed; refusals counted; bounds kept.
 
+mod subject;
+mod tail;
+mod tool;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

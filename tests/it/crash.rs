@@ -9,6 +9,7 @@ mod images;
 mod kept;
 mod kill;
 mod mutants;
+pub mod named;
 mod naming;
 pub mod trees;
 mod unanswered;

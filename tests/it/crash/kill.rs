@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::fate::{check, fates, log_holds, repeat};
+use super::named::index_holds;
 use super::trees::trees_hold;
 use super::worker::Shifted;
 use super::{Orders, scale, scratch};
@@ -45,6 +46,7 @@ fn rounds(engine: &'static str, rounds: usize, seed: u64) {
         let fates = fates(whole);
         let verdict = check(&vault, &fates)
             .and_then(|()| runtime.block_on(log_holds(&vault, &fates)))
+            .and_then(|()| runtime.block_on(index_holds(&vault, &fates)))
             .and_then(|()| runtime.block_on(trees_hold(&vault, whole)))
             .and_then(|()| runtime.block_on(repeat(&vault, &fates)));
         if let Err(why) = verdict {

@@ -2,19 +2,22 @@
 //! others are served, and node rows and metadata come back from the node journal.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
+use lethe::audit::{Act, Entry, named};
 use lethe::class::Role;
 use lethe::keys::KeyError;
 use lethe::keys::anchor::AnchorError;
 use lethe::keys::rows::ROW_KINDS;
 use lethe::store::{Engine, StoreError};
-use lethe::vault::{AuditFilter, VaultError};
+use lethe::vault::{AuditFilter, SubjectQuery, VaultError};
 
 use super::erase;
 use super::scene::Scene;
 use crate::crash::scale;
-use crate::house::{get, permit};
+use crate::house::{TENANT, get, permit, slug};
 use crate::model::Dice;
+use crate::peer::PATIENCE;
 
 impl Scene {
     fn record_rows(&mut self) {
@@ -272,6 +275,61 @@ fn held(scene: &mut Scene) {
     scene.vault = Some(scene.house.open().unwrap());
 }
 
+/// The index of who is in which entry: a row that cannot be read is looked up in the log, its count made anew.
+fn subject_index(scene: &mut Scene) {
+    let known = scene.pick_live();
+    let tenant = slug(TENANT);
+    let subject = get(scene.vault(), known.id).unwrap().subject;
+    let query = SubjectQuery { tenant, subject, record: None };
+    // The questions themselves are entries about the subject.
+    let ask = |scene: &Scene| -> Vec<Entry> {
+        let (mut all, mut before) = (Vec::new(), None);
+        loop {
+            let of = permit(Role::Auditor, Some(TENANT));
+            let page = scene.vault().subject_entries(&of, &query, before, 100).unwrap();
+            all.extend(page.0.into_iter().map(|l| l.told.unwrap().entry));
+            match page.1 {
+                Some(_) => before = page.1,
+                None => break,
+            }
+        }
+        all.retain(|e| e.act != Act::ListSubjectAuditEntries);
+        all
+    };
+    scene.rt.block_on(scene.vault().settle_log()).unwrap();
+    let good = ask(scene);
+    let subject = good[0].members[0].subject;
+    let rows = scene.all(&named::prefix(&subject));
+    assert!(!rows.is_empty(), "what is long past is in the index");
+    for (key, _) in sample_of(scene, &rows) {
+        scene.case("y", &key, &mut |scene| {
+            assert_eq!(ask(scene), good);
+            "from the log"
+        });
+    }
+    scene.close();
+    for _ in 0..6 {
+        let bad = scene.damage(&scene.value(named::INDEXED_KEY));
+        scene.set(named::INDEXED_KEY, &bad);
+        scene.vault = Some(scene.house.open().unwrap());
+        assert_eq!(ask(scene), good);
+        let since = Instant::now();
+        while scene.value(named::INDEXED_KEY) == bad {
+            assert!(since.elapsed() < PATIENCE, "the index is not made anew");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(ask(scene), good);
+        scene.close();
+        scene.seen("y", "made anew");
+    }
+    scene.vault = Some(scene.house.open().unwrap());
+}
+
+/// The same rows several times, for several damages.
+fn sample_of(scene: &mut Scene, rows: &[(Vec<u8>, Vec<u8>)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    (0..20).map(|_| scene.dice.pick(rows).unwrap().clone()).collect()
+}
+
 /// The end of the log: made anew from its entries; without them too, refused until a repair.
 fn log_end(scene: &mut Scene) {
     for _ in 0..12 {
@@ -355,6 +413,7 @@ fn every_kind_of_row_is_detected_named_and_the_others_are_served() {
     }
     kept(&mut scene);
     held(&mut scene);
+    subject_index(&mut scene);
     log(&mut scene);
     scene.close();
     log_end(&mut scene);

@@ -11,10 +11,12 @@ use crate::live::{Live, create, get, new_customer};
 /// Written out by hand from the requirement. Columns are application, support, operator, privacy officer, auditor. A
 /// cell's first letter is an identity that is bound to all tenants; then, of one that is bound to `a` only, the calls
 /// about `a` and about `b`. Methods about the vault name no tenant: both last letters are the same call.
-const TABLE: [(&str, [&str; 5]); 54] = [
+const TABLE: [(&str, [&str; 5]); 56] = [
     ("/lethe.admin.v1.AuditService/ExportAuditEntries", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
     ("/lethe.admin.v1.AuditService/GetAuditHead", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
     ("/lethe.admin.v1.AuditService/ListAuditEntries", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
+    ("/lethe.admin.v1.AuditService/ListSubjectAuditEntries", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
+    ("/lethe.admin.v1.AuditService/TailAuditEntries", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
     ("/lethe.admin.v1.LogService/AddCosignature", ["nnn", "nnn", "ynn", "nnn", "ynn"]),
     ("/lethe.admin.v1.LogService/GetCheckpoint", ["nnn", "nnn", "ynn", "ynn", "ynn"]),
     ("/lethe.admin.v1.LogService/GetConsistencyProof", ["nnn", "nnn", "ynn", "ynn", "ynn"]),
@@ -118,6 +120,16 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
                 parent,
                 ..Default::default()
             }))
+        }
+        "ListSubjectAuditEntries" => {
+            ask!(audit.list_subject_audit_entries(admin::ListSubjectAuditEntriesRequest {
+                parent: subject,
+                ..Default::default()
+            }))
+        }
+        "TailAuditEntries" => {
+            let request = admin::TailAuditEntriesRequest { parent, ..Default::default() };
+            first(client.audit_streams().tail_audit_entries(request).await).await
         }
         "AddCosignature" => {
             let origin = "lethe/00000000000000000000000000000000/ledger";
