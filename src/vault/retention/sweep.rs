@@ -137,7 +137,9 @@ impl Worker {
         let mut swept = Swept::default();
         for _ in 0..LOOKS {
             swept.failed = 0;
-            if self.sweep_once(&mut swept)? {
+            // Who left a bucket while it was being killed may be in a successor that is due as well.
+            let now = self.core.time.due(&*self.core.clock);
+            if self.sweep_once(&mut swept)? && self.due_by(now).len() <= swept.failed {
                 break;
             }
         }
