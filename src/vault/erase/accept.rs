@@ -75,6 +75,10 @@ impl Erasures<'_> {
             let outcome = match core.find_erased(tenant, record, allowed).map_err(|e| e.at(at))? {
                 Some(receipt) => Outcome::Erased(receipt),
                 None => {
+                    // What was asked for while it was held counts from then.
+                    let before = core.holds.postponed(tenant.ord, record.1);
+                    let (reason, requested) =
+                        before.map_or((reason, requested), |p| (p.reason, p.requested));
                     let why = (reason, requested, etag);
                     let units = core.condemn(tenant, record, why, allowed);
                     let units = units.map_err(|e| e.at(at))?;
@@ -82,7 +86,8 @@ impl Erasures<'_> {
                     if waits || core.is_kept(tenant, record).map_err(|e| e.at(at))? {
                         let whole = units.iter().find(|d| d.whole);
                         let rtype = whole.map_or(TypeOrd(0), |d| d.rtype);
-                        let asked = Postponed { rtype, reason, requested };
+                        let asker = entry.principal;
+                        let asked = Postponed { rtype, reason, requested, asker };
                         kept.push((record.1, asked, whole.map(|d| d.member).unwrap_or_default()));
                         Outcome::Postponed
                     } else {
@@ -188,7 +193,7 @@ impl Erasures<'_> {
             if core.is_kept(tenant, named)? || self.has_records(tenant, named)? {
                 continue;
             }
-            let (entry, all): (_, &Allowed<'_>) = (core.of_release(tenant), &|_| Ok(()));
+            let (entry, all): (_, &Allowed<'_>) = (core.of_release(tenant, postponed), &|_| Ok(()));
             match self.erase(tenant, &[named], (postponed.reason, None), (entry, all)).await {
                 // It went with its bucket, or never was.
                 Ok(_) => {}

@@ -26,6 +26,8 @@ pub struct Postponed {
     pub reason: ErasureReason,
     /// When it was first asked for.
     pub requested: UnixMillis,
+    /// Who asked, as the audit log tells callers.
+    pub asker: [u8; 16],
 }
 
 /// What an `o` row's key names: a record, and the hold that it is bound to if it is not about an erasure.
@@ -66,6 +68,7 @@ impl Postponed {
         out.extend_from_slice(&self.rtype.0.to_be_bytes());
         out.push(self.reason as u8);
         out.extend_from_slice(&self.requested.0.to_be_bytes());
+        out.extend_from_slice(&self.asker);
         with_sum(out)
     }
 
@@ -75,6 +78,7 @@ impl Postponed {
             rtype: TypeOrd(u16::from_be_bytes(at.take()?)),
             reason: ErasureReason::from_number(u8::from_be_bytes(at.take()?))?,
             requested: UnixMillis(i64::from_be_bytes(at.take()?)),
+            asker: at.take()?,
         };
         at.end(found)
     }
@@ -109,7 +113,8 @@ impl Core {
                             "the row of a postponed erasure is damaged; it is kept by its key"
                         );
                         let reason = ErasureReason::SubjectRequest;
-                        Postponed { rtype: pointer.rtype, reason, requested: self.clock.now() }
+                        let (rtype, requested) = (pointer.rtype, self.clock.now());
+                        Postponed { rtype, reason, requested, asker: [0; 16] }
                     });
                     self.holds.postpone(tenant.ord, record, postponed);
                     self.holds.set_dirty(tenant.ord);
@@ -198,9 +203,10 @@ impl Core {
         if unheld || holds.iter().any(named) { Ok(()) } else { Err(VaultError::Restricted) }
     }
 
-    /// The entry of an erasure that runs because nothing is held any more.
-    pub(in crate::vault) fn of_release(&self, tenant: &Tenant) -> Entry {
-        Entry::new(Kind::Vault, Act::RunPostponedErasure, self.clock.now()).of(tenant.ord)
+    /// The entry of an erasure that runs because nothing is held any more: the vault does it, at the wish of who asked.
+    pub(in crate::vault) fn of_release(&self, tenant: &Tenant, postponed: &Postponed) -> Entry {
+        let entry = Entry::new(Kind::Vault, Act::RunPostponedErasure, self.clock.now());
+        Entry { principal: postponed.asker, ..entry.of(tenant.ord) }
     }
 
     /// Takes a hold's binding rows away, some at a time.
@@ -230,6 +236,7 @@ mod tests {
             rtype: TypeOrd(3),
             reason: ErasureReason::Contract,
             requested: UnixMillis(-5),
+            asker: [6; 16],
         };
         assert_eq!(Postponed::decode(&postponed.encode()), Some(postponed));
         let key = postponed_key(tenant, record);
