@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
-use super::hold::HoldCommand;
 use super::audit_cli::AuditCommand;
+use super::hold::HoldCommand;
 use super::log_cli::LogCommand;
 use super::names::{RecordName, SubjectName, TenantName, TypeName};
 use super::retention::RetentionCommand;

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use super::audited::{AuditLine, AuditPage, Lines, Names};
 use super::core::{Core, Vault};
-use super::error::VaultError;
 use super::current::{SUBJECT, Sort};
+use super::error::VaultError;
 use super::slug::Slug;
 use crate::audit::named::{
     BLOCK_ENTRIES, BlockIndex, INDEXED_KEY, Posting, block_in, decode, indexed_in, indexed_row,
