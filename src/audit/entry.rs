@@ -104,6 +104,8 @@ acts!(
     PauseRebucketing = 79,
     ResumeRebucketing = 80,
     ConfirmClock = 81,
+    GetCertificate = 90,
+    ListCertificates = 91,
     /// The vault was opened, or made.
     Open = 100,
     /// The vault was stopped cleanly.
@@ -115,7 +117,7 @@ acts!(
 );
 
 impl Act {
-    fn from_number(n: u16) -> Option<Self> {
+    pub fn from_number(n: u16) -> Option<Self> {
         Self::ALL.iter().copied().find(|a| *a as u16 == n)
     }
 

@@ -24,6 +24,8 @@ pub const RPCS: &[(&str, Action)] = &[
     ("/lethe.admin.v1.VaultService/GetStatus", Action::ReadStatus),
     ("/lethe.admin.v1.VaultService/ListBuckets", Action::ReadBuckets),
     ("/lethe.admin.v1.VaultService/RotateKey", Action::RotateKey),
+    ("/lethe.v1.CertificateService/GetCertificate", Action::ReadCertificate),
+    ("/lethe.v1.CertificateService/ListCertificates", Action::ReadCertificate),
     ("/lethe.v1.RecordService/BatchCreateRecords", Action::CreateRecord),
     ("/lethe.v1.RecordService/BatchEraseRecords", Action::EraseRecord),
     ("/lethe.v1.RecordService/BatchGetRecords", Action::ReadRecord),

@@ -4,7 +4,7 @@ use crate::crypto::Digest32;
 use crate::store::sum::with_sum;
 
 /// Every kind of row that the vault writes, with the key or event it dies with. A test refuses any other prefix.
-pub const ROW_KINDS: [(u8, &str); 20] = [
+pub const ROW_KINDS: [(u8, &str); 21] = [
     (b'v', "vault header: no secret, no personal data"),
     (b'k', "sealed node: its node key"),
     (b'r', "sealed record version: its DEK"),
@@ -27,6 +27,7 @@ pub const ROW_KINDS: [(u8, &str); 20] = [
     (b'b', "what a batch leaves to do: removed when done"),
     (b'd', "mark of the vault's own count of time: numbers only"),
     (b'x', "what went with a bucket: random ids, numbers and hashes only"),
+    (b'y', "who asked for leaves of the ledger: numbers and a hash only"),
     (b's', "the store's commit sequence: a number"),
 ];
 

@@ -3,6 +3,7 @@
 //! Invariants: an erasure that was accepted goes on whatever becomes of its caller; its answer is a receipt made from a
 //! completed batch; asking again for what is erased gives the same receipt; one thread alone removes keys.
 
+mod asked;
 mod evolve;
 mod kill;
 mod receipts;
@@ -16,7 +17,9 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+pub use self::asked::Asked;
 pub use self::kill::{Condemned, Fate};
+pub use self::receipts::Named;
 pub use self::worker::Start;
 use self::worker::Worker;
 use super::core::{Core, Stripes, Vault};

@@ -11,7 +11,7 @@ use crate::live::{Live, create, get, new_customer};
 /// Written out by hand from the requirement. Columns are application, support, operator, privacy officer, auditor. A
 /// cell's first letter is an identity that is bound to all tenants; then, of one that is bound to `a` only, the calls
 /// about `a` and about `b`. Methods about the vault name no tenant: both last letters are the same call.
-const TABLE: [(&str, [&str; 5]); 49] = [
+const TABLE: [(&str, [&str; 5]); 51] = [
     ("/lethe.admin.v1.AuditService/ExportAuditEntries", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
     ("/lethe.admin.v1.AuditService/GetAuditHead", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
     ("/lethe.admin.v1.AuditService/ListAuditEntries", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
@@ -26,6 +26,8 @@ const TABLE: [(&str, [&str; 5]); 49] = [
     ("/lethe.admin.v1.VaultService/GetStatus", ["nnn", "nnn", "yyy", "yyy", "yyy"]),
     ("/lethe.admin.v1.VaultService/ListBuckets", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
     ("/lethe.admin.v1.VaultService/RotateKey", ["nnn", "nnn", "ynn", "nnn", "nnn"]),
+    ("/lethe.v1.CertificateService/GetCertificate", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
+    ("/lethe.v1.CertificateService/ListCertificates", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
     ("/lethe.v1.RecordService/BatchCreateRecords", ["yyn", "nnn", "nnn", "nnn", "nnn"]),
     ("/lethe.v1.RecordService/BatchEraseRecords", ["yyn", "nnn", "nnn", "yyn", "nnn"]),
     ("/lethe.v1.RecordService/BatchGetRecords", ["yyn", "yyn", "nnn", "yyn", "nnn"]),
@@ -92,7 +94,7 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
     let (mut vault, mut records) = (client.vault(), client.records());
     let (mut schemas, mut subjects) = (client.schemas(), client.subjects());
     let (mut tenants, mut audit, mut logs) = (client.tenants(), client.audit(), client.logs());
-    let mut retention = client.retention();
+    let (mut retention, mut certificates) = (client.retention(), client.certificates());
     let policy = format!("{parent}/retentionPolicies/nothing");
     let log = admin::Log::Ledger.into();
     let draft = Some(v1::Schema { name: schema.clone(), ..Default::default() });
@@ -133,6 +135,15 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
         "GetTiles" => {
             let paths = vec!["tile/7/000.p/1".to_owned()];
             ask!(logs.get_tiles(admin::GetTilesRequest { log, paths }))
+        }
+        "GetCertificate" => {
+            let unit = Some(v1::get_certificate_request::Unit::Record(record));
+            let request = v1::GetCertificateRequest { parent, unit, checkpoint_size: 0 };
+            ask!(certificates.get_certificate(request))
+        }
+        "ListCertificates" => {
+            let request = v1::ListCertificatesRequest { parent, ..Default::default() };
+            ask!(certificates.list_certificates(request))
         }
         "EraseBucket" => ask!(vault.erase_bucket(admin::EraseBucketRequest {
             schema,
