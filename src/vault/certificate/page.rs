@@ -6,20 +6,17 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::document::{Document, Malformed};
 use super::facts::{AskerKind, Kind};
+use crate::crypto::sha256;
 
 const OPEN: &str = "<script type=\"application/json\" id=\"certificate\">\n";
 const CLOSE: &str = "</script>";
 
-const HEAD: &str = "<!doctype html>
-<html lang=\"en\">
-<head>
-<meta charset=\"utf-8\">
-<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">
-<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
-<title>Certificate of destruction</title>
-<style>
+const STYLE: &str = "
 @page { size: A4; margin: 18mm; }
 body { font: 11pt/1.45 Georgia, \"Times New Roman\", serif; color: #111; background: #fff; max-width: 46em;
   margin: 2em auto; padding: 0 1em; }
@@ -27,7 +24,8 @@ h1 { font-size: 1.7em; margin: 0 0 .2em; }
 h2 { font-size: 1.1em; margin: 1.6em 0 .4em; border-bottom: 1px solid #999; }
 p.lead { font-size: 1.1em; margin: .6em 0 1em; }
 table { border-collapse: collapse; width: 100%; }
-th { text-align: left; font-weight: normal; color: #444; width: 13em; vertical-align: top; padding: .18em 1em .18em 0; }
+th { text-align: left; font-weight: normal; color: #444; width: 13em; vertical-align: top; }
+th { padding: .18em 1em .18em 0; }
 td { vertical-align: top; padding: .18em 0; overflow-wrap: anywhere; }
 pre { font: 9pt/1.4 \"DejaVu Sans Mono\", Consolas, monospace; }
 ul { margin: .3em 0; padding-left: 1.2em; }
@@ -37,10 +35,18 @@ h2 { break-after: avoid; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f4f4f4; padding: .8em; }
 details { margin-top: 1em; }
 @media print { body { margin: 0; max-width: none; padding: 0; } details { display: none; } }
-</style>
-</head>
-<body>
 ";
+
+/// What comes before the body. The one style that counts is named by its hash; nothing else is to be loaded or run.
+fn head() -> String {
+    let hash = STANDARD.encode(sha256(STYLE.as_bytes()));
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{hash}'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>Certificate of destruction</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+    )
+}
 
 /// Text that is no markup. Characters that reorder what is shown, or show nothing, are written as numbers.
 fn escape(text: &str) -> String {
@@ -211,16 +217,18 @@ fn about(document: &Document, out: &mut String) {
 pub fn page(document: &Document) -> Result<String, Malformed> {
     // In JSON a `<` is in strings only, and may be written as a number there: so nothing ends the element early.
     let json = document.to_text()?.replace('<', "\\u003c");
-    let mut out = HEAD.to_owned();
+    let mut out = head();
     let _ = writeln!(
         out,
         "<h1>Certificate of destruction</h1>\n<p class=\"lead\">{}</p>",
         lead(document)
     );
     about(document, &mut out);
-    out.push_str("<p>This page proves nothing by itself. Check it, without the vault: <code>lethectl verify certificate \
-        FILE --checkpoint CHECKPOINT --public-key KEY</code>, with a checkpoint and a key that you have from \
-        elsewhere.</p>\n");
+    out.push_str(
+        "<p>This page proves nothing by itself. Check it, without the vault: <code>lethectl verify \
+         certificate FILE --checkpoint CHECKPOINT --public-key KEY</code>, with a checkpoint and a key \
+         that you have from elsewhere.</p>\n",
+    );
     let _ = writeln!(
         out,
         "<details><summary>The checkpoint</summary>\n<pre>{}</pre></details>",
