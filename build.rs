@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
+    "lethe/v1/certificate.proto",
     "lethe/v1/erasure.proto",
     "lethe/v1/tenant.proto",
     "lethe/v1/schema.proto",

@@ -133,6 +133,12 @@ pub enum Medium {
     MayKeepOldBlocks = 2,
 }
 
+impl Medium {
+    pub fn from_number(n: u8) -> Option<Self> {
+        [Self::InPlaceFile, Self::MayKeepOldBlocks].into_iter().find(|m| *m as u8 == n)
+    }
+}
+
 /// When a read is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -128,6 +128,16 @@ pub const NOTE_BYTES_MAX: usize = 64 << 10;
 pub const NOTE_SIGNATURES_MAX: usize = 32;
 /// Witnesses whose cosignatures the vault keeps.
 pub const WITNESSES_MAX: usize = 16;
+/// Buckets that one certificate covers: those of a type and day that one kill took.
+pub const CERTIFICATE_PARTS_MAX: usize = 64;
+/// Text of a certificate of destruction.
+pub const CERTIFICATE_BYTES_MAX: usize = 1 << 20;
+/// Versions of a record among which the one is found that a leaf of the ledger stands for.
+pub const CERTIFICATE_VERSIONS_MAX: u64 = 1_000_000;
+/// Leaves of the ledger after an erasure's among which its level leaf is looked for.
+pub const LEVEL_LOOK_MAX: u64 = 32_768;
+/// Killed buckets that one call looks at for a page of certificates; a page may end before it is full.
+pub const CERTIFICATES_LOOK_MAX: usize = 4_096;
 /// Tiles of a log that one call asks for.
 pub const LOG_TILES_MAX: usize = 64;
 /// Bytes after which an answer of tiles ends; one tile always fits.

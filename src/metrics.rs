@@ -226,6 +226,8 @@ counters!(
     log_proofs,
     /// Checkpoints of the logs that were signed.
     checkpoints_signed,
+    /// Certificates of destruction that were issued.
+    certificates_issued,
     /// Cosignatures of witnesses that were kept.
     cosignatures_kept,
     /// Times that the policy and the identities were taken anew.

@@ -111,6 +111,8 @@ acts!(
     ListPostponedErasures = 86,
     TailAuditEntries = 95,
     ListSubjectAuditEntries = 96,
+    GetCertificate = 90,
+    ListCertificates = 91,
     /// The vault was opened, or made.
     Open = 100,
     /// The vault was stopped cleanly.
@@ -128,7 +130,7 @@ acts!(
 );
 
 impl Act {
-    fn from_number(n: u16) -> Option<Self> {
+    pub fn from_number(n: u16) -> Option<Self> {
         Self::ALL.iter().copied().find(|a| *a as u16 == n)
     }
 

@@ -101,6 +101,8 @@ actions!(
     ExportAudit: WholeVault,
     /// Read the erasure ledger with its tree: checkpoints, tiles, proofs.
     ReadLedger: WholeVault,
+    /// Get certificates of what was destroyed of a tenant, and list what was destroyed with its buckets.
+    ReadCertificate: Tenant,
     /// Add a witness's cosignature to a checkpoint of either log.
     CosignLog: WholeVault,
     /// Read the vault's state.

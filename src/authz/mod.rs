@@ -33,9 +33,9 @@ mod rpcs;
 pub use action::{
     Action, ActionKind, CosignLog, CreateRecord, CreateSubject, CreateTenant, EraseBucket,
     EraseRecord, EraseSubject, ExportAudit, ExportRecords, ManageHolds, ManageRetention, ReadAudit,
-    ReadBuckets, ReadHolds, ReadKeyStatus, ReadLedger, ReadMetrics, ReadRecord, ReadRetention,
-    ReadSchema, ReadStatus, ReadSubject, ReadTenants, RotateKey, RunRetention, UpdateRecord,
-    UpdateTenant, WatchRecords, WriteSchema,
+    ReadBuckets, ReadCertificate, ReadHolds, ReadKeyStatus, ReadLedger, ReadMetrics, ReadRecord,
+    ReadRetention, ReadSchema, ReadStatus, ReadSubject, ReadTenants, RotateKey, RunRetention,
+    UpdateRecord, UpdateTenant, WatchRecords, WriteSchema,
 };
 pub use authority::{Authority, Binding, BindingError, InForce, TenantScope};
 pub use permit::{ClassSet, Denial, Missing, Permit};

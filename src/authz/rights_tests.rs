@@ -7,7 +7,7 @@ use crate::limits;
 /// Columns are application, support, operator, privacy officer, auditor. In a cell, the first three letters are an
 /// identity bound to all tenants that asks for the vault, tenant a, tenant b; the next three the same for an identity
 /// bound to tenant a only.
-const TABLE: [(Action, [&str; 5]); 29] = [
+const TABLE: [(Action, [&str; 5]); 30] = [
     (Action::CreateTenant, ["nnn nnn", "nnn nnn", "ynn nnn", "nnn nnn", "nnn nnn"]),
     (Action::ReadTenants, ["yyy yyn", "yyy yyn", "yyy yyn", "yyy yyn", "yyy yyn"]),
     (Action::UpdateTenant, ["nnn nnn", "nnn nnn", "nyy nyn", "nnn nnn", "nnn nnn"]),
@@ -25,6 +25,7 @@ const TABLE: [(Action, [&str; 5]); 29] = [
     (Action::ReadAudit, ["nnn nnn", "nnn nnn", "nnn nnn", "yyy yyn", "yyy yyn"]),
     (Action::ExportAudit, ["nnn nnn", "nnn nnn", "nnn nnn", "nnn nnn", "ynn nnn"]),
     (Action::ReadLedger, ["nnn nnn", "nnn nnn", "ynn nnn", "ynn nnn", "ynn nnn"]),
+    (Action::ReadCertificate, ["nnn nnn", "nnn nnn", "nyy nyn", "nyy nyn", "nyy nyn"]),
     (Action::CosignLog, ["nnn nnn", "nnn nnn", "ynn nnn", "nnn nnn", "ynn nnn"]),
     (Action::ReadStatus, ["nnn nnn", "nnn nnn", "ynn ynn", "ynn ynn", "ynn ynn"]),
     (Action::ReadMetrics, ["nnn nnn", "nnn nnn", "ynn ynn", "nnn nnn", "ynn ynn"]),
@@ -137,6 +138,7 @@ fn decided(
         ReadAudit,
         ExportAudit,
         ReadLedger,
+        ReadCertificate,
         CosignLog,
         ReadStatus,
         ReadMetrics,

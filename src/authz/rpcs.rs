@@ -31,6 +31,8 @@ pub const RPCS: &[(&str, Action)] = &[
     ("/lethe.v1.HoldService/ListPostponedErasures", Action::ReadHolds),
     ("/lethe.v1.HoldService/PlaceHold", Action::ManageHolds),
     ("/lethe.v1.HoldService/ReleaseHold", Action::ManageHolds),
+    ("/lethe.v1.CertificateService/GetCertificate", Action::ReadCertificate),
+    ("/lethe.v1.CertificateService/ListCertificates", Action::ReadCertificate),
     ("/lethe.v1.RecordService/BatchCreateRecords", Action::CreateRecord),
     ("/lethe.v1.RecordService/BatchEraseRecords", Action::EraseRecord),
     ("/lethe.v1.RecordService/BatchGetRecords", Action::ReadRecord),

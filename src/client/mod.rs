@@ -29,6 +29,7 @@ use crate::limits;
 use crate::proto::admin::audit_service_client::AuditServiceClient;
 use crate::proto::admin::log_service_client::LogServiceClient;
 use crate::proto::admin::vault_service_client::VaultServiceClient;
+use crate::proto::v1::certificate_service_client::CertificateServiceClient;
 use crate::proto::v1::hold_service_client::HoldServiceClient;
 use crate::proto::v1::record_service_client::RecordServiceClient;
 use crate::proto::v1::retention_service_client::RetentionServiceClient;
@@ -116,6 +117,8 @@ impl Client {
         subjects: SubjectServiceClient,
         /// Records.
         records: RecordServiceClient,
+        /// Certificates of destruction.
+        certificates: CertificateServiceClient,
         /// Operation of the vault.
         vault: VaultServiceClient,
         /// The audit log.

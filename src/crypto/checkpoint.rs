@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn no_signed_form_begins_as_another_does() {
         let one = checkpoint(Log::Ledger, 1).to_string();
-        for label in [labels::RECEIPT, labels::AUDIT_HEAD] {
+        for label in [labels::RECEIPT, labels::AUDIT_HEAD, labels::CERTIFICATE] {
             assert_eq!(label.first(), Some(&b'V'));
             assert!(!one.as_bytes().starts_with(label));
             let text = String::from_utf8([label, one.as_bytes()].concat()).unwrap();

@@ -37,6 +37,8 @@ pub const REQUEST: &[u8] = b"VQ1";
 pub const BATCH: &[u8] = b"VH1";
 /// First bytes of a receipt.
 pub const RECEIPT: &[u8] = b"VE1";
+/// First bytes of what the vault signs of a certificate of destruction.
+pub const CERTIFICATE: &[u8] = b"VC1";
 
 /// AAD of a row whose header is bound whole: `label | vault | header`.
 fn header_aad(label: &[u8; 3], vault: VaultId, header: &[u8]) -> Vec<u8> {

@@ -7,9 +7,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use super::audit_cli::AuditCommand;
+use super::certificate::{CertificateCommand, VerifyCommand};
 use super::hold::HoldCommand;
 use super::log_cli::LogCommand;
 use super::names::{RecordName, SubjectName, TenantName, TypeName};
+use super::receipt::ReceiptCommand;
 use super::retention::RetentionCommand;
 use crate::proto::v1::ErasureReason;
 
@@ -78,6 +80,12 @@ pub enum Command {
     /// Check the evidence of an erasure without a vault
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Certificates of what was destroyed: get one, list for what there are any
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
+    /// Check evidence without a vault and without a connection
+    #[command(subcommand)]
+    Verify(VerifyCommand),
     /// The vault's state
     Status,
     /// The daemon's metrics, in the format of Prometheus
@@ -407,17 +415,6 @@ pub struct RevokeArgs {
     /// Nothing; only make the list anew, before it lapses
     #[arg(long)]
     pub refresh: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ReceiptCommand {
-    /// Check saved receipts against a public key that you know from elsewhere
-    Verify {
-        file: PathBuf,
-        /// The vault's Ed25519 public key, 64 hex digits (`lethectl status` shows it)
-        #[arg(long, value_name = "HEX", value_parser = super::receipt::public_key)]
-        public_key: super::receipt::PublicKey,
-    },
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

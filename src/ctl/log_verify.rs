@@ -46,7 +46,7 @@ pub fn open_file(path: &Path, key: KeyArgs) -> Result<(Checkpoint, Note, String)
 }
 
 /// Names of the witnesses that have cosigned, if they are enough.
-fn cosigned(note: &Note, wanted: &WitnessArgs) -> Result<Vec<String>, CtlError> {
+pub fn cosigned(note: &Note, wanted: &WitnessArgs) -> Result<Vec<String>, CtlError> {
     let mut found = Vec::new();
     let mut seen: Vec<&[u8; 32]> = Vec::new();
     for witness in &wanted.witnesses {

@@ -7,6 +7,7 @@ mod admin;
 mod audit;
 mod audit_cli;
 mod audit_follow;
+mod certificate;
 mod cli;
 mod erase;
 mod error;
@@ -91,6 +92,8 @@ async fn connect(cli: &Cli) -> Result<Client, CtlError> {
 async fn execute(cli: &Cli, out: &mut Out) -> Result<Done, CtlError> {
     match &cli.command {
         Command::Receipt(command) => receipt::run(command, out),
+        Command::Verify(command) => certificate::run_verify(command, out),
+        Command::Certificate(command) => certificate::run(cli, command, out).await,
         Command::Pki(command) => pki::run(command, out),
         Command::Tenant(command) => tenant::tenants(&connect(cli).await?, command, out).await,
         Command::Schema(command) => tenant::schemas(cli, command, out).await,

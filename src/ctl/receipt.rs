@@ -3,13 +3,15 @@
 //! Guarantees: only the key that the caller gives is trusted, never the one in the file; what the file says beside the
 //! signed bytes must agree with them.
 
+use std::path::PathBuf;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::Done;
-use super::cli::ReceiptCommand;
 use super::error::CtlError;
 use super::files;
 use super::names::last;
@@ -19,6 +21,17 @@ use crate::class::{ErasureLevel, ErasureReason, Medium};
 use crate::crypto::{sha256_parts, verify_ed25519};
 use crate::id::{Kid, RecordId};
 use crate::proto::v1::ErasureReceipt;
+
+#[derive(Debug, Subcommand)]
+pub enum ReceiptCommand {
+    /// Check saved receipts against a public key that you know from elsewhere
+    Verify {
+        file: PathBuf,
+        /// The vault's Ed25519 public key, 64 hex digits (`lethectl status` shows it)
+        #[arg(long, value_name = "HEX", value_parser = public_key)]
+        public_key: PublicKey,
+    },
+}
 
 /// Versions of a record that are tried when its name is checked against the signed hash.
 const VERSIONS_MAX: u64 = 100_000;

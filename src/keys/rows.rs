@@ -4,7 +4,7 @@ use crate::crypto::Digest32;
 use crate::store::sum::with_sum;
 
 /// Every kind of row that the vault writes, with the key or event it dies with. A test refuses any other prefix.
-pub const ROW_KINDS: [(u8, &str); 22] = [
+pub const ROW_KINDS: [(u8, &str); 23] = [
     (b'v', "vault header: no secret, no personal data"),
     (b'k', "sealed node: its node key"),
     (b'r', "sealed record version: its DEK"),
@@ -32,6 +32,7 @@ pub const ROW_KINDS: [(u8, &str); 22] = [
         b'o',
         "erasure that a legal hold postpones, or record bound to a hold: random ids and numbers only",
     ),
+    (b'e', "who asked for leaves of the ledger: numbers and a hash only"),
     (b's', "the store's commit sequence: a number"),
 ];
 

@@ -49,7 +49,7 @@ pub fn level(level: ErasureLevel) -> v1::ErasureLevel {
     }
 }
 
-fn reason_number(reason: ErasureReason) -> i32 {
+pub fn reason_number(reason: ErasureReason) -> i32 {
     let reason = match reason {
         ErasureReason::SubjectRequest => v1::ErasureReason::SubjectRequest,
         ErasureReason::Retention => v1::ErasureReason::Retention,

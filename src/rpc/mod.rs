@@ -8,6 +8,7 @@
 mod admin;
 mod audit;
 mod bulk;
+mod certificates;
 mod convert;
 mod erasure;
 mod field_mask;
@@ -41,6 +42,7 @@ use crate::limits::MESSAGE_BYTES_MAX;
 use crate::proto::admin::audit_service_server::AuditServiceServer;
 use crate::proto::admin::log_service_server::LogServiceServer;
 use crate::proto::admin::vault_service_server::VaultServiceServer;
+use crate::proto::v1::certificate_service_server::CertificateServiceServer;
 use crate::proto::v1::hold_service_server::HoldServiceServer;
 use crate::proto::v1::record_service_server::RecordServiceServer;
 use crate::proto::v1::retention_service_server::RetentionServiceServer;
@@ -85,6 +87,7 @@ pub fn routes(
         .add_service(bounded!(RecordServiceServer))
         .add_service(bounded!(RetentionServiceServer))
         .add_service(bounded!(HoldServiceServer))
+        .add_service(bounded!(CertificateServiceServer))
         .add_service(bounded!(AuditServiceServer))
         .add_service(bounded!(LogServiceServer))
         .add_service(bounded!(VaultServiceServer))

@@ -51,6 +51,15 @@ pub fn format_iso_date(day: Day) -> Option<String> {
         .map(|d| format!("{:04}-{:02}-{:02}", d.year(), d.month(), d.day()))
 }
 
+/// Writes `2026-01-31T09:30:00.125Z`: always UTC, always milliseconds. `None` outside the years 0001 to 9999.
+pub fn format_instant(at: UnixMillis) -> Option<String> {
+    let (day, rest) = (at.day(), at.0.rem_euclid(86_400_000));
+    let (seconds, millis) = (rest / 1_000, rest % 1_000);
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    let date = format_iso_date(day)?;
+    Some(format!("{date}T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z"))
+}
+
 /// Whether a record with this last day is due: the whole of that day has passed, in UTC.
 pub fn is_due(expiry: Day, now: UnixMillis) -> bool {
     expiry != Day::OPEN_ENDED && now.day() > expiry

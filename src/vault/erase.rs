@@ -4,6 +4,7 @@
 //! completed batch; asking again for what is erased gives the same receipt; one thread alone removes keys.
 
 mod accept;
+mod asked;
 mod evolve;
 mod kill;
 mod receipts;
@@ -18,7 +19,9 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 pub use self::accept::Erasures;
+pub use self::asked::Asked;
 pub use self::kill::{Condemned, Fate};
+pub use self::receipts::Named;
 pub use self::worker::Start;
 use self::worker::Worker;
 use super::core::{Core, Stripes, Vault};

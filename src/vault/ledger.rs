@@ -25,6 +25,14 @@ pub enum LeafKind {
     Rekey = 5,
 }
 
+impl LeafKind {
+    fn from_number(n: u8) -> Option<Self> {
+        [Self::Record, Self::Level, Self::Rotation, Self::Bucket, Self::Rekey]
+            .into_iter()
+            .find(|k| *k as u8 == n)
+    }
+}
+
 /// What a leaf says beside what the batch adds.
 #[derive(Clone, Debug)]
 pub struct LeafDraft {
@@ -132,9 +140,7 @@ pub fn check_leaf(leaf: &[u8], seq: u64) -> Result<LeafFacts, LeafFault> {
     let count = u32::from_be_bytes(rest.take()?);
     let _: [u8; 64] = rest.take()?;
     let reserved: [u8; 6] = rest.take()?;
-    let kinds =
-        [LeafKind::Record, LeafKind::Level, LeafKind::Rotation, LeafKind::Bucket, LeafKind::Rekey];
-    let kind = kinds.into_iter().find(|k| *k as u8 == kind).ok_or(LeafFault::Number)?;
+    let kind = LeafKind::from_number(kind).ok_or(LeafFault::Number)?;
     let unit = matches!(kind, LeafKind::Record | LeafKind::Bucket);
     let reasoned =
         (reason != 0) == unit && (reason == 0 || ErasureReason::from_number(reason).is_some());
@@ -147,6 +153,48 @@ pub fn check_leaf(leaf: &[u8], seq: u64) -> Result<LeafFacts, LeafFault> {
     match reasoned && levelled && counted && reserved == [0; 6] {
         true => Ok(facts),
         false => Err(LeafFault::Number),
+    }
+}
+
+/// All that the leaf of an erasure, or of a level, says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    pub kind: LeafKind,
+    pub reason: Option<ErasureReason>,
+    /// Of a `Level` leaf: what it states.
+    pub reached: Option<(ErasureLevel, Medium)>,
+    pub generation: Gen,
+    pub unit: Digest32,
+    pub kid: Kid,
+    pub request: Digest32,
+    pub requested: UnixMillis,
+    /// Of a `Level` leaf: when that was reached.
+    pub removed: UnixMillis,
+    pub count: u32,
+}
+
+impl Leaf {
+    /// What the leaf at `seq` says, if its bytes are what the format allows.
+    pub fn decode(leaf: &[u8], seq: u64) -> Result<Self, LeafFault> {
+        let facts = check_leaf(leaf, seq)?;
+        let mut rest = Bytes(leaf.get(MAGIC.len()..).unwrap_or_default());
+        let [kind, reason, level, medium] = rest.take()?;
+        // seq, gen, index, pseudonym
+        let _: [u8; 8 + 8 + 4 + 16] = rest.take()?;
+        let kind = LeafKind::from_number(kind).ok_or(LeafFault::Number)?;
+        let reached = ErasureLevel::from_number(level).zip(Medium::from_number(medium));
+        Ok(Self {
+            kind,
+            reason: ErasureReason::from_number(reason),
+            reached: reached.filter(|_| kind == LeafKind::Level),
+            generation: facts.generation,
+            unit: rest.take()?,
+            kid: Kid::from_bytes(rest.take()?),
+            request: rest.take()?,
+            requested: UnixMillis(i64::from_be_bytes(rest.take()?)),
+            removed: UnixMillis(i64::from_be_bytes(rest.take()?)),
+            count: u32::from_be_bytes(rest.take()?),
+        })
     }
 }
 
@@ -297,6 +345,10 @@ mod tests {
         assert_eq!(LeafFacts::of(&made.leaves[2]), Some(told));
         assert_eq!(LeafFacts::of(&made.leaves[2][1..]), None);
         assert_eq!(made.leaves[2][8..16], 2u64.to_be_bytes());
+        let leaf = Leaf::decode(&made.leaves[2], 2).unwrap();
+        assert_eq!((leaf.kind, leaf.generation), (LeafKind::Rekey, Gen(3)));
+        assert_eq!((leaf.requested, leaf.removed), (UnixMillis(2), UnixMillis(9)));
+        assert_eq!(Leaf::decode(&made.leaves[2], 3), Err(LeafFault::Seq));
         let (_, row) = made.rows.last().unwrap();
         assert_eq!(Frontier::decode(row), Some(made.frontier.clone()));
         let again = append(made.frontier.clone(), &drafts, &facts, UnixMillis(9));

@@ -16,7 +16,8 @@ use tokio::sync::Mutex;
 
 use self::cosigned::{Cosigned, row_key};
 use self::files::TileFiles;
-use self::tree::{Head, TileTree, View};
+pub(super) use self::tree::View;
+use self::tree::{Head, TileTree};
 use super::core::{Core, Vault};
 use super::error::VaultError;
 use super::ledger::leaf_key;
@@ -36,6 +37,8 @@ pub struct Logs {
     ledger: Arc<Mutex<TileTree>>,
     audit: Arc<Mutex<TileTree>>,
     witnesses: Vec<VerifierKey>,
+    /// Lists of buckets are hashed through for one proof at a time.
+    pub(super) listing: Mutex<()>,
     /// Cosignatures are compared with those that are kept, and kept, one call at a time.
     adding: Mutex<()>,
 }
@@ -50,6 +53,7 @@ impl Logs {
             ledger: tree(Log::Ledger, "ledger"),
             audit: tree(Log::Audit, "audit log"),
             witnesses,
+            listing: Mutex::default(),
             adding: Mutex::default(),
         }
     }
@@ -108,7 +112,7 @@ impl Core {
         })
     }
 
-    fn checkpoint(&self, log: Log, (size, root): Head) -> Checkpoint {
+    pub(super) fn checkpoint(&self, log: Log, (size, root): Head) -> Checkpoint {
         Checkpoint { origin: Origin { vault: self.vault(), log }, size, root }
     }
 
@@ -164,7 +168,7 @@ impl Core {
 
 impl Vault {
     /// Works on the tree of a log at its bound head, in a thread that may wait for the disk. One call at a time.
-    async fn with_tree<T: Send + 'static>(
+    pub(super) async fn with_tree<T: Send + 'static>(
         &self,
         log: Log,
         work: impl FnOnce(&Core, &View<'_>) -> Result<T, VaultError> + Send + 'static,

@@ -6,6 +6,7 @@ mod admin;
 mod ages;
 mod audited;
 pub mod calendar;
+pub mod certificate;
 #[cfg(test)]
 mod closed_tests;
 mod core;

@@ -6,6 +6,7 @@ mod attributed;
 mod audit;
 mod batches;
 mod canary;
+mod certificates;
 mod conformance;
 mod crash;
 mod daemon;

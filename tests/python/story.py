@@ -10,6 +10,7 @@ the exit code is 0 only if none failed.
 
 import hashlib
 import importlib
+import json
 import pathlib
 import secrets
 import struct
@@ -23,6 +24,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.rpc import error_details_pb2, status_pb2
 from grpc_tools import protoc
+
+import certificate
 
 PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 DEADLINE = 30
@@ -38,9 +41,10 @@ def stubs():
     if protoc.main(["protoc", f"-I{PROTO}", f"-I{include}", *out, *files]) != 0:
         sys.exit("proto/ does not compile")
     sys.path.insert(0, folder.name)
-    names = ["erasure", "tenant", "schema", "subject", "record", "hold"]
+    names = ["erasure", "tenant", "schema", "subject", "record", "hold", "certificate"]
     api = {}
-    for module in [f"lethe.v1.{n}_pb2" for n in names] + ["lethe.admin.v1.vault_pb2", "lethe.admin.v1.audit_pb2"]:
+    for module in [f"lethe.v1.{n}_pb2" for n in names] + [
+            f"lethe.admin.v1.{n}_pb2" for n in ("vault", "audit", "log")]:
         for part in (module, f"{module}_grpc"):
             api.update(vars(importlib.import_module(part)))
     return folder, type("Api", (), {k: v for k, v in api.items() if not k.startswith("__")})
@@ -210,6 +214,38 @@ def tell(story, api, folder):
     story.check("its unique value is free again, under a new name", again.name != ada.name)
     hold_keeps(story, api, folder, parent, create(email="grace@example.org", city="Bern").name)
     audit_holds(story, api, folder, parent, ada.name)
+    records.EraseRecord(api.EraseRecordRequest(name=again.name), timeout=DEADLINE)
+    certificate_holds(story, api, folder, ada.name, key)
+
+
+def certificate_holds(story, api, folder, record, key):
+    """The certificate of the record holds by docs/CERTIFICATES.md alone, and none of its spoilt copies does."""
+    auditor, application = channel(folder, "auditor"), channel(folder, "application")
+    request = api.GetCertificateRequest(parent="/".join(record.split("/")[:2]), record=record)
+    story.refused("the application gets no certificate", grpc.StatusCode.PERMISSION_DENIED,
+                  api.CertificateServiceStub(application).GetCertificate, request)
+    log = api.LogServiceStub(auditor)
+    held = log.GetCheckpoint(api.GetCheckpointRequest(log=api.LOG_LEDGER), timeout=DEADLINE)
+    request.checkpoint_size = held.size
+    text = api.CertificateServiceStub(auditor).GetCertificate(request, timeout=DEADLINE).document
+    facts = certificate.verify(text, held.checkpoint, key)
+    story.check("the certificate is of the record", facts["destroyed"]["name"] == record)
+    story.check("its level is in the ledger", facts["erasure"]["level_leaf"] is not None)
+    asked = facts["asked_by"]
+    story.check("it says who asked", (asked["kind"], asked["call"]) == ("CALLER", "EraseRecord"))
+
+    def refuses(spoilt):
+        try:
+            certificate.verify(spoilt, held.checkpoint, key)
+            return False
+        except certificate.Refused:
+            return True
+
+    flipped = (text[:at] + chr(ord(text[at]) ^ 1) + text[at + 1:] for at in range(0, len(text), 7))
+    story.check("a flipped bit of it is noticed", all(refuses(bad) for bad in flipped))
+    cut = json.loads(text)
+    cut["leaves"][0]["path"].pop()
+    story.check("a proof that was cut is noticed", refuses(json.dumps(cut)))
 
 
 def hold_keeps(story, api, folder, parent, record):

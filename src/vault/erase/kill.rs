@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Job;
+use super::asked::Asking;
 use super::worker::{UnitRows, Worker};
 use crate::audit::{Act, Entry};
 use crate::authz::{EraseBucket, Permit};
@@ -210,6 +211,8 @@ impl Worker {
         }
         let total = u32::try_from(records).unwrap_or(u32::MAX);
         let entry = Entry { total, ..entry };
+        let level = usize::from(self.last.is_some());
+        rows.asked.extend(Asking::of(&entry, level, drafts.len() - level));
         let (appended, erased) = self.commit(kill, (&drafts, vec![entry]), rows, None)?;
         for (one, _) in listed {
             for bucket in one.buckets() {

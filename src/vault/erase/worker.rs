@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::asked::Asking;
 use super::evolve::Evolution;
 use super::upkeep::Sweep;
 use super::{Answer, Doomed, Job};
@@ -309,7 +310,14 @@ impl Worker {
             strip_merged(&mut edits);
         }
         let doomed: Vec<&Doomed> = units.iter().map(|(d, _)| d).collect();
-        let (drafts, rows) = self.drafts(&doomed, work)?;
+        let (drafts, mut rows) = self.drafts(&doomed, work)?;
+        let skip = drafts.len() - units.len() - usize::from(work.rekey);
+        let mut next = skip;
+        for group in &work.groups {
+            rows.asked
+                .extend(group.entry.as_ref().and_then(|e| Asking::of(e, next, group.units.len())));
+            next += group.units.len();
+        }
         let told = work.groups.iter().filter_map(|g| g.entry.clone()).collect();
         let (appended, erased) = self.commit(edits, (&drafts, told), rows, None)?;
         self.unacknowledged.clear();
@@ -322,7 +330,6 @@ impl Worker {
         }
         core.metrics.units_erased.add(units.len() as u64);
         let signer = core.tree.read().signer()?;
-        let skip = drafts.len() - units.len() - usize::from(work.rekey);
         let mut receipts = Vec::new();
         for (d, leaf) in doomed.iter().zip(appended.leaves.iter().skip(skip)) {
             if d.whole {
@@ -437,6 +444,7 @@ impl Worker {
                 };
                 writes.push((key.clone(), summary.encode()));
             }
+            writes.extend(rows.asked.iter().map(|a| a.row(first, facts.generation)));
             let mut after = rows.after.clone();
             after.push(frontier_key(Gen(facts.generation.0 - 1)));
             let head = LedgerHead {
@@ -469,6 +477,8 @@ pub(super) struct UnitRows {
     pub tombs: Vec<Tomb>,
     /// Position of a bucket's leaf, and the key and contents of the row that sums it up.
     pub killed: Vec<(usize, Vec<u8>, Killed)>,
+    /// Who asked for which leaves.
+    pub asked: Vec<Asking>,
     pub after: Vec<Vec<u8>>,
 }
 

@@ -19,6 +19,7 @@ use crate::keys::rows::prefix_end;
 use crate::keys::{Erased, Found};
 use crate::limits;
 use crate::store::{Engine, Row, StoreError};
+use crate::vault::erase::Asked;
 use crate::vault::error::VaultError;
 use crate::vault::holds::postponed;
 use crate::vault::ledger::{LEAF_BYTES, frontier_key, leaf_key};
@@ -268,6 +269,16 @@ impl<'a> Pass<'a> {
         if let Some(mark) = self.row(MARK_KEY).filter(|row| Mark::decode(row).is_some()) {
             self.target.put(MARK_KEY.to_vec(), mark)?;
         }
+        let now = self.generation;
+        self.each(Asked::PREFIX, &mut |pass, row| match Asked::decode(&row) {
+            // Of a batch that never counted.
+            Some(asked) if asked.generation > now => Ok(()),
+            Some(_) => Ok(pass.target.put(row.key, row.value)?),
+            None => {
+                count(&mut pass.report.lost, "notes of who asked for erasures");
+                Ok(())
+            }
+        })?;
         for generation in 1..=self.generation.0 {
             let key = [b"g".as_slice(), &generation.to_be_bytes()].concat();
             let Some(row) = self.row(&key) else { continue };

@@ -7,11 +7,12 @@
 
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::crypto::merkle::{Frontier, leaf_hash};
+use crate::crypto::merkle::{Frontier, inclusion_ranges, leaf_hash};
 use crate::crypto::{Digest32, SaltKey, hmac_sha256, labels};
-use crate::id::{Day, Gen, RecordId, TypeOrd, VaultId};
+use crate::id::{BucketOrd, Day, Gen, RecordId, TenantOrd, TypeOrd, VaultId};
 use crate::keys::slots::BucketId;
 use crate::store::sum::with_sum;
+use crate::vault::error::VaultError;
 use crate::vault::rows::Fields;
 
 /// Ids in one row.
@@ -22,6 +23,16 @@ const SUMMARY: u32 = u32::MAX;
 /// First bytes of the rows of a bucket.
 pub fn prefix((tenant, bucket): BucketId) -> Vec<u8> {
     [b"x".as_slice(), &tenant.bytes(), &bucket.bytes()].concat()
+}
+
+/// First bytes of the rows of a tenant's buckets.
+pub fn tenant_prefix(tenant: TenantOrd) -> Vec<u8> {
+    [b"x".as_slice(), &tenant.bytes()].concat()
+}
+
+/// The bucket that a key of these rows names.
+pub fn bucket_in(key: &[u8]) -> Option<BucketOrd> {
+    key.get(4..7)?.try_into().ok().map(BucketOrd::from_bytes)
 }
 
 /// Key of a row of ids.
@@ -130,6 +141,31 @@ impl Leaves<'_> {
         [labels::WENT, &self.vault.0, &tenant, &bucket, &record.0, &self.salt(record)].concat()
     }
 
+    /// The hashes beside the way from the leaf at `index` of a list of `size` ids to its root, nearest first. The ids
+    /// are gone through once, in order, and none is kept.
+    pub fn path(
+        &self,
+        (index, size): (u64, u64),
+        ids: impl IntoIterator<Item = Result<RecordId, VaultError>>,
+    ) -> Result<Vec<Digest32>, VaultError> {
+        let ranges = inclusion_ranges(index, size);
+        let mut parts: Vec<_> = ranges.iter().map(|r| (*r, Frontier::default())).collect();
+        parts.sort_by_key(|((start, _), _)| *start);
+        let mut at = parts.iter_mut().peekable();
+        for (n, id) in (0u64..).zip(ids) {
+            let id = id?;
+            while at.next_if(|((_, end), _)| *end <= n).is_some() {}
+            if let Some(((start, _), part)) = at.peek_mut()
+                && *start <= n
+            {
+                part.push(leaf_hash(&self.leaf(id)));
+            }
+        }
+        let root = |range| parts.iter().find(|(r, _)| r == range).map(|(_, part)| part.root());
+        let path: Option<Vec<_>> = ranges.iter().map(root).collect();
+        path.ok_or(VaultError::Damaged("bucket's list"))
+    }
+
     /// The root over these ids, which are in order.
     pub fn root<'i>(&self, ids: impl IntoIterator<Item = &'i RecordId>) -> Digest32 {
         let mut frontier = Frontier::default();
@@ -141,7 +177,7 @@ impl Leaves<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{BucketOrd, TenantOrd};
+    use crate::crypto::merkle::verify_inclusion;
     use crate::limits::ROW_BYTES_MAX;
 
     #[test]
@@ -172,6 +208,26 @@ mod tests {
         let bucket = (TenantOrd::of(1), BucketOrd::of(2));
         assert!(is_summary(&summary_key(bucket)) && !is_summary(&list_key(bucket, 9)));
         assert!(list_key(bucket, 9).starts_with(&prefix(bucket)));
+        assert!(list_key(bucket, 9).starts_with(&tenant_prefix(bucket.0)));
+        assert_eq!(bucket_in(&list_key(bucket, 9)), Some(bucket.1));
+    }
+
+    #[test]
+    fn each_record_of_a_list_has_its_way_to_the_root_and_to_no_other() {
+        let key = SaltKey::copied(&[1; 32]);
+        let bucket = (TenantOrd::of(1), BucketOrd::of(2));
+        let leaves = Leaves { vault: VaultId([1; 16]), bucket, key: &key };
+        for size in 1..=20u8 {
+            let ids: Vec<RecordId> = (0..size).map(|n| RecordId([n; 16])).collect();
+            let head = (u64::from(size), leaves.root(&ids));
+            for (index, id) in (0u64..).zip(&ids) {
+                let path = leaves.path((index, head.0), ids.iter().map(|id| Ok(*id))).unwrap();
+                let hash = leaf_hash(&leaves.leaf(*id));
+                assert_eq!(verify_inclusion(hash, index, head, &path), Ok(()), "{index} {size}");
+                let other = leaf_hash(&leaves.leaf(RecordId([99; 16])));
+                assert!(verify_inclusion(other, index, head, &path).is_err());
+            }
+        }
     }
 
     #[test]

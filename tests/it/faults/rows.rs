@@ -10,6 +10,8 @@ use lethe::keys::KeyError;
 use lethe::keys::anchor::AnchorError;
 use lethe::keys::rows::ROW_KINDS;
 use lethe::store::{Engine, StoreError};
+use lethe::vault::certificate::Wanted;
+use lethe::vault::certificate::facts::AskerKind;
 use lethe::vault::{AuditFilter, SubjectQuery, VaultError};
 
 use super::erase;
@@ -330,6 +332,29 @@ fn sample_of(scene: &mut Scene, rows: &[(Vec<u8>, Vec<u8>)]) -> Vec<(Vec<u8>, Ve
     (0..20).map(|_| scene.dice.pick(rows).unwrap().clone()).collect()
 }
 
+/// Who asked for an erasure is told from a sound row, or said not to be known; the certificate is given all the same.
+fn asked(scene: &mut Scene) {
+    let (id, receipt) = scene.dice.pick(&scene.erased).unwrap().clone();
+    let number = |row: &[u8], at: usize| u64::from_be_bytes(row[at..at + 8].try_into().unwrap());
+    let mut rows = scene.all(b"e");
+    rows.retain(|(_, row)| (number(row, 4)..=number(row, 12)).contains(&receipt.leaf_index));
+    let [(key, _)] = rows.try_into().unwrap();
+    let who = move |scene: &Scene| {
+        let permit = permit(Role::Auditor, Some(TENANT));
+        let made = scene.vault().certificate(&permit, TENANT, Wanted::Record(id), None);
+        scene.rt.block_on(made).unwrap().facts.asked_by
+    };
+    let good = who(scene);
+    assert_eq!(good.kind, AskerKind::Caller, "control");
+    for _ in 0..20 {
+        scene.case("e", &key, &mut |scene| {
+            assert_eq!(who(scene).kind, AskerKind::NotKept);
+            "not told"
+        });
+    }
+    assert_eq!(who(scene), good);
+}
+
 /// The end of the log: made anew from its entries; without them too, refused until a repair.
 fn log_end(scene: &mut Scene) {
     for _ in 0..12 {
@@ -414,6 +439,7 @@ fn every_kind_of_row_is_detected_named_and_the_others_are_served() {
     kept(&mut scene);
     held(&mut scene);
     subject_index(&mut scene);
+    asked(&mut scene);
     log(&mut scene);
     scene.close();
     log_end(&mut scene);

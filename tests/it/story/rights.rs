@@ -11,7 +11,7 @@ use crate::live::{Live, create, get, new_customer};
 /// Written out by hand from the requirement. Columns are application, support, operator, privacy officer, auditor. A
 /// cell's first letter is an identity that is bound to all tenants; then, of one that is bound to `a` only, the calls
 /// about `a` and about `b`. Methods about the vault name no tenant: both last letters are the same call.
-const TABLE: [(&str, [&str; 5]); 56] = [
+const TABLE: [(&str, [&str; 5]); 58] = [
     ("/lethe.admin.v1.AuditService/ExportAuditEntries", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
     ("/lethe.admin.v1.AuditService/GetAuditHead", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
     ("/lethe.admin.v1.AuditService/ListAuditEntries", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
@@ -28,6 +28,8 @@ const TABLE: [(&str, [&str; 5]); 56] = [
     ("/lethe.admin.v1.VaultService/GetStatus", ["nnn", "nnn", "yyy", "yyy", "yyy"]),
     ("/lethe.admin.v1.VaultService/ListBuckets", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
     ("/lethe.admin.v1.VaultService/RotateKey", ["nnn", "nnn", "ynn", "nnn", "nnn"]),
+    ("/lethe.v1.CertificateService/GetCertificate", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
+    ("/lethe.v1.CertificateService/ListCertificates", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
     ("/lethe.v1.HoldService/GetHold", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
     ("/lethe.v1.HoldService/ListHolds", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
     ("/lethe.v1.HoldService/ListPostponedErasures", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
@@ -100,6 +102,7 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
     let (mut schemas, mut subjects) = (client.schemas(), client.subjects());
     let (mut tenants, mut audit, mut logs) = (client.tenants(), client.audit(), client.logs());
     let (mut retention, mut holds) = (client.retention(), client.holds());
+    let mut certificates = client.certificates();
     let hold = format!("{parent}/holds/{NOBODY}");
     let policy = format!("{parent}/retentionPolicies/nothing");
     let log = admin::Log::Ledger.into();
@@ -151,6 +154,15 @@ async fn call(client: &Client, rpc: &str, tenant: &str) -> Result<(), Status> {
         "GetTiles" => {
             let paths = vec!["tile/7/000.p/1".to_owned()];
             ask!(logs.get_tiles(admin::GetTilesRequest { log, paths }))
+        }
+        "GetCertificate" => {
+            let unit = Some(v1::get_certificate_request::Unit::Record(record));
+            let request = v1::GetCertificateRequest { parent, unit, checkpoint_size: 0 };
+            ask!(certificates.get_certificate(request))
+        }
+        "ListCertificates" => {
+            let request = v1::ListCertificatesRequest { parent, ..Default::default() };
+            ask!(certificates.list_certificates(request))
         }
         "EraseBucket" => ask!(vault.erase_bucket(admin::EraseBucketRequest {
             schema,

@@ -29,6 +29,7 @@ pub enum RowKind {
     WithBucket,
     List,
     Summary,
+    Asked,
     Clock,
     Level,
     Request,
@@ -54,6 +55,7 @@ impl RowKind {
             RowKind::WithBucket => "tombstone_with_bucket",
             RowKind::List => "bucket_list",
             RowKind::Summary => "bucket_summary",
+            RowKind::Asked => "who_asked",
             RowKind::Clock => "clock_mark",
             RowKind::Level => "level",
             RowKind::Request => "request",
@@ -81,6 +83,7 @@ pub fn row_at(head: &[u8]) -> Option<(RowKind, usize)> {
         b"LTT2" => RowKind::WithBucket,
         b"LTX1" => RowKind::List,
         b"LTX2" => RowKind::Summary,
+        b"LTD1" => RowKind::Asked,
         b"LTK1" => RowKind::Clock,
         b"LTG1" => RowKind::Level,
         b"LTP1" => RowKind::Request,
@@ -106,10 +109,11 @@ pub fn row_at(head: &[u8]) -> Option<(RowKind, usize)> {
         RowKind::WithBucket => 13,
         RowKind::List => 10 + 16 * usize::from(c.u16()?),
         RowKind::Summary => 107,
+        RowKind::Asked => 50,
         RowKind::Clock => 41,
         RowKind::Level => 26,
         RowKind::Request => match c.u8()? {
-            1..=3 => 67,
+            1..=3 | 5 => 67,
             IMPORT => {
                 c.take(16)?;
                 27 + 16 * usize::from(c.u16()?)
