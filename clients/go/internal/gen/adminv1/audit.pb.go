@@ -350,6 +350,7 @@ type ListAuditEntriesRequest struct {
 	PageSize  int32  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// `tenants/{tenant}/subjects/{uuid}`: entries about this subject only, while it is not erased.
+	// ListSubjectAuditEntries finds them without looking through the log.
 	Subject string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
 	// URI: entries of this caller only.
 	Principal     string `protobuf:"bytes,5,opt,name=principal,proto3" json:"principal,omitempty"`
@@ -476,6 +477,132 @@ func (x *ListAuditEntriesResponse) GetNextPageToken() string {
 	return ""
 }
 
+type ListSubjectAuditEntriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `tenants/{tenant}/subjects/{uuid}`
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// `tenants/{tenant}/records/{uuid}`: entries about this record of the subject only. NOT_FOUND (ERASED) once it was
+	// erased.
+	Record string `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
+	// At most 1000; 0 means 50.
+	PageSize      int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSubjectAuditEntriesRequest) Reset() {
+	*x = ListSubjectAuditEntriesRequest{}
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSubjectAuditEntriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSubjectAuditEntriesRequest) ProtoMessage() {}
+
+func (x *ListSubjectAuditEntriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSubjectAuditEntriesRequest.ProtoReflect.Descriptor instead.
+func (*ListSubjectAuditEntriesRequest) Descriptor() ([]byte, []int) {
+	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListSubjectAuditEntriesRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ListSubjectAuditEntriesRequest) GetRecord() string {
+	if x != nil {
+		return x.Record
+	}
+	return ""
+}
+
+func (x *ListSubjectAuditEntriesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListSubjectAuditEntriesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListSubjectAuditEntriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Fewer than asked for, or none, also where more follow.
+	Entries []*AuditEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSubjectAuditEntriesResponse) Reset() {
+	*x = ListSubjectAuditEntriesResponse{}
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSubjectAuditEntriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSubjectAuditEntriesResponse) ProtoMessage() {}
+
+func (x *ListSubjectAuditEntriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSubjectAuditEntriesResponse.ProtoReflect.Descriptor instead.
+func (*ListSubjectAuditEntriesResponse) Descriptor() ([]byte, []int) {
+	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListSubjectAuditEntriesResponse) GetEntries() []*AuditEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *ListSubjectAuditEntriesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 type ExportAuditEntriesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The first index; the rest follows in order.
@@ -486,7 +613,7 @@ type ExportAuditEntriesRequest struct {
 
 func (x *ExportAuditEntriesRequest) Reset() {
 	*x = ExportAuditEntriesRequest{}
-	mi := &file_lethe_admin_v1_audit_proto_msgTypes[4]
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +625,7 @@ func (x *ExportAuditEntriesRequest) String() string {
 func (*ExportAuditEntriesRequest) ProtoMessage() {}
 
 func (x *ExportAuditEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lethe_admin_v1_audit_proto_msgTypes[4]
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +638,7 @@ func (x *ExportAuditEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportAuditEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ExportAuditEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{4}
+	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ExportAuditEntriesRequest) GetStartIndex() uint64 {
@@ -530,7 +657,7 @@ type ExportAuditEntriesResponse struct {
 
 func (x *ExportAuditEntriesResponse) Reset() {
 	*x = ExportAuditEntriesResponse{}
-	mi := &file_lethe_admin_v1_audit_proto_msgTypes[5]
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +669,7 @@ func (x *ExportAuditEntriesResponse) String() string {
 func (*ExportAuditEntriesResponse) ProtoMessage() {}
 
 func (x *ExportAuditEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lethe_admin_v1_audit_proto_msgTypes[5]
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +682,7 @@ func (x *ExportAuditEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportAuditEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ExportAuditEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{5}
+	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ExportAuditEntriesResponse) GetEntries() []*AuditEntry {
@@ -563,6 +690,133 @@ func (x *ExportAuditEntriesResponse) GetEntries() []*AuditEntry {
 		return x.Entries
 	}
 	return nil
+}
+
+type TailAuditEntriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `tenants/{tenant}`: entries about this tenant only. Empty: all that the caller may see.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// The first index, at most the number of entries. Absent: what comes from now on, the entry of this call first.
+	StartIndex *uint64 `protobuf:"varint,2,opt,name=start_index,json=startIndex,proto3,oneof" json:"start_index,omitempty"`
+	// `tenants/{tenant}/subjects/{uuid}`: entries about this subject only. The stream ends with NOT_FOUND (ERASED) when it
+	// is erased.
+	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
+	// URI: entries of this caller only.
+	Principal     string `protobuf:"bytes,4,opt,name=principal,proto3" json:"principal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailAuditEntriesRequest) Reset() {
+	*x = TailAuditEntriesRequest{}
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailAuditEntriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailAuditEntriesRequest) ProtoMessage() {}
+
+func (x *TailAuditEntriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailAuditEntriesRequest.ProtoReflect.Descriptor instead.
+func (*TailAuditEntriesRequest) Descriptor() ([]byte, []int) {
+	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TailAuditEntriesRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *TailAuditEntriesRequest) GetStartIndex() uint64 {
+	if x != nil && x.StartIndex != nil {
+		return *x.StartIndex
+	}
+	return 0
+}
+
+func (x *TailAuditEntriesRequest) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *TailAuditEntriesRequest) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+type TailAuditEntriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// None where the message only says how far the stream is.
+	Entries []*AuditEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	// Every entry before this index was sent or was not asked for: the `start_index` of a stream that goes on from here.
+	NextIndex     uint64 `protobuf:"varint,2,opt,name=next_index,json=nextIndex,proto3" json:"next_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailAuditEntriesResponse) Reset() {
+	*x = TailAuditEntriesResponse{}
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailAuditEntriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailAuditEntriesResponse) ProtoMessage() {}
+
+func (x *TailAuditEntriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailAuditEntriesResponse.ProtoReflect.Descriptor instead.
+func (*TailAuditEntriesResponse) Descriptor() ([]byte, []int) {
+	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TailAuditEntriesResponse) GetEntries() []*AuditEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *TailAuditEntriesResponse) GetNextIndex() uint64 {
+	if x != nil {
+		return x.NextIndex
+	}
+	return 0
 }
 
 type GetAuditHeadRequest struct {
@@ -573,7 +827,7 @@ type GetAuditHeadRequest struct {
 
 func (x *GetAuditHeadRequest) Reset() {
 	*x = GetAuditHeadRequest{}
-	mi := &file_lethe_admin_v1_audit_proto_msgTypes[6]
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +839,7 @@ func (x *GetAuditHeadRequest) String() string {
 func (*GetAuditHeadRequest) ProtoMessage() {}
 
 func (x *GetAuditHeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lethe_admin_v1_audit_proto_msgTypes[6]
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +852,7 @@ func (x *GetAuditHeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAuditHeadRequest.ProtoReflect.Descriptor instead.
 func (*GetAuditHeadRequest) Descriptor() ([]byte, []int) {
-	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{6}
+	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{10}
 }
 
 type GetAuditHeadResponse struct {
@@ -621,7 +875,7 @@ type GetAuditHeadResponse struct {
 
 func (x *GetAuditHeadResponse) Reset() {
 	*x = GetAuditHeadResponse{}
-	mi := &file_lethe_admin_v1_audit_proto_msgTypes[7]
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +887,7 @@ func (x *GetAuditHeadResponse) String() string {
 func (*GetAuditHeadResponse) ProtoMessage() {}
 
 func (x *GetAuditHeadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lethe_admin_v1_audit_proto_msgTypes[7]
+	mi := &file_lethe_admin_v1_audit_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +900,7 @@ func (x *GetAuditHeadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAuditHeadResponse.ProtoReflect.Descriptor instead.
 func (*GetAuditHeadResponse) Descriptor() ([]byte, []int) {
-	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{7}
+	return file_lethe_admin_v1_audit_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetAuditHeadResponse) GetVaultId() string {
@@ -747,12 +1001,32 @@ const file_lethe_admin_v1_audit_proto_rawDesc = "" +
 	"\tprincipal\x18\x05 \x01(\tR\tprincipal\"x\n" +
 	"\x18ListAuditEntriesResponse\x124\n" +
 	"\aentries\x18\x01 \x03(\v2\x1a.lethe.admin.v1.AuditEntryR\aentries\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8c\x01\n" +
+	"\x1eListSubjectAuditEntriesRequest\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x16\n" +
+	"\x06record\x18\x02 \x01(\tR\x06record\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\x7f\n" +
+	"\x1fListSubjectAuditEntriesResponse\x124\n" +
+	"\aentries\x18\x01 \x03(\v2\x1a.lethe.admin.v1.AuditEntryR\aentries\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"<\n" +
 	"\x19ExportAuditEntriesRequest\x12\x1f\n" +
 	"\vstart_index\x18\x01 \x01(\x04R\n" +
 	"startIndex\"R\n" +
 	"\x1aExportAuditEntriesResponse\x124\n" +
-	"\aentries\x18\x01 \x03(\v2\x1a.lethe.admin.v1.AuditEntryR\aentries\"\x15\n" +
+	"\aentries\x18\x01 \x03(\v2\x1a.lethe.admin.v1.AuditEntryR\aentries\"\x9f\x01\n" +
+	"\x17TailAuditEntriesRequest\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12$\n" +
+	"\vstart_index\x18\x02 \x01(\x04H\x00R\n" +
+	"startIndex\x88\x01\x01\x12\x18\n" +
+	"\asubject\x18\x03 \x01(\tR\asubject\x12\x1c\n" +
+	"\tprincipal\x18\x04 \x01(\tR\tprincipalB\x0e\n" +
+	"\f_start_index\"o\n" +
+	"\x18TailAuditEntriesResponse\x124\n" +
+	"\aentries\x18\x01 \x03(\v2\x1a.lethe.admin.v1.AuditEntryR\aentries\x12\x1d\n" +
+	"\n" +
+	"next_index\x18\x02 \x01(\x04R\tnextIndex\"\x15\n" +
 	"\x13GetAuditHeadRequest\"\x96\x02\n" +
 	"\x14GetAuditHeadResponse\x12\x19\n" +
 	"\bvault_id\x18\x01 \x01(\tR\avaultId\x12\x12\n" +
@@ -773,10 +1047,12 @@ const file_lethe_admin_v1_audit_proto_rawDesc = "" +
 	"\x19AUDIT_ENTRY_KIND_REFUSALS\x10\x02\x12\x18\n" +
 	"\x14AUDIT_ENTRY_KIND_GAP\x10\x03\x12\x1a\n" +
 	"\x16AUDIT_ENTRY_KIND_VAULT\x10\x04\x12\x1f\n" +
-	"\x1bAUDIT_ENTRY_KIND_UNREADABLE\x10\x052\xbf\x02\n" +
+	"\x1bAUDIT_ENTRY_KIND_UNREADABLE\x10\x052\xa4\x04\n" +
 	"\fAuditService\x12e\n" +
-	"\x10ListAuditEntries\x12'.lethe.admin.v1.ListAuditEntriesRequest\x1a(.lethe.admin.v1.ListAuditEntriesResponse\x12m\n" +
-	"\x12ExportAuditEntries\x12).lethe.admin.v1.ExportAuditEntriesRequest\x1a*.lethe.admin.v1.ExportAuditEntriesResponse0\x01\x12Y\n" +
+	"\x10ListAuditEntries\x12'.lethe.admin.v1.ListAuditEntriesRequest\x1a(.lethe.admin.v1.ListAuditEntriesResponse\x12z\n" +
+	"\x17ListSubjectAuditEntries\x12..lethe.admin.v1.ListSubjectAuditEntriesRequest\x1a/.lethe.admin.v1.ListSubjectAuditEntriesResponse\x12m\n" +
+	"\x12ExportAuditEntries\x12).lethe.admin.v1.ExportAuditEntriesRequest\x1a*.lethe.admin.v1.ExportAuditEntriesResponse0\x01\x12g\n" +
+	"\x10TailAuditEntries\x12'.lethe.admin.v1.TailAuditEntriesRequest\x1a(.lethe.admin.v1.TailAuditEntriesResponse0\x01\x12Y\n" +
 	"\fGetAuditHead\x12#.lethe.admin.v1.GetAuditHeadRequest\x1a$.lethe.admin.v1.GetAuditHeadResponseB\xad\x01\n" +
 	"\x12com.lethe.admin.v1B\n" +
 	"AuditProtoP\x01Z1lethe.example/client/internal/gen/adminv1;adminv1\xa2\x02\x03LAX\xaa\x02\x0eLethe.Admin.V1\xca\x02\x0eLethe\\Admin\\V1\xe2\x02\x1aLethe\\Admin\\V1\\GPBMetadata\xea\x02\x10Lethe::Admin::V1b\x06proto3"
@@ -794,41 +1070,51 @@ func file_lethe_admin_v1_audit_proto_rawDescGZIP() []byte {
 }
 
 var file_lethe_admin_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lethe_admin_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_lethe_admin_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_lethe_admin_v1_audit_proto_goTypes = []any{
-	(AuditEntryKind)(0),                // 0: lethe.admin.v1.AuditEntryKind
-	(*AuditMember)(nil),                // 1: lethe.admin.v1.AuditMember
-	(*AuditEntry)(nil),                 // 2: lethe.admin.v1.AuditEntry
-	(*ListAuditEntriesRequest)(nil),    // 3: lethe.admin.v1.ListAuditEntriesRequest
-	(*ListAuditEntriesResponse)(nil),   // 4: lethe.admin.v1.ListAuditEntriesResponse
-	(*ExportAuditEntriesRequest)(nil),  // 5: lethe.admin.v1.ExportAuditEntriesRequest
-	(*ExportAuditEntriesResponse)(nil), // 6: lethe.admin.v1.ExportAuditEntriesResponse
-	(*GetAuditHeadRequest)(nil),        // 7: lethe.admin.v1.GetAuditHeadRequest
-	(*GetAuditHeadResponse)(nil),       // 8: lethe.admin.v1.GetAuditHeadResponse
-	(*timestamppb.Timestamp)(nil),      // 9: google.protobuf.Timestamp
-	(lethev1.Classification)(0),        // 10: lethe.v1.Classification
+	(AuditEntryKind)(0),                     // 0: lethe.admin.v1.AuditEntryKind
+	(*AuditMember)(nil),                     // 1: lethe.admin.v1.AuditMember
+	(*AuditEntry)(nil),                      // 2: lethe.admin.v1.AuditEntry
+	(*ListAuditEntriesRequest)(nil),         // 3: lethe.admin.v1.ListAuditEntriesRequest
+	(*ListAuditEntriesResponse)(nil),        // 4: lethe.admin.v1.ListAuditEntriesResponse
+	(*ListSubjectAuditEntriesRequest)(nil),  // 5: lethe.admin.v1.ListSubjectAuditEntriesRequest
+	(*ListSubjectAuditEntriesResponse)(nil), // 6: lethe.admin.v1.ListSubjectAuditEntriesResponse
+	(*ExportAuditEntriesRequest)(nil),       // 7: lethe.admin.v1.ExportAuditEntriesRequest
+	(*ExportAuditEntriesResponse)(nil),      // 8: lethe.admin.v1.ExportAuditEntriesResponse
+	(*TailAuditEntriesRequest)(nil),         // 9: lethe.admin.v1.TailAuditEntriesRequest
+	(*TailAuditEntriesResponse)(nil),        // 10: lethe.admin.v1.TailAuditEntriesResponse
+	(*GetAuditHeadRequest)(nil),             // 11: lethe.admin.v1.GetAuditHeadRequest
+	(*GetAuditHeadResponse)(nil),            // 12: lethe.admin.v1.GetAuditHeadResponse
+	(*timestamppb.Timestamp)(nil),           // 13: google.protobuf.Timestamp
+	(lethev1.Classification)(0),             // 14: lethe.v1.Classification
 }
 var file_lethe_admin_v1_audit_proto_depIdxs = []int32{
 	0,  // 0: lethe.admin.v1.AuditEntry.kind:type_name -> lethe.admin.v1.AuditEntryKind
-	9,  // 1: lethe.admin.v1.AuditEntry.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 2: lethe.admin.v1.AuditEntry.start_time:type_name -> google.protobuf.Timestamp
-	10, // 3: lethe.admin.v1.AuditEntry.clear:type_name -> lethe.v1.Classification
-	10, // 4: lethe.admin.v1.AuditEntry.masked:type_name -> lethe.v1.Classification
+	13, // 1: lethe.admin.v1.AuditEntry.create_time:type_name -> google.protobuf.Timestamp
+	13, // 2: lethe.admin.v1.AuditEntry.start_time:type_name -> google.protobuf.Timestamp
+	14, // 3: lethe.admin.v1.AuditEntry.clear:type_name -> lethe.v1.Classification
+	14, // 4: lethe.admin.v1.AuditEntry.masked:type_name -> lethe.v1.Classification
 	1,  // 5: lethe.admin.v1.AuditEntry.members:type_name -> lethe.admin.v1.AuditMember
 	2,  // 6: lethe.admin.v1.ListAuditEntriesResponse.entries:type_name -> lethe.admin.v1.AuditEntry
-	2,  // 7: lethe.admin.v1.ExportAuditEntriesResponse.entries:type_name -> lethe.admin.v1.AuditEntry
-	9,  // 8: lethe.admin.v1.GetAuditHeadResponse.create_time:type_name -> google.protobuf.Timestamp
-	3,  // 9: lethe.admin.v1.AuditService.ListAuditEntries:input_type -> lethe.admin.v1.ListAuditEntriesRequest
-	5,  // 10: lethe.admin.v1.AuditService.ExportAuditEntries:input_type -> lethe.admin.v1.ExportAuditEntriesRequest
-	7,  // 11: lethe.admin.v1.AuditService.GetAuditHead:input_type -> lethe.admin.v1.GetAuditHeadRequest
-	4,  // 12: lethe.admin.v1.AuditService.ListAuditEntries:output_type -> lethe.admin.v1.ListAuditEntriesResponse
-	6,  // 13: lethe.admin.v1.AuditService.ExportAuditEntries:output_type -> lethe.admin.v1.ExportAuditEntriesResponse
-	8,  // 14: lethe.admin.v1.AuditService.GetAuditHead:output_type -> lethe.admin.v1.GetAuditHeadResponse
-	12, // [12:15] is the sub-list for method output_type
-	9,  // [9:12] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	2,  // 7: lethe.admin.v1.ListSubjectAuditEntriesResponse.entries:type_name -> lethe.admin.v1.AuditEntry
+	2,  // 8: lethe.admin.v1.ExportAuditEntriesResponse.entries:type_name -> lethe.admin.v1.AuditEntry
+	2,  // 9: lethe.admin.v1.TailAuditEntriesResponse.entries:type_name -> lethe.admin.v1.AuditEntry
+	13, // 10: lethe.admin.v1.GetAuditHeadResponse.create_time:type_name -> google.protobuf.Timestamp
+	3,  // 11: lethe.admin.v1.AuditService.ListAuditEntries:input_type -> lethe.admin.v1.ListAuditEntriesRequest
+	5,  // 12: lethe.admin.v1.AuditService.ListSubjectAuditEntries:input_type -> lethe.admin.v1.ListSubjectAuditEntriesRequest
+	7,  // 13: lethe.admin.v1.AuditService.ExportAuditEntries:input_type -> lethe.admin.v1.ExportAuditEntriesRequest
+	9,  // 14: lethe.admin.v1.AuditService.TailAuditEntries:input_type -> lethe.admin.v1.TailAuditEntriesRequest
+	11, // 15: lethe.admin.v1.AuditService.GetAuditHead:input_type -> lethe.admin.v1.GetAuditHeadRequest
+	4,  // 16: lethe.admin.v1.AuditService.ListAuditEntries:output_type -> lethe.admin.v1.ListAuditEntriesResponse
+	6,  // 17: lethe.admin.v1.AuditService.ListSubjectAuditEntries:output_type -> lethe.admin.v1.ListSubjectAuditEntriesResponse
+	8,  // 18: lethe.admin.v1.AuditService.ExportAuditEntries:output_type -> lethe.admin.v1.ExportAuditEntriesResponse
+	10, // 19: lethe.admin.v1.AuditService.TailAuditEntries:output_type -> lethe.admin.v1.TailAuditEntriesResponse
+	12, // 20: lethe.admin.v1.AuditService.GetAuditHead:output_type -> lethe.admin.v1.GetAuditHeadResponse
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_lethe_admin_v1_audit_proto_init() }
@@ -836,13 +1122,14 @@ func file_lethe_admin_v1_audit_proto_init() {
 	if File_lethe_admin_v1_audit_proto != nil {
 		return
 	}
+	file_lethe_admin_v1_audit_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lethe_admin_v1_audit_proto_rawDesc), len(file_lethe_admin_v1_audit_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,9 +21,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AuditService_ListAuditEntries_FullMethodName   = "/lethe.admin.v1.AuditService/ListAuditEntries"
-	AuditService_ExportAuditEntries_FullMethodName = "/lethe.admin.v1.AuditService/ExportAuditEntries"
-	AuditService_GetAuditHead_FullMethodName       = "/lethe.admin.v1.AuditService/GetAuditHead"
+	AuditService_ListAuditEntries_FullMethodName        = "/lethe.admin.v1.AuditService/ListAuditEntries"
+	AuditService_ListSubjectAuditEntries_FullMethodName = "/lethe.admin.v1.AuditService/ListSubjectAuditEntries"
+	AuditService_ExportAuditEntries_FullMethodName      = "/lethe.admin.v1.AuditService/ExportAuditEntries"
+	AuditService_TailAuditEntries_FullMethodName        = "/lethe.admin.v1.AuditService/TailAuditEntries"
+	AuditService_GetAuditHead_FullMethodName            = "/lethe.admin.v1.AuditService/GetAuditHead"
 )
 
 // AuditServiceClient is the client API for AuditService service.
@@ -34,8 +36,17 @@ const (
 type AuditServiceClient interface {
 	// Lists entries, the newest first.
 	ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error)
+	// Lists the entries about a subject, the newest first, without looking through the log: who read its data, changed
+	// it, asked for it. NOT_FOUND (ERASED) once the subject was erased: then nobody can tell which entries were about it.
+	ListSubjectAuditEntries(ctx context.Context, in *ListSubjectAuditEntriesRequest, opts ...grpc.CallOption) (*ListSubjectAuditEntriesResponse, error)
 	// Returns every entry from an index on, the oldest first, in parts.
 	ExportAuditEntries(ctx context.Context, in *ExportAuditEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportAuditEntriesResponse], error)
+	// Returns entries from an index on, the oldest first, and then new ones once they are durable. The first message comes
+	// at once. The right is asked for anew at each message and each second. The stream ends after an hour; with
+	// DEADLINE_EXCEEDED (STALLED) if the caller takes nothing for a minute; with UNAVAILABLE when the vault stops. In each
+	// case it can be begun anew at the last `next_index`, so that no entry is missing and none comes twice.
+	// RESOURCE_EXHAUSTED (LIMIT): the caller has 8 such streams.
+	TailAuditEntries(ctx context.Context, in *TailAuditEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailAuditEntriesResponse], error)
 	// Has the anchor bind the log as it is now, and returns its signed head.
 	GetAuditHead(ctx context.Context, in *GetAuditHeadRequest, opts ...grpc.CallOption) (*GetAuditHeadResponse, error)
 }
@@ -52,6 +63,16 @@ func (c *auditServiceClient) ListAuditEntries(ctx context.Context, in *ListAudit
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAuditEntriesResponse)
 	err := c.cc.Invoke(ctx, AuditService_ListAuditEntries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *auditServiceClient) ListSubjectAuditEntries(ctx context.Context, in *ListSubjectAuditEntriesRequest, opts ...grpc.CallOption) (*ListSubjectAuditEntriesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSubjectAuditEntriesResponse)
+	err := c.cc.Invoke(ctx, AuditService_ListSubjectAuditEntries_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +98,25 @@ func (c *auditServiceClient) ExportAuditEntries(ctx context.Context, in *ExportA
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AuditService_ExportAuditEntriesClient = grpc.ServerStreamingClient[ExportAuditEntriesResponse]
 
+func (c *auditServiceClient) TailAuditEntries(ctx context.Context, in *TailAuditEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailAuditEntriesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AuditService_ServiceDesc.Streams[1], AuditService_TailAuditEntries_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TailAuditEntriesRequest, TailAuditEntriesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AuditService_TailAuditEntriesClient = grpc.ServerStreamingClient[TailAuditEntriesResponse]
+
 func (c *auditServiceClient) GetAuditHead(ctx context.Context, in *GetAuditHeadRequest, opts ...grpc.CallOption) (*GetAuditHeadResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetAuditHeadResponse)
@@ -95,8 +135,17 @@ func (c *auditServiceClient) GetAuditHead(ctx context.Context, in *GetAuditHeadR
 type AuditServiceServer interface {
 	// Lists entries, the newest first.
 	ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error)
+	// Lists the entries about a subject, the newest first, without looking through the log: who read its data, changed
+	// it, asked for it. NOT_FOUND (ERASED) once the subject was erased: then nobody can tell which entries were about it.
+	ListSubjectAuditEntries(context.Context, *ListSubjectAuditEntriesRequest) (*ListSubjectAuditEntriesResponse, error)
 	// Returns every entry from an index on, the oldest first, in parts.
 	ExportAuditEntries(*ExportAuditEntriesRequest, grpc.ServerStreamingServer[ExportAuditEntriesResponse]) error
+	// Returns entries from an index on, the oldest first, and then new ones once they are durable. The first message comes
+	// at once. The right is asked for anew at each message and each second. The stream ends after an hour; with
+	// DEADLINE_EXCEEDED (STALLED) if the caller takes nothing for a minute; with UNAVAILABLE when the vault stops. In each
+	// case it can be begun anew at the last `next_index`, so that no entry is missing and none comes twice.
+	// RESOURCE_EXHAUSTED (LIMIT): the caller has 8 such streams.
+	TailAuditEntries(*TailAuditEntriesRequest, grpc.ServerStreamingServer[TailAuditEntriesResponse]) error
 	// Has the anchor bind the log as it is now, and returns its signed head.
 	GetAuditHead(context.Context, *GetAuditHeadRequest) (*GetAuditHeadResponse, error)
 	mustEmbedUnimplementedAuditServiceServer()
@@ -112,8 +161,14 @@ type UnimplementedAuditServiceServer struct{}
 func (UnimplementedAuditServiceServer) ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuditEntries not implemented")
 }
+func (UnimplementedAuditServiceServer) ListSubjectAuditEntries(context.Context, *ListSubjectAuditEntriesRequest) (*ListSubjectAuditEntriesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSubjectAuditEntries not implemented")
+}
 func (UnimplementedAuditServiceServer) ExportAuditEntries(*ExportAuditEntriesRequest, grpc.ServerStreamingServer[ExportAuditEntriesResponse]) error {
 	return status.Error(codes.Unimplemented, "method ExportAuditEntries not implemented")
+}
+func (UnimplementedAuditServiceServer) TailAuditEntries(*TailAuditEntriesRequest, grpc.ServerStreamingServer[TailAuditEntriesResponse]) error {
+	return status.Error(codes.Unimplemented, "method TailAuditEntries not implemented")
 }
 func (UnimplementedAuditServiceServer) GetAuditHead(context.Context, *GetAuditHeadRequest) (*GetAuditHeadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetAuditHead not implemented")
@@ -157,6 +212,24 @@ func _AuditService_ListAuditEntries_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuditService_ListSubjectAuditEntries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSubjectAuditEntriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuditServiceServer).ListSubjectAuditEntries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuditService_ListSubjectAuditEntries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuditServiceServer).ListSubjectAuditEntries(ctx, req.(*ListSubjectAuditEntriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AuditService_ExportAuditEntries_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ExportAuditEntriesRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -167,6 +240,17 @@ func _AuditService_ExportAuditEntries_Handler(srv interface{}, stream grpc.Serve
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AuditService_ExportAuditEntriesServer = grpc.ServerStreamingServer[ExportAuditEntriesResponse]
+
+func _AuditService_TailAuditEntries_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TailAuditEntriesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AuditServiceServer).TailAuditEntries(m, &grpc.GenericServerStream[TailAuditEntriesRequest, TailAuditEntriesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AuditService_TailAuditEntriesServer = grpc.ServerStreamingServer[TailAuditEntriesResponse]
 
 func _AuditService_GetAuditHead_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetAuditHeadRequest)
@@ -198,6 +282,10 @@ var AuditService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AuditService_ListAuditEntries_Handler,
 		},
 		{
+			MethodName: "ListSubjectAuditEntries",
+			Handler:    _AuditService_ListSubjectAuditEntries_Handler,
+		},
+		{
 			MethodName: "GetAuditHead",
 			Handler:    _AuditService_GetAuditHead_Handler,
 		},
@@ -206,6 +294,11 @@ var AuditService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ExportAuditEntries",
 			Handler:       _AuditService_ExportAuditEntries_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "TailAuditEntries",
+			Handler:       _AuditService_TailAuditEntries_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -83,7 +83,7 @@ type HoldQuery struct {
 	// `tenants/{tenant}/schemas/{type}`
 	Schema string `protobuf:"bytes,1,opt,name=schema,proto3" json:"schema,omitempty"`
 	// A record is reached if it has all of these values; at most 8. None: every record of the type. In answers they are
-	// masked as records are.
+	// masked as records are; one that cannot be shown at all has no kind.
 	Fields        map[string]*Value `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -96,6 +96,26 @@ class ListAuditEntriesResponse(_message.Message):
     next_page_token: str
     def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class ListSubjectAuditEntriesRequest(_message.Message):
+    __slots__ = ("parent", "record", "page_size", "page_token")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    record: str
+    page_size: int
+    page_token: str
+    def __init__(self, parent: _Optional[str] = ..., record: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListSubjectAuditEntriesResponse(_message.Message):
+    __slots__ = ("entries", "next_page_token")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[AuditEntry]
+    next_page_token: str
+    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
 class ExportAuditEntriesRequest(_message.Message):
     __slots__ = ("start_index",)
     START_INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +127,26 @@ class ExportAuditEntriesResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[AuditEntry]
     def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ...) -> None: ...
+
+class TailAuditEntriesRequest(_message.Message):
+    __slots__ = ("parent", "start_index", "subject", "principal")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    START_INDEX_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    start_index: int
+    subject: str
+    principal: str
+    def __init__(self, parent: _Optional[str] = ..., start_index: _Optional[int] = ..., subject: _Optional[str] = ..., principal: _Optional[str] = ...) -> None: ...
+
+class TailAuditEntriesResponse(_message.Message):
+    __slots__ = ("entries", "next_index")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[AuditEntry]
+    next_index: int
+    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ..., next_index: _Optional[int] = ...) -> None: ...
 
 class GetAuditHeadRequest(_message.Message):
     __slots__ = ()

@@ -35,7 +35,7 @@ export type HoldQuery = Message<"lethe.v1.HoldQuery"> & {
 
   /**
    * A record is reached if it has all of these values; at most 8. None: every record of the type. In answers they are
-   * masked as records are.
+   * masked as records are; one that cannot be shown at all has no kind.
    *
    * @generated from field: map<string, lethe.v1.Value> fields = 2;
    */

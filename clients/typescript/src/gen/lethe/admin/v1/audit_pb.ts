@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file lethe/admin/v1/audit.proto.
  */
 export const file_lethe_admin_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("ChpsZXRoZS9hZG1pbi92MS9hdWRpdC5wcm90bxIObGV0aGUuYWRtaW4udjEiLgoLQXVkaXRNZW1iZXISDwoHc3ViamVjdBgBIAEoDBIOCgZyZWNvcmQYAiABKAwi2gMKCkF1ZGl0RW50cnkSDQoFaW5kZXgYASABKAQSLAoEa2luZBgCIAEoDjIeLmxldGhlLmFkbWluLnYxLkF1ZGl0RW50cnlLaW5kEg4KBm1ldGhvZBgDIAEoCRIMCgRjb2RlGAQgASgNEi8KC2NyZWF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwcmluY2lwYWwYByABKAkSDAoEcm9sZRgIIAEoCRIOCgZ0ZW5hbnQYCSABKAkSDgoGc2NoZW1hGAogASgJEicKBWNsZWFyGAsgAygOMhgubGV0aGUudjEuQ2xhc3NpZmljYXRpb24SKAoGbWFza2VkGAwgAygOMhgubGV0aGUudjEuQ2xhc3NpZmljYXRpb24SDwoHcHVycG9zZRgNIAEoCRINCgV0b3RhbBgOIAEoDRIMCgRwYXJ0GA8gASgNEiwKB21lbWJlcnMYECADKAsyGy5sZXRoZS5hZG1pbi52MS5BdWRpdE1lbWJlchISCgpnZW5lcmF0aW9uGBEgASgEEgwKBGxlYWYYEiABKAwidAoXTGlzdEF1ZGl0RW50cmllc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEg8KB3N1YmplY3QYBCABKAkSEQoJcHJpbmNpcGFsGAUgASgJImAKGExpc3RBdWRpdEVudHJpZXNSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhoubGV0aGUuYWRtaW4udjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiMAoZRXhwb3J0QXVkaXRFbnRyaWVzUmVxdWVzdBITCgtzdGFydF9pbmRleBgBIAEoBCJJChpFeHBvcnRBdWRpdEVudHJpZXNSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhoubGV0aGUuYWRtaW4udjEuQXVkaXRFbnRyeSIVChNHZXRBdWRpdEhlYWRSZXF1ZXN0IsYBChRHZXRBdWRpdEhlYWRSZXNwb25zZRIQCgh2YXVsdF9pZBgBIAEoCRIMCgRzaXplGAIgASgEEgwKBHJvb3QYAyABKAwSEgoKZ2VuZXJhdGlvbhgEIAEoBBIvCgtjcmVhdGVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFAoMc2lnbmVkX2J5dGVzGAYgASgMEhEKCXNpZ25hdHVyZRgHIAEoDBISCgpwdWJsaWNfa2V5GAggASgMKsMBCg5BdWRpdEVudHJ5S2luZBIgChxBVURJVF9FTlRSWV9LSU5EX1VOU1BFQ0lGSUVEEAASGQoVQVVESVRfRU5UUllfS0lORF9DQUxMEAESHQoZQVVESVRfRU5UUllfS0lORF9SRUZVU0FMUxACEhgKFEFVRElUX0VOVFJZX0tJTkRfR0FQEAMSGgoWQVVESVRfRU5UUllfS0lORF9WQVVMVBAEEh8KG0FVRElUX0VOVFJZX0tJTkRfVU5SRUFEQUJMRRAFMr8CCgxBdWRpdFNlcnZpY2USZQoQTGlzdEF1ZGl0RW50cmllcxInLmxldGhlLmFkbWluLnYxLkxpc3RBdWRpdEVudHJpZXNSZXF1ZXN0GigubGV0aGUuYWRtaW4udjEuTGlzdEF1ZGl0RW50cmllc1Jlc3BvbnNlEm0KEkV4cG9ydEF1ZGl0RW50cmllcxIpLmxldGhlLmFkbWluLnYxLkV4cG9ydEF1ZGl0RW50cmllc1JlcXVlc3QaKi5sZXRoZS5hZG1pbi52MS5FeHBvcnRBdWRpdEVudHJpZXNSZXNwb25zZTABElkKDEdldEF1ZGl0SGVhZBIjLmxldGhlLmFkbWluLnYxLkdldEF1ZGl0SGVhZFJlcXVlc3QaJC5sZXRoZS5hZG1pbi52MS5HZXRBdWRpdEhlYWRSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_lethe_v1_schema]);
+  fileDesc("ChpsZXRoZS9hZG1pbi92MS9hdWRpdC5wcm90bxIObGV0aGUuYWRtaW4udjEiLgoLQXVkaXRNZW1iZXISDwoHc3ViamVjdBgBIAEoDBIOCgZyZWNvcmQYAiABKAwi2gMKCkF1ZGl0RW50cnkSDQoFaW5kZXgYASABKAQSLAoEa2luZBgCIAEoDjIeLmxldGhlLmFkbWluLnYxLkF1ZGl0RW50cnlLaW5kEg4KBm1ldGhvZBgDIAEoCRIMCgRjb2RlGAQgASgNEi8KC2NyZWF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwcmluY2lwYWwYByABKAkSDAoEcm9sZRgIIAEoCRIOCgZ0ZW5hbnQYCSABKAkSDgoGc2NoZW1hGAogASgJEicKBWNsZWFyGAsgAygOMhgubGV0aGUudjEuQ2xhc3NpZmljYXRpb24SKAoGbWFza2VkGAwgAygOMhgubGV0aGUudjEuQ2xhc3NpZmljYXRpb24SDwoHcHVycG9zZRgNIAEoCRINCgV0b3RhbBgOIAEoDRIMCgRwYXJ0GA8gASgNEiwKB21lbWJlcnMYECADKAsyGy5sZXRoZS5hZG1pbi52MS5BdWRpdE1lbWJlchISCgpnZW5lcmF0aW9uGBEgASgEEgwKBGxlYWYYEiABKAwidAoXTGlzdEF1ZGl0RW50cmllc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEg8KB3N1YmplY3QYBCABKAkSEQoJcHJpbmNpcGFsGAUgASgJImAKGExpc3RBdWRpdEVudHJpZXNSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhoubGV0aGUuYWRtaW4udjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZwoeTGlzdFN1YmplY3RBdWRpdEVudHJpZXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIOCgZyZWNvcmQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiZwofTGlzdFN1YmplY3RBdWRpdEVudHJpZXNSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhoubGV0aGUuYWRtaW4udjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiMAoZRXhwb3J0QXVkaXRFbnRyaWVzUmVxdWVzdBITCgtzdGFydF9pbmRleBgBIAEoBCJJChpFeHBvcnRBdWRpdEVudHJpZXNSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhoubGV0aGUuYWRtaW4udjEuQXVkaXRFbnRyeSJ3ChdUYWlsQXVkaXRFbnRyaWVzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSGAoLc3RhcnRfaW5kZXgYAiABKARIAIgBARIPCgdzdWJqZWN0GAMgASgJEhEKCXByaW5jaXBhbBgEIAEoCUIOCgxfc3RhcnRfaW5kZXgiWwoYVGFpbEF1ZGl0RW50cmllc1Jlc3BvbnNlEisKB2VudHJpZXMYASADKAsyGi5sZXRoZS5hZG1pbi52MS5BdWRpdEVudHJ5EhIKCm5leHRfaW5kZXgYAiABKAQiFQoTR2V0QXVkaXRIZWFkUmVxdWVzdCLGAQoUR2V0QXVkaXRIZWFkUmVzcG9uc2USEAoIdmF1bHRfaWQYASABKAkSDAoEc2l6ZRgCIAEoBBIMCgRyb290GAMgASgMEhIKCmdlbmVyYXRpb24YBCABKAQSLwoLY3JlYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHNpZ25lZF9ieXRlcxgGIAEoDBIRCglzaWduYXR1cmUYByABKAwSEgoKcHVibGljX2tleRgIIAEoDCrDAQoOQXVkaXRFbnRyeUtpbmQSIAocQVVESVRfRU5UUllfS0lORF9VTlNQRUNJRklFRBAAEhkKFUFVRElUX0VOVFJZX0tJTkRfQ0FMTBABEh0KGUFVRElUX0VOVFJZX0tJTkRfUkVGVVNBTFMQAhIYChRBVURJVF9FTlRSWV9LSU5EX0dBUBADEhoKFkFVRElUX0VOVFJZX0tJTkRfVkFVTFQQBBIfChtBVURJVF9FTlRSWV9LSU5EX1VOUkVBREFCTEUQBTKkBAoMQXVkaXRTZXJ2aWNlEmUKEExpc3RBdWRpdEVudHJpZXMSJy5sZXRoZS5hZG1pbi52MS5MaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBooLmxldGhlLmFkbWluLnYxLkxpc3RBdWRpdEVudHJpZXNSZXNwb25zZRJ6ChdMaXN0U3ViamVjdEF1ZGl0RW50cmllcxIuLmxldGhlLmFkbWluLnYxLkxpc3RTdWJqZWN0QXVkaXRFbnRyaWVzUmVxdWVzdBovLmxldGhlLmFkbWluLnYxLkxpc3RTdWJqZWN0QXVkaXRFbnRyaWVzUmVzcG9uc2USbQoSRXhwb3J0QXVkaXRFbnRyaWVzEikubGV0aGUuYWRtaW4udjEuRXhwb3J0QXVkaXRFbnRyaWVzUmVxdWVzdBoqLmxldGhlLmFkbWluLnYxLkV4cG9ydEF1ZGl0RW50cmllc1Jlc3BvbnNlMAESZwoQVGFpbEF1ZGl0RW50cmllcxInLmxldGhlLmFkbWluLnYxLlRhaWxBdWRpdEVudHJpZXNSZXF1ZXN0GigubGV0aGUuYWRtaW4udjEuVGFpbEF1ZGl0RW50cmllc1Jlc3BvbnNlMAESWQoMR2V0QXVkaXRIZWFkEiMubGV0aGUuYWRtaW4udjEuR2V0QXVkaXRIZWFkUmVxdWVzdBokLmxldGhlLmFkbWluLnYxLkdldEF1ZGl0SGVhZFJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_lethe_v1_schema]);
 
 /**
  * A subject and one of its records, by random pseudonyms. They lie in the records and are destroyed with them; after
@@ -208,6 +208,7 @@ export type ListAuditEntriesRequest = Message<"lethe.admin.v1.ListAuditEntriesRe
 
   /**
    * `tenants/{tenant}/subjects/{uuid}`: entries about this subject only, while it is not erased.
+   * ListSubjectAuditEntries finds them without looking through the log.
    *
    * @generated from field: string subject = 4;
    */
@@ -255,6 +256,71 @@ export const ListAuditEntriesResponseSchema: GenMessage<ListAuditEntriesResponse
   messageDesc(file_lethe_admin_v1_audit, 3);
 
 /**
+ * @generated from message lethe.admin.v1.ListSubjectAuditEntriesRequest
+ */
+export type ListSubjectAuditEntriesRequest = Message<"lethe.admin.v1.ListSubjectAuditEntriesRequest"> & {
+  /**
+   * `tenants/{tenant}/subjects/{uuid}`
+   *
+   * @generated from field: string parent = 1;
+   */
+  parent: string;
+
+  /**
+   * `tenants/{tenant}/records/{uuid}`: entries about this record of the subject only. NOT_FOUND (ERASED) once it was
+   * erased.
+   *
+   * @generated from field: string record = 2;
+   */
+  record: string;
+
+  /**
+   * At most 1000; 0 means 50.
+   *
+   * @generated from field: int32 page_size = 3;
+   */
+  pageSize: number;
+
+  /**
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message lethe.admin.v1.ListSubjectAuditEntriesRequest.
+ * Use `create(ListSubjectAuditEntriesRequestSchema)` to create a new message.
+ */
+export const ListSubjectAuditEntriesRequestSchema: GenMessage<ListSubjectAuditEntriesRequest> = /*@__PURE__*/
+  messageDesc(file_lethe_admin_v1_audit, 4);
+
+/**
+ * @generated from message lethe.admin.v1.ListSubjectAuditEntriesResponse
+ */
+export type ListSubjectAuditEntriesResponse = Message<"lethe.admin.v1.ListSubjectAuditEntriesResponse"> & {
+  /**
+   * Fewer than asked for, or none, also where more follow.
+   *
+   * @generated from field: repeated lethe.admin.v1.AuditEntry entries = 1;
+   */
+  entries: AuditEntry[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message lethe.admin.v1.ListSubjectAuditEntriesResponse.
+ * Use `create(ListSubjectAuditEntriesResponseSchema)` to create a new message.
+ */
+export const ListSubjectAuditEntriesResponseSchema: GenMessage<ListSubjectAuditEntriesResponse> = /*@__PURE__*/
+  messageDesc(file_lethe_admin_v1_audit, 5);
+
+/**
  * @generated from message lethe.admin.v1.ExportAuditEntriesRequest
  */
 export type ExportAuditEntriesRequest = Message<"lethe.admin.v1.ExportAuditEntriesRequest"> & {
@@ -271,7 +337,7 @@ export type ExportAuditEntriesRequest = Message<"lethe.admin.v1.ExportAuditEntri
  * Use `create(ExportAuditEntriesRequestSchema)` to create a new message.
  */
 export const ExportAuditEntriesRequestSchema: GenMessage<ExportAuditEntriesRequest> = /*@__PURE__*/
-  messageDesc(file_lethe_admin_v1_audit, 4);
+  messageDesc(file_lethe_admin_v1_audit, 6);
 
 /**
  * @generated from message lethe.admin.v1.ExportAuditEntriesResponse
@@ -288,7 +354,74 @@ export type ExportAuditEntriesResponse = Message<"lethe.admin.v1.ExportAuditEntr
  * Use `create(ExportAuditEntriesResponseSchema)` to create a new message.
  */
 export const ExportAuditEntriesResponseSchema: GenMessage<ExportAuditEntriesResponse> = /*@__PURE__*/
-  messageDesc(file_lethe_admin_v1_audit, 5);
+  messageDesc(file_lethe_admin_v1_audit, 7);
+
+/**
+ * @generated from message lethe.admin.v1.TailAuditEntriesRequest
+ */
+export type TailAuditEntriesRequest = Message<"lethe.admin.v1.TailAuditEntriesRequest"> & {
+  /**
+   * `tenants/{tenant}`: entries about this tenant only. Empty: all that the caller may see.
+   *
+   * @generated from field: string parent = 1;
+   */
+  parent: string;
+
+  /**
+   * The first index, at most the number of entries. Absent: what comes from now on, the entry of this call first.
+   *
+   * @generated from field: optional uint64 start_index = 2;
+   */
+  startIndex?: bigint | undefined;
+
+  /**
+   * `tenants/{tenant}/subjects/{uuid}`: entries about this subject only. The stream ends with NOT_FOUND (ERASED) when it
+   * is erased.
+   *
+   * @generated from field: string subject = 3;
+   */
+  subject: string;
+
+  /**
+   * URI: entries of this caller only.
+   *
+   * @generated from field: string principal = 4;
+   */
+  principal: string;
+};
+
+/**
+ * Describes the message lethe.admin.v1.TailAuditEntriesRequest.
+ * Use `create(TailAuditEntriesRequestSchema)` to create a new message.
+ */
+export const TailAuditEntriesRequestSchema: GenMessage<TailAuditEntriesRequest> = /*@__PURE__*/
+  messageDesc(file_lethe_admin_v1_audit, 8);
+
+/**
+ * @generated from message lethe.admin.v1.TailAuditEntriesResponse
+ */
+export type TailAuditEntriesResponse = Message<"lethe.admin.v1.TailAuditEntriesResponse"> & {
+  /**
+   * None where the message only says how far the stream is.
+   *
+   * @generated from field: repeated lethe.admin.v1.AuditEntry entries = 1;
+   */
+  entries: AuditEntry[];
+
+  /**
+   * Every entry before this index was sent or was not asked for: the `start_index` of a stream that goes on from here.
+   *
+   * @generated from field: uint64 next_index = 2;
+   */
+  nextIndex: bigint;
+};
+
+/**
+ * Describes the message lethe.admin.v1.TailAuditEntriesResponse.
+ * Use `create(TailAuditEntriesResponseSchema)` to create a new message.
+ */
+export const TailAuditEntriesResponseSchema: GenMessage<TailAuditEntriesResponse> = /*@__PURE__*/
+  messageDesc(file_lethe_admin_v1_audit, 9);
 
 /**
  * @generated from message lethe.admin.v1.GetAuditHeadRequest
@@ -301,7 +434,7 @@ export type GetAuditHeadRequest = Message<"lethe.admin.v1.GetAuditHeadRequest"> 
  * Use `create(GetAuditHeadRequestSchema)` to create a new message.
  */
 export const GetAuditHeadRequestSchema: GenMessage<GetAuditHeadRequest> = /*@__PURE__*/
-  messageDesc(file_lethe_admin_v1_audit, 6);
+  messageDesc(file_lethe_admin_v1_audit, 10);
 
 /**
  * @generated from message lethe.admin.v1.GetAuditHeadResponse
@@ -361,7 +494,7 @@ export type GetAuditHeadResponse = Message<"lethe.admin.v1.GetAuditHeadResponse"
  * Use `create(GetAuditHeadResponseSchema)` to create a new message.
  */
 export const GetAuditHeadResponseSchema: GenMessage<GetAuditHeadResponse> = /*@__PURE__*/
-  messageDesc(file_lethe_admin_v1_audit, 7);
+  messageDesc(file_lethe_admin_v1_audit, 11);
 
 /**
  * What kind of thing an entry tells.
@@ -433,6 +566,17 @@ export const AuditService: GenService<{
     output: typeof ListAuditEntriesResponseSchema;
   },
   /**
+   * Lists the entries about a subject, the newest first, without looking through the log: who read its data, changed
+   * it, asked for it. NOT_FOUND (ERASED) once the subject was erased: then nobody can tell which entries were about it.
+   *
+   * @generated from rpc lethe.admin.v1.AuditService.ListSubjectAuditEntries
+   */
+  listSubjectAuditEntries: {
+    methodKind: "unary";
+    input: typeof ListSubjectAuditEntriesRequestSchema;
+    output: typeof ListSubjectAuditEntriesResponseSchema;
+  },
+  /**
    * Returns every entry from an index on, the oldest first, in parts.
    *
    * @generated from rpc lethe.admin.v1.AuditService.ExportAuditEntries
@@ -441,6 +585,20 @@ export const AuditService: GenService<{
     methodKind: "server_streaming";
     input: typeof ExportAuditEntriesRequestSchema;
     output: typeof ExportAuditEntriesResponseSchema;
+  },
+  /**
+   * Returns entries from an index on, the oldest first, and then new ones once they are durable. The first message comes
+   * at once. The right is asked for anew at each message and each second. The stream ends after an hour; with
+   * DEADLINE_EXCEEDED (STALLED) if the caller takes nothing for a minute; with UNAVAILABLE when the vault stops. In each
+   * case it can be begun anew at the last `next_index`, so that no entry is missing and none comes twice.
+   * RESOURCE_EXHAUSTED (LIMIT): the caller has 8 such streams.
+   *
+   * @generated from rpc lethe.admin.v1.AuditService.TailAuditEntries
+   */
+  tailAuditEntries: {
+    methodKind: "server_streaming";
+    input: typeof TailAuditEntriesRequestSchema;
+    output: typeof TailAuditEntriesResponseSchema;
   },
   /**
    * Has the anchor bind the log as it is now, and returns its signed head.
