@@ -1,6 +1,7 @@
 //! The whole story over mutual TLS: what each identity can do with a vault, from its first tenant to a restart.
 
 mod bulk;
+mod cells;
 mod input;
 mod masks;
 mod rights;

@@ -6,71 +6,8 @@ use lethe::clock::{Clock, SystemClock};
 use lethe::proto::{admin, v1};
 use tonic::{Code, Status};
 
+use super::cells::TABLE;
 use crate::live::{Live, create, get, new_customer};
-
-/// Written out by hand from the requirement. Columns are application, support, operator, privacy officer, auditor. A
-/// cell's first letter is an identity that is bound to all tenants; then, of one that is bound to `a` only, the calls
-/// about `a` and about `b`. Methods about the vault name no tenant: both last letters are the same call.
-const TABLE: [(&str, [&str; 5]); 58] = [
-    ("/lethe.admin.v1.AuditService/ExportAuditEntries", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
-    ("/lethe.admin.v1.AuditService/GetAuditHead", ["nnn", "nnn", "nnn", "nnn", "ynn"]),
-    ("/lethe.admin.v1.AuditService/ListAuditEntries", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
-    ("/lethe.admin.v1.AuditService/ListSubjectAuditEntries", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
-    ("/lethe.admin.v1.AuditService/TailAuditEntries", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
-    ("/lethe.admin.v1.LogService/AddCosignature", ["nnn", "nnn", "ynn", "nnn", "ynn"]),
-    ("/lethe.admin.v1.LogService/GetCheckpoint", ["nnn", "nnn", "ynn", "ynn", "ynn"]),
-    ("/lethe.admin.v1.LogService/GetConsistencyProof", ["nnn", "nnn", "ynn", "ynn", "ynn"]),
-    ("/lethe.admin.v1.LogService/GetInclusionProof", ["nnn", "nnn", "ynn", "ynn", "ynn"]),
-    ("/lethe.admin.v1.LogService/GetTiles", ["nnn", "nnn", "ynn", "ynn", "ynn"]),
-    ("/lethe.admin.v1.VaultService/EraseBucket", ["nnn", "nnn", "yyn", "yyn", "nnn"]),
-    ("/lethe.admin.v1.VaultService/GetKeyStatus", ["nnn", "nnn", "yyy", "nnn", "yyy"]),
-    ("/lethe.admin.v1.VaultService/GetMetrics", ["nnn", "nnn", "yyy", "nnn", "yyy"]),
-    ("/lethe.admin.v1.VaultService/GetStatus", ["nnn", "nnn", "yyy", "yyy", "yyy"]),
-    ("/lethe.admin.v1.VaultService/ListBuckets", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
-    ("/lethe.admin.v1.VaultService/RotateKey", ["nnn", "nnn", "ynn", "nnn", "nnn"]),
-    ("/lethe.v1.CertificateService/GetCertificate", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
-    ("/lethe.v1.CertificateService/ListCertificates", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
-    ("/lethe.v1.HoldService/GetHold", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
-    ("/lethe.v1.HoldService/ListHolds", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
-    ("/lethe.v1.HoldService/ListPostponedErasures", ["nnn", "nnn", "nnn", "yyn", "yyn"]),
-    ("/lethe.v1.HoldService/PlaceHold", ["nnn", "nnn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.HoldService/ReleaseHold", ["nnn", "nnn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RecordService/BatchCreateRecords", ["yyn", "nnn", "nnn", "nnn", "nnn"]),
-    ("/lethe.v1.RecordService/BatchEraseRecords", ["yyn", "nnn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RecordService/BatchGetRecords", ["yyn", "yyn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RecordService/CreateRecord", ["yyn", "nnn", "nnn", "nnn", "nnn"]),
-    ("/lethe.v1.RecordService/EraseRecord", ["yyn", "nnn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RecordService/ExportRecords", ["yyn", "nnn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RecordService/FindRecords", ["yyn", "yyn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RecordService/GetRecord", ["yyn", "yyn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RecordService/ImportRecords", ["yyn", "nnn", "nnn", "nnn", "nnn"]),
-    ("/lethe.v1.RecordService/ListRecords", ["yyn", "yyn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RecordService/UpdateRecord", ["yyn", "nnn", "nnn", "nnn", "nnn"]),
-    ("/lethe.v1.RecordService/WatchRecords", ["yyn", "nnn", "nnn", "nnn", "nnn"]),
-    ("/lethe.v1.RetentionService/ConfirmClock", ["nnn", "nnn", "ynn", "ynn", "nnn"]),
-    ("/lethe.v1.RetentionService/CreateRetentionPolicy", ["nnn", "nnn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RetentionService/DeleteRetentionPolicy", ["nnn", "nnn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RetentionService/ExplainRetention", ["yyn", "yyn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RetentionService/GetRetentionPolicy", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
-    ("/lethe.v1.RetentionService/GetRetentionStatus", ["nnn", "nnn", "yyy", "yyy", "yyy"]),
-    ("/lethe.v1.RetentionService/ListRetentionPolicies", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
-    ("/lethe.v1.RetentionService/PauseRebucketing", ["nnn", "nnn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RetentionService/PreviewRetention", ["nnn", "nnn", "yyn", "yyn", "yyn"]),
-    ("/lethe.v1.RetentionService/ResumeRebucketing", ["nnn", "nnn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.RetentionService/RunRetention", ["nnn", "nnn", "ynn", "ynn", "nnn"]),
-    ("/lethe.v1.RetentionService/UpdateRetentionPolicy", ["nnn", "nnn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.SchemaService/CreateSchema", ["nnn", "nnn", "yyn", "nnn", "nnn"]),
-    ("/lethe.v1.SchemaService/GetSchema", ["yyn", "yyn", "yyn", "yyn", "yyn"]),
-    ("/lethe.v1.SchemaService/ListSchemas", ["yyn", "yyn", "yyn", "yyn", "yyn"]),
-    ("/lethe.v1.SchemaService/UpdateSchema", ["nnn", "nnn", "yyn", "nnn", "nnn"]),
-    ("/lethe.v1.SubjectService/CreateSubject", ["yyn", "nnn", "nnn", "nnn", "nnn"]),
-    ("/lethe.v1.SubjectService/EraseSubject", ["yyn", "nnn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.SubjectService/GetSubject", ["yyn", "yyn", "nnn", "yyn", "nnn"]),
-    ("/lethe.v1.TenantService/CreateTenant", ["nnn", "nnn", "ynn", "nnn", "nnn"]),
-    ("/lethe.v1.TenantService/GetTenant", ["yyn", "yyn", "yyn", "yyn", "yyn"]),
-    ("/lethe.v1.TenantService/ListTenants", ["yyy", "yyy", "yyy", "yyy", "yyy"]),
-    ("/lethe.v1.TenantService/UpdateTenant", ["nnn", "nnn", "yyn", "nnn", "nnn"]),
-];
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
