@@ -153,6 +153,8 @@ impl Core {
             (_, Some(_)) => Kind::RecordWithBucket,
             (Sort::Record, None) => Kind::Record,
             (Sort::Subject, None) => Kind::Subject,
+            // No certificate is asked for by a hold's name.
+            (Sort::Hold, None) => return Err(NO_CERTIFICATE),
         };
         let (rtype, bucket, parts) = (gone.rtype, gone.bucket, vec![part]);
         Ok(Found { kind, rtype, record: Some(record), bucket, parts, erased })
