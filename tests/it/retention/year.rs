@@ -1,6 +1,6 @@
-//! A year, day by day, with a clock that the test sets: records come, are used, changed and erased, rules change, and
-//! every night what is due goes. A model in a few lines says what must be there each morning; at the end an auditor
-//! goes through the evidence.
+//! A year, day by day, with a clock that the test sets: records come, are used, changed, held and erased, rules change,
+//! and every night what is due goes. A model in a few lines says what must be there each morning; at the end an auditor
+//! goes through the evidence: a certificate for every record that was due, and a due date for every certificate.
 //!
 //! Periods are in days here, so that the model needs no calendar.
 
@@ -9,12 +9,17 @@ use std::time::Instant;
 
 use lethe::class::{ErasureReason, Role};
 use lethe::clock::{Clock, UnixMillis};
+use lethe::crypto::checkpoint::Checkpoint;
 use lethe::id::RecordId;
+use lethe::vault::certificate::Wanted;
+use lethe::vault::certificate::facts::Kind;
+use lethe::vault::certificate::verify::{Held, verify};
+use lethe::vault::holds::draft::ScopeDraft;
 use lethe::vault::retention::policy::{PolicyDraft, StartKind};
 use lethe::vault::retention::sweep::Swept;
 use lethe::vault::{Receipt, Vault, VaultError};
 
-use super::{DAY, Scene, by_hand, officer, person, receipt, rule, sweep, until};
+use super::{DAY, Scene, by_hand, is_gone, officer, person, receipt, rule, sweep, until};
 use crate::crash::scale;
 use crate::house::{TENANT, draft, get, operator, permit, put};
 use crate::model::Dice;
@@ -34,6 +39,12 @@ struct Known {
     rtype: usize,
     created: i64,
     used: i64,
+    /// The hold that keeps it, and the day on which that ends.
+    held: Option<(RecordId, i64)>,
+    /// Its erasure was asked for meanwhile.
+    waits: bool,
+    /// Overdue when its hold ended: it went with that day.
+    freed: i64,
 }
 
 impl Known {
@@ -45,7 +56,7 @@ impl Known {
             rules.sliding.map(|days| self.used + days),
         ];
         let end = ends.into_iter().flatten().min().unwrap();
-        end.max(rules.minimum.map_or(end, |days| self.created + days))
+        end.max(rules.minimum.map_or(end, |days| self.created + days)).max(self.freed)
     }
 }
 
@@ -127,10 +138,13 @@ async fn a_year_of_days_keeps_what_must_be_kept_and_nothing_that_must_go() {
             let rtype = dice.below(TYPES.len() as u64) as usize;
             let fields = person(&format!("{n}-{}", dice.below(u64::MAX)));
             let made = put(&vault, TYPES[rtype].0, fields).await.unwrap();
-            live.insert(made.id, Known { rtype, created: now, used: now });
+            let (created, used, held, waits, freed) = (now, now, None, false, 0);
+            live.insert(made.id, Known { rtype, created, used, held, waits, freed });
         }
+        hold_some(&vault, &mut live, &rules, (now, &mut dice)).await;
         // Some are used: that counts where a rule slides.
-        let chosen: Vec<RecordId> = live.keys().copied().filter(|_| dice.below(40) == 0).collect();
+        let chosen = live.iter().filter(|(_, k)| !k.waits).map(|(id, _)| *id);
+        let chosen: Vec<RecordId> = chosen.filter(|_| dice.below(40) == 0).collect();
         for id in chosen {
             get(&vault, id).unwrap();
             let known = live.get_mut(&id).unwrap();
@@ -139,7 +153,8 @@ async fn a_year_of_days_keeps_what_must_be_kept_and_nothing_that_must_go() {
             }
         }
         // Some are erased by request: those are not retention's.
-        let chosen: Vec<RecordId> = live.keys().copied().filter(|_| dice.below(300) == 0).collect();
+        let chosen = live.iter().filter(|(_, k)| k.held.is_none()).map(|(id, _)| *id);
+        let chosen: Vec<RecordId> = chosen.filter(|_| dice.below(300) == 0).collect();
         for id in chosen {
             assert_eq!(receipt(&vault, id).await.reason, ErasureReason::SubjectRequest);
             live.remove(&id);
@@ -164,7 +179,7 @@ async fn a_year_of_days_keeps_what_must_be_kept_and_nothing_that_must_go() {
         evidence.extend(went(sweep(&vault).await));
         let due: Vec<RecordId> = live
             .iter()
-            .filter(|(_, k)| k.last_day(&rules[k.rtype]) <= now)
+            .filter(|(_, k)| k.held.is_none() && k.last_day(&rules[k.rtype]) <= now)
             .map(|(id, _)| *id)
             .collect();
         for id in due {
@@ -185,6 +200,47 @@ async fn a_year_of_days_keeps_what_must_be_kept_and_nothing_that_must_go() {
     );
     assert!(gone.len() > all / 2, "the year must have let most of it go");
     vault.close().unwrap();
+}
+
+/// Ends the holds whose day has come, and places some.
+async fn hold_some(
+    vault: &Vault,
+    live: &mut BTreeMap<RecordId, Known>,
+    rules: &[Rules],
+    (now, dice): (i64, &mut Dice),
+) {
+    let over = |k: &Known| k.held.is_some_and(|(_, ends)| ends <= now);
+    let over: Vec<RecordId> = live.iter().filter(|(_, k)| over(k)).map(|(id, _)| *id).collect();
+    for id in &over {
+        let known = live.get_mut(id).unwrap();
+        let (hold, _) = known.held.take().unwrap();
+        crate::holds::release(vault, hold).await;
+        if known.waits {
+            until("what was asked for meanwhile happened", || is_gone(vault, *id)).await;
+            assert_eq!(receipt(vault, *id).await.reason, ErasureReason::SubjectRequest);
+            live.remove(id);
+        } else if known.last_day(&rules[known.rtype]) < now {
+            known.freed = now;
+        }
+    }
+    if !over.is_empty() {
+        until("what was held is where the rules want it", || {
+            vault.retention_state().rebucketing.is_empty()
+        })
+        .await;
+    }
+    let free = live.iter().filter(|(_, k)| k.held.is_none()).map(|(id, _)| *id);
+    let chosen: Vec<RecordId> = free.filter(|_| dice.below(150) == 0).collect();
+    for id in chosen {
+        let hold = crate::holds::hold(vault, ScopeDraft::Record(id)).await;
+        let known = live.get_mut(&id).unwrap();
+        known.held = Some((hold, now + 1 + dice.below(60) as i64));
+        if dice.below(4) == 0 {
+            let asked = crate::holds::erase(vault, id).await;
+            assert_eq!(asked.postponed.len(), 1);
+            known.waits = true;
+        }
+    }
 }
 
 fn went(swept: Swept) -> impl Iterator<Item = (u64, Receipt)> {
@@ -228,6 +284,32 @@ async fn audit(
         let due = own.requested.0 / DAY - 1;
         // It may have been due earlier than the rule that came last says: then it went when it was moved.
         assert!(due >= *last_day || due < own.erased.0 / DAY, "{id}: due {due}, not {last_day}");
-        assert_eq!((own.public_key, own.signature.len()), (evidence[0].1.public_key, 64));
+        let key = evidence[0].1.public_key;
+        assert_eq!((own.public_key, own.signature.len()), (key, 64));
+        certified(vault, *id, key, own.leaf_index).await;
     }
+    // Nothing else has one: what is on the list of certificates is what went.
+    let (auditor, mut from, mut listed) = (permit(Role::Auditor, Some(TENANT)), 0, BTreeSet::new());
+    loop {
+        let ever = (UnixMillis(0), UnixMillis(i64::MAX));
+        let (page, next) = vault.killed_buckets(&auditor, TENANT, ever, from, 100).unwrap();
+        listed.extend(page.iter().filter(|k| k.rtype.is_some()).map(|k| k.leaf_index));
+        match next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    assert_eq!(listed, leaves, "a certificate for each, and each for something");
+}
+
+/// The certificate of a record that went holds without the vault, and says that it was due before it was done.
+async fn certified(vault: &Vault, id: RecordId, public_key: [u8; 32], leaf: u64) {
+    let permit = permit(Role::Auditor, Some(TENANT));
+    let made = vault.certificate(&permit, TENANT, Wanted::Record(id), None).await.unwrap();
+    let (checkpoint, _) = Checkpoint::open(&made.checkpoint, public_key).unwrap();
+    let held = Held { public_key, checkpoint: &checkpoint, bridge: None, record: Some(id) };
+    let checked = verify(&made, &held).unwrap();
+    let (destroyed, erasure) = (&checked.facts.destroyed, &checked.facts.erasure);
+    assert_eq!((destroyed.kind, destroyed.leaves[0].index), (Kind::RecordWithBucket, leaf));
+    assert!(erasure.due.as_ref().is_some_and(|due| *due <= erasure.removed), "{id}: early");
 }
