@@ -11,6 +11,7 @@ mod kill;
 mod mutants;
 pub mod named;
 mod naming;
+mod returned;
 pub mod trees;
 mod unanswered;
 mod worker;
