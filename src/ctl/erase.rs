@@ -173,9 +173,9 @@ pub(super) fn report(
         return Err(CtlError::Answer("the receipt"));
     }
     let mut document = json!({ "receipts": receipts.iter().map(receipt_json).collect::<Vec<_>>() });
-    if !postponed.is_empty() {
+    if let Some(fields) = document.as_object_mut().filter(|_| !postponed.is_empty()) {
         let waiting: Vec<_> = postponed.iter().map(postponed_json).collect();
-        document["postponed"] = waiting.into();
+        fields.insert("postponed".to_owned(), waiting.into());
     }
     if let Some(file) = permission.evidence
         && let Err(error) = file.write(&format!("{document:#}\n"))

@@ -28,7 +28,7 @@ use crate::vault::retention::zone::end_in_utc;
 #[derive(Debug, Subcommand)]
 pub enum HoldCommand {
     /// Keep a record, all about a subject, or all records of a type with these values from being erased
-    Place(PlaceArgs),
+    Place(Box<PlaceArgs>),
     /// Show a hold
     Get {
         /// `tenants/{tenant}/holds/{uuid}`

@@ -125,7 +125,7 @@ impl Worker {
                     taken.push(Taken { at: fates.len(), condemned: one, ords });
                     fates.push(None);
                 }
-                Err(fate) => fates.push(Some(fate)),
+                Err(fate) => fates.push(Some(*fate)),
             }
         }
         let mut listed = Vec::with_capacity(taken.len());
@@ -246,11 +246,11 @@ fn set(fates: &mut [Option<Fate>], at: usize, fate: Fate) {
 impl Condemned {
     /// Takes the buckets out of use; a fate if there is nothing to kill, or nothing to kill now. Who changes the rules,
     /// or places a hold, either is before this or finds what is in them going.
-    fn take<'a>(&self, core: &'a Core) -> Result<(Vec<BucketOrd>, Erasing<'a>), Fate> {
+    fn take<'a>(&self, core: &'a Core) -> Result<(Vec<BucketOrd>, Erasing<'a>), Box<Fate>> {
         {
             let mut state = self.tenant.state_mut();
             if self.epoch.is_some_and(|epoch| epoch != state.rules_epoch) {
-                return Err(Fate::Rules);
+                return Err(Box::new(Fate::Rules));
             }
             if let Some(ords) = state.take_buckets(self.key) {
                 let buckets: Vec<BucketId> =
@@ -258,7 +258,8 @@ impl Condemned {
                 return Ok((ords, core.mark_going(&buckets)));
             }
         }
-        Err(core.killed_before(&self.tenant, self.key).map_or_else(Fate::Failed, Fate::Before))
+        let before = core.killed_before(&self.tenant, self.key);
+        Err(Box::new(before.map_or_else(Fate::Failed, Fate::Before)))
     }
 
     fn tell(&self, core: &Core) {
