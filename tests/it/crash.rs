@@ -3,6 +3,7 @@
 //! written.
 
 pub mod attack;
+pub mod certified;
 pub mod fate;
 mod held;
 mod images;

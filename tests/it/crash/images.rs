@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lethe_recorder::{CrashImages, Event, FileId, Log, MetadataRule, Variant, crash_points};
 
+use super::certified::certificates_hold;
 use super::fate::{check, fates, log_holds, repeat};
 use super::trees::trees_hold;
 use super::worker::Shifted;
@@ -78,6 +79,7 @@ pub fn verdict(dir: &Path, orders: &Orders, answers: &str) -> Result<(), String>
     runtime.block_on(async {
         log_holds(&vault, &fates).await?;
         trees_hold(&vault, answers).await?;
+        certificates_hold(&vault).await?;
         repeat(&vault, &fates).await?;
         let set = fields(&[("reference", "after"), ("note", "after")]);
         let view = put(&vault, "customer", set).await.map_err(|e| format!("no put: {e}"))?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::certified::certificates_hold;
 use super::fate::{check, fates, log_holds, repeat};
 use super::named::index_holds;
 use super::trees::trees_hold;
@@ -48,6 +49,7 @@ fn rounds(engine: &'static str, rounds: usize, seed: u64) {
             .and_then(|()| runtime.block_on(log_holds(&vault, &fates)))
             .and_then(|()| runtime.block_on(index_holds(&vault, &fates)))
             .and_then(|()| runtime.block_on(trees_hold(&vault, whole)))
+            .and_then(|()| runtime.block_on(certificates_hold(&vault)))
             .and_then(|()| runtime.block_on(repeat(&vault, &fates)));
         if let Err(why) = verdict {
             let id = why.split(' ').next().unwrap_or_default();
