@@ -209,6 +209,7 @@ fn the_roles_reach_every_type_or_none() {
         Action::UpdateRecord,
         Action::EraseRecord,
         Action::EraseBucket,
+        Action::ManageHolds,
     ];
     for action in Action::PERMITTED {
         for role in Role::ALL {

@@ -108,7 +108,7 @@ impl Vault {
         };
         let mut batch = Batch { entries: told.encode(), ..Batch::default() };
         let slot = core.put_hold(&tenant, &hold, RecVer(1), &mut batch).await?;
-        // Buckets that are about to go are looked at again, with the hold; one that is going already is too late for it.
+        // Buckets that are about to go are looked at again, with the hold; for one that goes already it is too late.
         let hold = core.holds.set(tenant.ord, hold);
         tenant.state_mut().rules_epoch += 1;
         let present =
@@ -161,8 +161,8 @@ impl Vault {
         Ok(core.shown(permit, &tenant, found))
     }
 
-    /// Holds of a tenant by id, after `after`: those in force, or also those that ended. Also the last id that was looked
-    /// at, if more follow.
+    /// Holds of a tenant by id, after `after`: those in force, or also those that ended. Also the last id that was
+    /// looked at, if more follow.
     pub fn holds(
         &self,
         permit: &Permit<ReadHolds>,

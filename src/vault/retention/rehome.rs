@@ -79,7 +79,10 @@ impl Core {
         if stays && newly.is_none() {
             return Ok(false);
         }
-        let _leaving = self.leave(record, pointer.kid)?;
+        let _leaving = match expires {
+            Day::HELD => self.leave_for_hold(record, pointer.kid)?,
+            _ => self.leave(record, pointer.kid)?,
+        };
         let version = (pointer.rtype, record, pointer.rec_ver, open.version.schema_rev);
         let mut batch = Batch::default();
         batch.expect(Pointer::key(tenant.ord, record), Some(pointer.encode()));
@@ -112,12 +115,18 @@ impl Core {
 
     /// Has a kill of the bucket wait until a record has left it; refuses if the kill has begun.
     pub(in crate::vault) fn leave(&self, record: RecordId, kid: Kid) -> Result<Ticket, VaultError> {
+        self.leave_unless(kid, || self.is_erasing(record, kid))
+    }
+
+    /// The same for what a hold keeps: it may leave until the kill begins, also if someone asked for that.
+    fn leave_for_hold(&self, record: RecordId, kid: Kid) -> Result<Ticket, VaultError> {
+        self.leave_unless(kid, || self.is_going(record, kid))
+    }
+
+    fn leave_unless(&self, kid: Kid, refused: impl Fn() -> bool) -> Result<Ticket, VaultError> {
         let ticket = self.tree.slots().hold(kid).ok_or(VaultError::Erased("record"))?;
         // The kill is told of before it looks for tickets: either it is seen here, or it sees this one.
-        if self.is_going(record, kid) {
-            return Err(VaultError::Erased("record"));
-        }
-        Ok(ticket)
+        if refused() { Err(VaultError::Erased("record")) } else { Ok(ticket) }
     }
 
     /// Takes old versions that are kept for a hold's sake out of a bucket that is about to go.
@@ -129,7 +138,7 @@ impl Core {
         for old in self.kept_in(tenant, bucket) {
             let _writing = tenant.writing.read().await;
             let _record = self.lock_records(&[old.record]).await;
-            let _leaving = self.leave(old.record, old.kid)?;
+            let _leaving = self.leave_for_hold(old.record, old.kid)?;
             let open = self.open_at(old.kid, Some((old.record, old.rec_ver)))?;
             let version = (old.rtype, old.record, old.rec_ver, open.version.schema_rev);
             let mut batch = Batch::default();

@@ -262,8 +262,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Closes and lists the buckets of a type and day whatever the rules say: someone wants them gone. Only what is held
-    /// moves out.
+    /// Closes and lists the buckets of a type and day whatever the rules say: someone wants them gone. Only what is
+    /// held moves out.
     pub(super) fn close_all(
         &self,
         tenant: &Arc<Tenant>,

@@ -3,8 +3,9 @@
 //! Lines: `C id op` created; `u id op` an update is asked for; `U id op` and answered; `e id` an erasure is asked for;
 //! `E id` and answered; `b` a kill of the bucket of visits is asked for; `B` and answered. `V id op` is a created
 //! visit; `t` days pass, so that request ids of before are forgotten; `p` new rules on customers are asked for, so that
-//! they move; `h id` a hold on it is asked for, `H id` and answered; `q id` its erasure is asked for while it is held, `Q
-//! id` and answered as postponed; `r id` the hold's end is asked for. `K log size root` a checkpoint was handed out (see trees.rs).
+//! they move; `h id` a hold on it is asked for, `H id` and answered; `q id` its erasure is asked for while it is held,
+//! `Q id` and answered as postponed; `r id` the hold's end is asked for. `K log size root` a checkpoint was handed out
+//! (see trees.rs).
 
 use std::collections::BTreeMap;
 

@@ -467,7 +467,8 @@ mod tests {
         assert_eq!(row_at(b"LTP1\x03"), Some((RowKind::Request, 67)));
         let import = [b"LTP1\x04".as_slice(), &[0; 16], &[1, 0]].concat();
         assert_eq!(row_at(&import), Some((RowKind::Request, 27 + 16 * 256)));
-        assert_eq!(row_at(b"LTP1\x05"), None);
+        assert_eq!(row_at(b"LTP1\x05"), Some((RowKind::Request, 67)));
+        assert_eq!(row_at(b"LTP1\x06"), None);
     }
 
     #[test]
