@@ -160,6 +160,8 @@ type RetentionStatus struct {
 	// LatenessP50 and LatenessP99 say how late buckets went; 0 if none went yet.
 	LatenessP50, LatenessP99 time.Duration
 	Rebucketing              []RebucketingState
+	// HoldCount are the legal holds in force, PostponedErasureCount the erasures that wait for them to end.
+	HoldCount, PostponedErasureCount uint64
 }
 
 // RetentionRun are the records of one type and day that went, or would go.
@@ -330,6 +332,8 @@ func (c *Client) RetentionStatus(ctx context.Context) (*RetentionStatus, error) 
 		Rebucketing: each(answer.GetRebucketing(), func(r *lethev1.RebucketingState) RebucketingState {
 			return RebucketingState{r.GetSchema(), int(r.GetPercent()), r.GetPaused()}
 		}),
+		HoldCount:             answer.GetHoldCount(),
+		PostponedErasureCount: answer.GetPostponedErasureCount(),
 	}, nil
 }
 

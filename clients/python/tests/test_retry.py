@@ -64,8 +64,11 @@ CALLS = [
     _calls.confirm_clock(NOW),
 ]
 READS = ("Get", "BatchGet", "List", "Find", "Export", "Explain", "Preview")
-# Keys and buckets are for operators, who have lethectl, as do those who export logs and witness them.
-NOT_HERE = {"GetMetrics", "RotateKey", "GetKeyStatus", "ListBuckets", "EraseBucket", "GetTiles", "AddCosignature"}
+# Keys and buckets are for operators, who have lethectl, as do those who export, witness and follow logs.
+NOT_HERE = {
+    "GetMetrics", "RotateKey", "GetKeyStatus", "ListBuckets", "EraseBucket", "GetTiles", "AddCosignature",
+    "TailAuditEntries", "ListSubjectAuditEntries",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda c: c.path.rpartition("/")[2])

@@ -141,6 +141,9 @@ export interface RetentionStatus {
   readonly latenessP50Millis: bigint;
   readonly latenessP99Millis: bigint;
   readonly rebucketing: readonly RebucketingState[];
+  /** Legal holds in force, and erasures that wait for them to end. */
+  readonly holdCount: bigint;
+  readonly postponedErasureCount: bigint;
 }
 
 /** The records of one type and day that went, or would go. */

@@ -155,6 +155,7 @@ test("what is said of retention arrives", async (t) => {
       dueByTime: MOMENT, clockState: 4, sweepIntervalSeconds: 60n, dueBucketCount: 1n, closedBucketCount: 2n,
       closedRecordCount: 3n, erasedBucketCount: 4n, erasedRecordCount: 5n, latenessP50Millis: 1500n,
       latenessP99Millis: 2500n, rebucketing: [{ schema: "s", percent: 40, paused: true }],
+      holdCount: 6n, postponedErasureCount: 7n,
     },
     runRetention: {
       runs: [{ schema: "s", expireDate: "2030-12-31", recordCount: 3n, stayingCount: 2n }], failedBucketCount: 4n,

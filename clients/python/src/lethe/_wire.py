@@ -424,6 +424,8 @@ def retention_status(sent: retention_pb2.GetRetentionStatusResponse) -> Retentio
         lateness_p50=dt.timedelta(milliseconds=sent.lateness_p50_millis),
         lateness_p99=dt.timedelta(milliseconds=sent.lateness_p99_millis),
         rebucketing=[RebucketingState(r.schema, r.percent, r.paused) for r in sent.rebucketing],
+        hold_count=sent.hold_count,
+        postponed_erasure_count=sent.postponed_erasure_count,
     )
 
 

@@ -181,6 +181,10 @@ class RetentionStatus:
     """How late buckets went, the median; zero if none went yet."""
     lateness_p99: dt.timedelta
     rebucketing: list[RebucketingState]
+    hold_count: int
+    """Legal holds in force."""
+    postponed_erasure_count: int
+    """Erasures that wait for holds to end."""
 
 
 @dataclass(frozen=True)
