@@ -206,12 +206,13 @@ func TestWhatIsSaidOfRetentionArrives(t *testing.T) {
 		DueBucketCount: 1, ClosedBucketCount: 2, ClosedRecordCount: 3, ErasedBucketCount: 4, ErasedRecordCount: 5,
 		LatenessP50Millis: 1500, LatenessP99Millis: 2500,
 		Rebucketing: []*lethev1.RebucketingState{{Schema: "s", Percent: 40, Paused: true}},
+		HoldCount:   6, PostponedErasureCount: 7,
 	}
 	status, err := client.RetentionStatus(ctx)
 	check(t, err)
 	if want := (&RetentionStatus{
 		moment, ClockUnconfirmed, time.Time{}, time.Minute, 1, 2, 3, 4, 5, 1500 * time.Millisecond,
-		2500 * time.Millisecond, []RebucketingState{{"s", 40, true}},
+		2500 * time.Millisecond, []RebucketingState{{"s", 40, true}}, 6, 7,
 	}); !reflect.DeepEqual(status, want) {
 		t.Errorf("%+v", status)
 	}

@@ -196,13 +196,15 @@ def test_a_status_has_its_times_and_its_absences(fake, client):
         lateness_p50_millis=1500,
         lateness_p99_millis=2500,
         rebucketing=[retention_pb2.RebucketingState(schema="s", percent=40, paused=True)],
+        hold_count=6,
+        postponed_erasure_count=7,
     )
     sent.due_by_time.seconds = 7
     fake.answer("GetRetentionStatus", sent)
     assert client.retention_status() == retention.RetentionStatus(
         dt.datetime(1970, 1, 1, 0, 0, 7, tzinfo=UTC), retention.ClockState.UNCONFIRMED, None,
         dt.timedelta(minutes=1), 1, 2, 3, 4, 5, dt.timedelta(seconds=1.5), dt.timedelta(seconds=2.5),
-        [retention.RebucketingState("s", 40, True)],
+        [retention.RebucketingState("s", 40, True)], 6, 7,
     )  # fmt: skip
 
 
