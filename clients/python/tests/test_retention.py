@@ -10,7 +10,7 @@ from fake import EXHAUSTED, UNAVAILABLE
 
 import lethe
 from lethe import RetentionForecast, RetentionPolicy, RetentionStart, _calls, _wire, model, retention
-from lethe.v1 import erasure_pb2, retention_pb2
+from lethe.v1 import erasure_pb2, record_pb2, retention_pb2, subject_pb2
 
 UTC = dt.timezone.utc
 DAY = dt.date(2030, 12, 31)
@@ -206,6 +206,23 @@ def test_a_status_has_its_times_and_its_absences(fake, client):
         dt.timedelta(minutes=1), 1, 2, 3, 4, 5, dt.timedelta(seconds=1.5), dt.timedelta(seconds=2.5),
         [retention.RebucketingState("s", 40, True)], 6, 7,
     )  # fmt: skip
+
+
+def test_an_erasure_that_a_hold_postpones_is_told_as_that_with_what_was_erased(fake, client):
+    waits = erasure_pb2.PostponedErasure(name="tenants/t/records/held")
+    fake.answer("EraseRecord", record_pb2.EraseRecordResponse(postponed=waits))
+    with pytest.raises(lethe.Postponed) as told:
+        client.erase_record("tenants/t/records/held")
+    assert (told.value.names, told.value.receipts) == (["tenants/t/records/held"], [])
+    gone = erasure_pb2.ErasureReceipt(name="tenants/t/records/free", level=2, reason=1)
+    fake.answer("BatchEraseRecords", record_pb2.BatchEraseRecordsResponse(receipts=[gone], postponed=[waits]))
+    with pytest.raises(lethe.Postponed) as told:
+        client.erase_records("t", ["tenants/t/records/held", "tenants/t/records/free"])
+    assert [r.name for r in told.value.receipts] == ["tenants/t/records/free"]
+    fake.answer("EraseSubject", subject_pb2.EraseSubjectResponse(record_receipts=[gone], postponed=[waits]))
+    with pytest.raises(lethe.Postponed) as told:
+        client.erase_subject("tenants/t/subjects/s")
+    assert len(told.value.names) == len(told.value.receipts) == 1
 
 
 @pytest.mark.parametrize(
