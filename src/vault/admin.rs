@@ -164,7 +164,9 @@ impl Vault {
         self.core.note(&self.core.entry(permit, Act::ListBuckets).of(tenant.ord))?;
         let keys: Vec<(TypeOrd, Day)> = {
             let state = tenant.state();
-            let later = state.buckets.keys().filter(|k| after.is_none_or(|a| **k > a));
+            // What holds took out of its bucket has no day by which anyone could name it.
+            let named = state.buckets.keys().filter(|(_, day)| *day != Day::HELD);
+            let later = named.filter(|k| after.is_none_or(|a| **k > a));
             later.copied().take(page_size + 1).collect()
         };
         let more = keys.len() > page_size;

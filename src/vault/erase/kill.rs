@@ -77,6 +77,10 @@ impl Vault {
             return Err(VaultError::Forbidden);
         }
         let key = (tenant.schema(rtype)?.ord(), expires);
+        // What holds took out of its bucket is nobody's to erase before they end.
+        if expires == Day::HELD {
+            return Err(VaultError::NotFound("bucket"));
+        }
         let requested = core.clock.now();
         let ords = tenant.state().buckets.get(&key).cloned().unwrap_or_default();
         let buckets: Vec<BucketId> = ords.into_iter().map(|ord| (tenant.ord, ord)).collect();

@@ -2,6 +2,7 @@
 
 use lethe::class::ErasureReason;
 use lethe::id::Day;
+use lethe::vault::VaultError;
 use lethe::vault::holds::draft::ScopeDraft;
 
 use super::{hold, in_city, release};
@@ -27,10 +28,15 @@ async fn what_is_held_leaves_its_bucket_and_goes_with_the_day_on_which_the_hold_
     assert_eq!((text(&now, "city"), now.expires), (Some("Ulm"), Day::HELD));
     assert_eq!(vault.metrics().records_held_back.value(), 1);
     // Nobody can name the place where it is kept.
-    let (operator, rtype) = (operator(Some(TENANT)), slug("visit"));
+    let (eraser, rtype) = (operator(Some(TENANT)), slug("visit"));
     let why = ErasureReason::Contract;
-    let named = vault.erase_bucket(&operator, TENANT, &rtype, Day::OPEN_ENDED, why).await;
-    assert!(named.is_err());
+    for day in [Day::HELD, Day::OPEN_ENDED] {
+        let named = vault.erase_bucket(&eraser, TENANT, &rtype, day, why).await;
+        assert!(matches!(named, Err(VaultError::NotFound(_))), "{day:?}");
+    }
+    let (buckets, _) = vault.list_buckets(&operator(Some(TENANT)), TENANT, None, 100).unwrap();
+    assert!(buckets.iter().all(|bucket| bucket.expires != Day::HELD));
+    assert!(get(&vault, held).is_ok());
     vault.close().unwrap();
     drop(vault);
 

@@ -212,9 +212,11 @@ async fn hold_some(
     let over = |k: &Known| k.held.is_some_and(|(_, ends)| ends <= now);
     let over: Vec<RecordId> = live.iter().filter(|(_, k)| over(k)).map(|(id, _)| *id).collect();
     for id in &over {
-        let known = live.get_mut(id).unwrap();
-        let (hold, _) = known.held.take().unwrap();
+        let (hold, _) = live.get_mut(id).unwrap().held.take().unwrap();
         crate::holds::release(vault, hold).await;
+    }
+    for id in &over {
+        let known = live.get_mut(id).unwrap();
         if known.waits {
             until("what was asked for meanwhile happened", || is_gone(vault, *id)).await;
             assert_eq!(receipt(vault, *id).await.reason, ErasureReason::SubjectRequest);
@@ -230,7 +232,7 @@ async fn hold_some(
         .await;
     }
     let free = live.iter().filter(|(_, k)| k.held.is_none()).map(|(id, _)| *id);
-    let chosen: Vec<RecordId> = free.filter(|_| dice.below(150) == 0).collect();
+    let chosen: Vec<RecordId> = free.filter(|_| dice.below(900) == 0).collect();
     for id in chosen {
         let hold = crate::holds::hold(vault, ScopeDraft::Record(id)).await;
         let known = live.get_mut(&id).unwrap();
