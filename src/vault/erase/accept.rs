@@ -63,7 +63,7 @@ impl Erasures<'_> {
         let ids: Vec<RecordId> = records.iter().map(|(_, r)| *r).collect();
         let _held = core.lock_records(&ids).await;
         let requested = core.clock.now();
-        let (mut doomed, mut kept) = (Vec::new(), Vec::new());
+        let (mut going, mut kept) = (Vec::new(), Vec::new());
         let mut done = Vec::with_capacity(records.len());
         // A subject comes before its records, and whether it can go is known after them.
         let last_first = |at: &usize| records.get(*at).is_some_and(|(s, _)| *s == Sort::Subject);
@@ -91,7 +91,7 @@ impl Erasures<'_> {
                         kept.push((record.1, asked, whole.map(|d| d.member).unwrap_or_default()));
                         Outcome::Postponed
                     } else {
-                        doomed.extend(units);
+                        going.push((at, units));
                         Outcome::Doomed
                     }
                 }
@@ -100,9 +100,11 @@ impl Erasures<'_> {
                 *place = Some(outcome);
             }
         }
+        going.sort_by_key(|(at, _)| *at);
+        let mut doomed: Vec<Doomed> = going.into_iter().flat_map(|(_, units)| units).collect();
         let postponed = self.postpone(tenant, kept, &entry).await?;
         // Nothing failed: from here on the old versions are ours, but for those that a batch is erasing already.
-        doomed.retain(|d: &Doomed| d.whole || core.superseded.take_kid(d.kid).is_some());
+        doomed.retain(|d| d.whole || core.superseded.take_kid(d.kid).is_some());
         let whole = doomed.iter().filter(|d| d.whole);
         let entry = entry.about(whole.map(|d| (Some(d.rtype), d.member)));
         let mut fresh = Vec::new();
