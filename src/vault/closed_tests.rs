@@ -1,27 +1,29 @@
 //! Updates of records whose bucket is being killed: a newer version beside the bucket would outlive its kill.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::current::Sort;
+use super::holds::draft::{HoldDraft, ScopeDraft};
 use super::schema::{FieldDraft, RetentionDraft, SchemaDraft};
 use super::slug::Slug;
 use super::testing::{permit, vault_on};
 use super::value::Value;
-use super::{NewRecord, RecordChange, VaultError};
-use crate::class::{Classification, FieldKind, Role};
+use super::{NewRecord, RecordChange, Vault, VaultError};
+use crate::class::{Classification, ErasureReason, FieldKind, Role};
+use crate::id::RecordId;
 use crate::store::Memory;
 
 fn slug(text: &str) -> Slug {
     Slug::parse(text).unwrap()
 }
 
-#[tokio::test]
-async fn who_leaves_a_bucket_is_waited_for_by_its_kill_or_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let vault = vault_on(dir.path(), Arc::new(Memory::new()));
+/// A vault with a visit, which is kept for a day.
+async fn with_a_visit(dir: &std::path::Path) -> (Vault, RecordId) {
+    let vault = vault_on(dir, Arc::new(Memory::new()));
     let (acme, operator) = (Some("acme"), Role::Operator);
     vault.create_tenant(&permit(operator, None), slug("acme"), String::new()).await.unwrap();
-    let note = FieldDraft {
+    let field = FieldDraft {
         name: "note".into(),
         kind: Some(FieldKind::Text),
         class: Some(Classification::Sensitive),
@@ -30,16 +32,26 @@ async fn who_leaves_a_bucket_is_waited_for_by_its_kill_or_refused() {
     };
     let draft = SchemaDraft {
         type_name: "visit".into(),
-        fields: vec![note],
+        fields: vec![field],
         retention: Some(RetentionDraft::RetainFor("P1D".into())),
         erase_old_versions_synchronously: false,
     };
     vault.create_schema(&permit(operator, acme), "acme", draft).await.unwrap();
-    let note = |text: &str| [("note".to_owned(), Value::Text(text.into()))].into();
     let new =
         NewRecord { rtype: slug("visit"), subject: None, fields: note("first"), request: None };
     let app = Role::Application;
     let record = vault.create_record(&permit(app, acme), "acme", new).await.unwrap().id;
+    (vault, record)
+}
+
+fn note(text: &str) -> BTreeMap<String, Value> {
+    [("note".to_owned(), Value::Text(text.into()))].into()
+}
+
+#[tokio::test]
+async fn who_leaves_a_bucket_is_waited_for_by_its_kill_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (vault, record) = with_a_visit(dir.path()).await;
 
     // A kill that was announced lets nobody out; one that comes later waits for who is on the way.
     let core = &*vault.core;
@@ -62,8 +74,34 @@ async fn who_leaves_a_bucket_is_waited_for_by_its_kill_or_refused() {
     let set = note("second");
     let change =
         RecordChange { record, etag: None, set, remove: Vec::new(), replace: false, request: None };
-    vault.update_record(&permit(app, acme), "acme", change).await.unwrap();
+    vault.update_record(&permit(Role::Application, Some("acme")), "acme", change).await.unwrap();
     let now = core.find_current(&tenant, record, Sort::Record).unwrap().pointer.kid;
     assert_ne!(now.bucket, pointer.kid.bucket);
     assert_eq!(tenant.day_of(now.bucket), tenant.day_of(pointer.kid.bucket));
+}
+
+/// Someone wants the whole bucket gone, and reads are refused already; what is held is held all the same.
+#[tokio::test]
+async fn an_erasure_of_what_is_held_waits_also_while_its_bucket_is_to_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let (vault, record) = with_a_visit(dir.path()).await;
+    let officer = permit(Role::PrivacyOfficer, Some("acme"));
+    let hold = HoldDraft {
+        scope: ScopeDraft::Record(record),
+        reason: "litigation".into(),
+        issuer: String::new(),
+        reference: String::new(),
+        readers: [].into(),
+        expires: None,
+    };
+    vault.place_hold(&officer, "acme", hold, None).await.unwrap();
+    let core = &*vault.core;
+    let tenant = core.registry.find("acme").unwrap();
+    let kid = core.find_current(&tenant, record, Sort::Record).unwrap().pointer.kid;
+    let marked = core.mark_killing(&[(kid.tenant, kid.bucket)]);
+    let (app, reason) = (permit(Role::Application, Some("acme")), ErasureReason::SubjectRequest);
+    let asked = vault.erase_records(&app, "acme", &[record], reason, None).await.unwrap();
+    assert_eq!((asked.receipts.len(), asked.postponed.len()), (0, 1));
+    drop(marked);
+    assert!(core.find_current(&tenant, record, Sort::Record).is_ok());
 }

@@ -82,9 +82,10 @@ impl Core {
         &self,
         tenant: &Tenant,
         record: RecordId,
+        sort: Sort,
     ) -> Result<Found, VaultError> {
         let refused = |kid| self.is_going(record, kid);
-        self.find(tenant, (record, Sort::Record), &|_| Ok(()), &refused)
+        self.find(tenant, (record, sort), &|_| Ok(()), &refused)
     }
 
     fn find(

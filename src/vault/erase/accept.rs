@@ -197,8 +197,9 @@ impl Erasures<'_> {
             }
             let (entry, all): (_, &Allowed<'_>) = (core.of_release(tenant, postponed), &|_| Ok(()));
             match self.erase(tenant, &[named], (postponed.reason, None), (entry, all)).await {
-                // It went with its bucket, or never was.
-                Ok(_) => {}
+                Ok(done) if done.receipts.is_empty() => {}
+                // Also what went with its bucket meanwhile waits no more.
+                Ok(_) => core.forget_postponed(tenant, *record).await?,
                 Err(VaultError::At { error, .. }) if error.is_of_one_record() => {
                     tracing::error!(%error, "a postponed erasure cannot be carried out");
                 }

@@ -136,7 +136,8 @@ impl Core {
         if self.holds.none(tenant.ord) {
             return Ok(false);
         }
-        match self.find_current(tenant, record, sort) {
+        // Also of what someone wants gone with its bucket: it may leave that until the kill begins.
+        match self.find_leaving(tenant, record, sort) {
             Ok(Found { open, .. }) => Ok(self.is_held(tenant, &open)),
             Err(VaultError::Damaged(_)) => Ok(self.holds.may_hold(tenant.ord, record)),
             // The erasure itself will say so.
@@ -160,6 +161,19 @@ impl Core {
         self.tree.store().submit(batch)?.await?;
         all.iter().for_each(|(record, p)| self.holds.postpone(tenant.ord, *record, *p));
         self.metrics.erasures_postponed.add(all.len() as u64);
+        Ok(())
+    }
+
+    /// The erasure was carried out, by whatever took the record.
+    pub(in crate::vault) async fn forget_postponed(
+        &self,
+        tenant: &Tenant,
+        record: RecordId,
+    ) -> Result<(), VaultError> {
+        let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
+        batch.delete(postponed_key(tenant.ord, record));
+        self.tree.store().submit(batch)?.await?;
+        self.holds.settle(tenant.ord, record);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::id::{Day, Kid, RecordId};
 use crate::keys::slots::{BucketId, Ticket};
 use crate::store::Batch;
 use crate::vault::core::Core;
-use crate::vault::current::Found;
+use crate::vault::current::{Found, Sort};
 use crate::vault::error::VaultError;
 use crate::vault::fieldmap::FieldMap;
 use crate::vault::holds;
@@ -63,7 +63,7 @@ impl Core {
     ) -> Result<bool, VaultError> {
         let _writing = tenant.writing.read().await;
         let _record = self.lock_records(&[record]).await;
-        let Found { pointer, open } = self.find_leaving(tenant, record)?;
+        let Found { pointer, open } = self.find_leaving(tenant, record, Sort::Record)?;
         let Some(schema) = tenant.schema_of(pointer.rtype) else { return Ok(false) };
         let mut map = open.fields;
         let newly = used.filter(|used| *used > map.used);
