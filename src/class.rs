@@ -89,6 +89,18 @@ pub enum ErasureReason {
 }
 
 impl ErasureReason {
+    /// As receipts and certificates write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SubjectRequest => "SUBJECT_REQUEST",
+            Self::Retention => "RETENTION",
+            Self::Superseded => "SUPERSEDED",
+            Self::Contract => "CONTRACT",
+            Self::Unacknowledged => "UNACKNOWLEDGED",
+            Self::Moved => "MOVED",
+        }
+    }
+
     pub fn from_number(n: u8) -> Option<Self> {
         [
             Self::SubjectRequest,
@@ -117,6 +129,16 @@ pub enum ErasureLevel {
 }
 
 impl ErasureLevel {
+    /// As receipts and certificates write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tombstoned => "E0_TOMBSTONED",
+            Self::LocalAnchor => "E1_LOCAL_ANCHOR_SCRUBBED",
+            Self::AllAnchors => "E2_ALL_ANCHORS_SCRUBBED",
+            Self::Collected => "E3_CIPHERTEXT_COLLECTED",
+        }
+    }
+
     pub fn from_number(n: u8) -> Option<Self> {
         [Self::Tombstoned, Self::LocalAnchor, Self::AllAnchors, Self::Collected]
             .into_iter()

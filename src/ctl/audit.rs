@@ -145,25 +145,62 @@ pub(super) fn row(entry: &AuditEntry) -> Vec<String> {
 
 async fn list(
     client: &Client,
-    mut request: ListAuditEntriesRequest,
+    request: ListAuditEntriesRequest,
     limit: usize,
     out: &mut Out,
 ) -> Result<Done, CtlError> {
-    let mut all: Vec<AuditEntry> = Vec::new();
-    for _ in 0..PAGES_MAX {
-        request.page_size = i32::try_from(limit - all.len()).unwrap_or(i32::MAX);
-        let page = read(|| {
-            let (mut service, request) = (client.audit(), request.clone());
+    let page = async |page_size, page_token| {
+        let answer = read(|| {
+            let mut service = client.audit();
+            let page_token = String::clone(&page_token);
+            let request = ListAuditEntriesRequest { page_size, page_token, ..request.clone() };
             async move { service.list_audit_entries(request).await }
         });
-        let page = page.await.map_err(CtlError::call("list the audit log"))?;
-        all.extend(page.entries);
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() || all.len() >= limit {
+        let page = answer.await.map_err(CtlError::call("list the audit log"))?;
+        Ok((page.entries, page.next_page_token))
+    };
+    show(&gather(limit, page).await?, out)
+}
+
+async fn who_read(
+    client: &Client,
+    request: ListSubjectAuditEntriesRequest,
+    limit: usize,
+    out: &mut Out,
+) -> Result<Done, CtlError> {
+    let page = async |page_size, page_token| {
+        let answer = read(|| {
+            let mut service = client.audit();
+            let page_token = String::clone(&page_token);
+            let request =
+                ListSubjectAuditEntriesRequest { page_size, page_token, ..request.clone() };
+            async move { service.list_subject_audit_entries(request).await }
+        });
+        let page = answer.await.map_err(CtlError::call("list who read the subject's data"))?;
+        Ok((page.entries, page.next_page_token))
+    };
+    show(&gather(limit, page).await?, out)
+}
+
+/// A page, by its size and token, and the token of the next.
+type Page = Result<(Vec<AuditEntry>, String), CtlError>;
+
+/// Up to `limit` entries, page by page.
+async fn gather(
+    limit: usize,
+    mut page: impl AsyncFnMut(i32, String) -> Page,
+) -> Result<Vec<AuditEntry>, CtlError> {
+    let (mut all, mut token) = (Vec::new(), String::new());
+    for _ in 0..PAGES_MAX {
+        let size = i32::try_from(limit - all.len()).unwrap_or(i32::MAX);
+        let (entries, next) = page(size, token).await?;
+        all.extend(entries);
+        token = next;
+        if token.is_empty() || all.len() >= limit {
             break;
         }
     }
-    show(&all, out)
+    Ok(all)
 }
 
 fn show(entries: &[AuditEntry], out: &mut Out) -> Result<Done, CtlError> {
@@ -171,29 +208,6 @@ fn show(entries: &[AuditEntry], out: &mut Out) -> Result<Done, CtlError> {
     let head = ["INDEX", "TIME", "WHO", "WHAT", "ABOUT", "HOW MANY", "SHOWN", "FOR"];
     out.table(&head, entries.iter().map(row).collect())?;
     Ok(Done::Wholly)
-}
-
-async fn who_read(
-    client: &Client,
-    mut request: ListSubjectAuditEntriesRequest,
-    limit: usize,
-    out: &mut Out,
-) -> Result<Done, CtlError> {
-    let mut all: Vec<AuditEntry> = Vec::new();
-    for _ in 0..PAGES_MAX {
-        request.page_size = i32::try_from(limit - all.len()).unwrap_or(i32::MAX);
-        let page = read(|| {
-            let (mut service, request) = (client.audit(), request.clone());
-            async move { service.list_subject_audit_entries(request).await }
-        });
-        let page = page.await.map_err(CtlError::call("list who read the subject's data"))?;
-        all.extend(page.entries);
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() || all.len() >= limit {
-            break;
-        }
-    }
-    show(&all, out)
 }
 
 /// Keys: vault_id, size, root, generation, create_time, and in base64 signed_bytes, signature, public_key.

@@ -171,26 +171,6 @@ fn decode(bytes: &[u8]) -> Option<Signed> {
     })
 }
 
-fn level_name(level: ErasureLevel) -> &'static str {
-    match level {
-        ErasureLevel::Tombstoned => "E0_TOMBSTONED",
-        ErasureLevel::LocalAnchor => "E1_LOCAL_ANCHOR_SCRUBBED",
-        ErasureLevel::AllAnchors => "E2_ALL_ANCHORS_SCRUBBED",
-        ErasureLevel::Collected => "E3_CIPHERTEXT_COLLECTED",
-    }
-}
-
-fn reason_name(reason: ErasureReason) -> &'static str {
-    match reason {
-        ErasureReason::SubjectRequest => "SUBJECT_REQUEST",
-        ErasureReason::Retention => "RETENTION",
-        ErasureReason::Superseded => "SUPERSEDED",
-        ErasureReason::Contract => "CONTRACT",
-        ErasureReason::Unacknowledged => "UNACKNOWLEDGED",
-        ErasureReason::Moved => "MOVED",
-    }
-}
-
 /// A receipt whose signature and statements hold.
 #[derive(Debug)]
 struct Verified {
@@ -229,8 +209,8 @@ fn verify(saved: &Saved, key: PublicKey) -> Result<Verified, String> {
     }
     let signed = decode(&bytes).ok_or_else(|| wrong("the signed bytes are not a receipt"))?;
     let claims = [
-        ("level", saved.level == level_name(signed.level)),
-        ("reason", saved.reason == reason_name(signed.reason)),
+        ("level", saved.level == signed.level.name()),
+        ("reason", saved.reason == signed.reason.name()),
         ("generation", saved.generation == signed.generation),
         ("leaf_index", saved.leaf_index == signed.seq),
     ];
@@ -278,8 +258,8 @@ pub(super) fn run(command: &ReceiptCommand, out: &mut Out) -> Result<Done, CtlEr
     let rows = verified.iter().map(|v| {
         vec![
             v.name.clone(),
-            level_name(v.signed.level).to_owned(),
-            reason_name(v.signed.reason).to_owned(),
+            v.signed.level.name().to_owned(),
+            v.signed.reason.name().to_owned(),
             v.signed.generation.to_string(),
             millis(v.signed.scrubbed),
             v.bound.text(),
@@ -304,8 +284,8 @@ fn verified_json(verified: &Verified) -> Json {
         "name": verified.name,
         "record_version": version,
         "vault_id": hex(&signed.vault),
-        "level": level_name(signed.level),
-        "reason": reason_name(signed.reason),
+        "level": signed.level.name(),
+        "reason": signed.reason.name(),
         "generation": signed.generation,
         "leaf_index": signed.seq,
         "overwrites_in_place": signed.medium == Medium::InPlaceFile,

@@ -312,3 +312,31 @@ async fn what_is_wrong_with_a_hold_is_said_at_once_and_nothing_is_placed() {
     assert_eq!(all.len(), 1);
     vault.close().unwrap();
 }
+
+/// A hold that nobody can read may be on anything.
+#[tokio::test]
+async fn a_hold_that_does_not_open_holds_everything_of_its_tenant_and_the_status_says_so() {
+    // A byte of what is sealed, then of the header that names it.
+    for at in [100, 20] {
+        let scene = Scene::at("2026-05-10", by_hand);
+        let vault = scene.vault().await;
+        let held = put(&vault, "customer", person("a")).await.unwrap().id;
+        let other = put(&vault, "customer", person("b")).await.unwrap().id;
+        hold(&vault, ScopeDraft::Record(held)).await;
+        assert_eq!(erase(&vault, other).await.receipts.len(), 1, "control: the hold is not on it");
+        let other = put(&vault, "customer", person("c")).await.unwrap().id;
+        vault.close().unwrap();
+        drop(vault);
+        let rows = lethe::store::Engine::scan(&*scene.rows, b"r", b"s", 100).unwrap();
+        let is_hold = |value: &[u8]| value[42..44] == (u16::MAX - 1).to_be_bytes();
+        let row = rows.into_iter().find(|row| is_hold(&row.value)).unwrap();
+        let mut spoilt = row.value.clone();
+        spoilt[at] ^= 1;
+        lethe::store::Engine::commit(&*scene.rows, &[(row.key, Some(spoilt))]).unwrap();
+        let vault = scene.house.open().unwrap();
+        assert_eq!(erase(&vault, other).await.postponed.len(), 1, "byte {at}");
+        let status = vault.status(&permit(Role::Auditor, None)).unwrap();
+        assert!(status.warnings.iter().any(|w| w.contains("legal holds do not open")), "byte {at}");
+        vault.close().unwrap();
+    }
+}

@@ -185,30 +185,10 @@ pub struct Sources {
     pub stated_by_vault: Vec<String>,
 }
 
-pub fn level_name(level: ErasureLevel) -> &'static str {
-    match level {
-        ErasureLevel::Tombstoned => "E0_TOMBSTONED",
-        ErasureLevel::LocalAnchor => "E1_LOCAL_ANCHOR_SCRUBBED",
-        ErasureLevel::AllAnchors => "E2_ALL_ANCHORS_SCRUBBED",
-        ErasureLevel::Collected => "E3_CIPHERTEXT_COLLECTED",
-    }
-}
-
 pub fn medium_name(medium: Medium) -> &'static str {
     match medium {
         Medium::InPlaceFile => "OVERWRITES_IN_PLACE",
         Medium::MayKeepOldBlocks => "MAY_KEEP_OLD_BLOCKS",
-    }
-}
-
-pub fn reason_name(reason: ErasureReason) -> &'static str {
-    match reason {
-        ErasureReason::SubjectRequest => "SUBJECT_REQUEST",
-        ErasureReason::Retention => "RETENTION",
-        ErasureReason::Superseded => "SUPERSEDED",
-        ErasureReason::Contract => "CONTRACT",
-        ErasureReason::Unacknowledged => "UNACKNOWLEDGED",
-        ErasureReason::Moved => "MOVED",
     }
 }
 

@@ -12,7 +12,7 @@ use super::document::{Document, Malformed, Membership, ProvedLeaf, path_text};
 use super::facts::{
     Approval, AskedBy, AskerKind, BY_SCHEDULE, Backups, Basis, Destroyed, Erasure, FORMAT, Facts,
     Kind, LeafFacts, NO_APPROVAL, NO_BACKUPS, NOT_BY_SCHEDULE, NOT_KEPT, RuleFacts, VaultFacts,
-    basis_text, level_name, medium_name, not_covered, reason_name, sources,
+    basis_text, medium_name, not_covered, sources,
 };
 use super::verify::instant;
 use crate::audit::{Act, Entry};
@@ -350,12 +350,12 @@ impl Core {
             destroyed: self.destroyed_facts(tenant, found)?,
             erasure: Erasure {
                 generation: erased.generation().0,
-                reason: reason_name(reason).to_owned(),
+                reason: reason.name().to_owned(),
                 due: due.map(instant),
                 requested: instant(first.requested),
                 removed: instant(first.removed),
                 completed: instant(erased.scrubbed()),
-                level: level_name(erased.level()).to_owned(),
+                level: erased.level().name().to_owned(),
                 medium: medium_name(erased.medium()).to_owned(),
                 level_leaf,
             },

@@ -8,9 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::document::{Document, Malformed, ProvedLeaf, parse_facts, path_of, signed_bytes};
-use super::facts::{
-    AskerKind, FORMAT, Facts, Kind, LeafFacts, level_name, medium_name, reason_name,
-};
+use super::facts::{AskerKind, FORMAT, Facts, Kind, LeafFacts, medium_name};
 use crate::class::{ErasureReason, Log};
 use crate::clock::UnixMillis;
 use crate::crypto::checkpoint::{Checkpoint, CheckpointError};
@@ -225,7 +223,7 @@ impl Check<'_> {
             ("the number of records", told.records == u64::from(leaf.count)),
             ("the root of the list", told.root == root),
             ("the generation", erasure.generation == leaf.generation.0),
-            ("the reason", leaf.reason.map(reason_name) == Some(erasure.reason.as_str())),
+            ("the reason", leaf.reason.map(ErasureReason::name) == Some(erasure.reason.as_str())),
             (
                 "the time of the request",
                 format_instant(leaf.requested).as_ref() == Some(&erasure.requested),
@@ -294,7 +292,7 @@ impl Check<'_> {
         }
         let claims = [
             ("the generation", leaf.generation.0 == erasure.generation),
-            ("the level", level_name(level) == erasure.level),
+            ("the level", level.name() == erasure.level),
             ("the medium", medium_name(medium) == erasure.medium),
             (
                 "the time of completion",
@@ -325,7 +323,7 @@ impl Check<'_> {
             return Err(Refusal::Form("erasure.due"));
         }
         let by_schedule = facts.asked_by.kind == AskerKind::Schedule;
-        let retention = erasure.reason == reason_name(ErasureReason::Retention);
+        let retention = erasure.reason == ErasureReason::Retention.name();
         if by_schedule && !(retention && due.as_deref() == Some(erasure.requested.as_str())) {
             return Err(Refusal::Form("asked_by"));
         }

@@ -12,6 +12,7 @@ use crate::audit::Member;
 use crate::class::{FieldKind, Role};
 use crate::clock::UnixMillis;
 use crate::id::{Day, FieldOrd, RecVer, RecordId, TypeOrd};
+use crate::keys::path::Path;
 use crate::keys::slots::Slot;
 use crate::limits;
 use crate::store::Batch;
@@ -20,7 +21,7 @@ use crate::vault::error::VaultError;
 use crate::vault::fieldmap::FieldMap;
 use crate::vault::put::Home;
 use crate::vault::registry::Tenant;
-use crate::vault::relist::pages_of;
+use crate::vault::relist::{pages_of, relist_by};
 use crate::vault::sealed::OpenVersion;
 use crate::vault::value::Value;
 
@@ -152,23 +153,33 @@ impl Core {
         for tenant in self.registry.all() {
             for bucket in tenant.buckets(Some(HOLD)) {
                 for path in pages_of(&self.tree, bucket, 0..u32::MAX)? {
+                    let mut unreadable = self.damaged_holds(&path)?;
                     self.each_current(&path, &mut |_, id, open| {
                         match open.and_then(|open| Hold::of_map(id, &open.fields)) {
                             Some(hold) => drop(self.holds.set(tenant.ord, hold)),
-                            None => {
-                                tracing::error!(
-                                    "a legal hold does not open: nothing of its tenant is erased until it is released"
-                                );
-                                self.holds.set_unreadable(tenant.ord, id);
-                            }
+                            None => unreadable.push(id),
                         }
                         Ok(())
                     })?;
+                    for id in unreadable {
+                        tracing::error!(
+                            "a legal hold does not open: nothing of its tenant is erased until it is restored"
+                        );
+                        self.holds.set_unreadable(tenant.ord, id);
+                    }
                 }
             }
             self.load_postponed(&tenant)?;
         }
         Ok(())
+    }
+
+    /// Holds on a page that do not open, also where nothing says which they are: the page may be lost.
+    fn damaged_holds(&self, path: &Path) -> Result<Vec<RecordId>, VaultError> {
+        let content = relist_by(&self.tree, path, &self.metrics, &|_, _, _| Vec::new())?;
+        let current = |kid| !self.superseded.holds(kid);
+        let damaged = content.damaged.into_iter().filter(|(kid, _)| current(*kid));
+        Ok(damaged.map(|(_, id)| id.unwrap_or(RecordId([0; 16]))).collect())
     }
 
     /// Whether a hold keeps a version.

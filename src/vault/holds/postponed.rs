@@ -95,27 +95,28 @@ impl Core {
         for row in self.tree.store().prefix(&prefix(tenant.ord)) {
             let row = row?;
             let Some((record, hold)) = named_by(&row.key) else { continue };
-            let pointer = self.tree.store().get(&Pointer::key(tenant.ord, record))?;
-            let pointer = pointer.as_deref().and_then(Pointer::decode);
-            match (pointer, hold) {
+            // A pointer that is there and damaged is no pointer that is gone.
+            let pointer = |id| self.tree.store().get(&Pointer::key(tenant.ord, id));
+            match (pointer(record)?, hold) {
                 (None, _) => stale.delete(row.key),
-                // Which hold it is, the key says.
-                (Some(_), Some(hold)) => match self.holds.find(tenant.ord, hold) {
-                    Some(hold) if hold.ended.is_none() => {
-                        self.holds.bind(tenant.ord, record, &[hold.id]);
-                    }
-                    _ => stale.delete(row.key),
+                // Which hold it is, the key says. One that does not open may be in force.
+                (Some(_), Some(id)) => match self.holds.find(tenant.ord, id) {
+                    Some(hold) if hold.ended.is_some() => stale.delete(row.key),
+                    None if pointer(id)?.is_none() => stale.delete(row.key),
+                    _ => self.holds.bind(tenant.ord, record, &[id]),
                 },
                 (Some(pointer), None) => {
                     // Of a damaged one it is known that it was asked for, and of what.
-                    let postponed = Postponed::decode(&row.value).unwrap_or_else(|| {
+                    let known = Postponed::decode(&row.value).or_else(|| {
                         tracing::error!(
                             "the row of a postponed erasure is damaged; it is kept by its key"
                         );
-                        let reason = ErasureReason::SubjectRequest;
-                        let (rtype, requested) = (pointer.rtype, self.clock.now());
-                        Postponed { rtype, reason, requested, asker: [0; 16] }
+                        let rtype = Pointer::decode(&pointer)?.rtype;
+                        let (reason, requested) = (ErasureReason::SubjectRequest, self.clock.now());
+                        Some(Postponed { rtype, reason, requested, asker: [0; 16] })
                     });
+                    // Where both are damaged nobody knows of what sort it is: the row stays for after a repair.
+                    let Some(postponed) = known else { continue };
                     self.holds.postpone(tenant.ord, record, postponed);
                     self.holds.set_dirty(tenant.ord);
                 }
