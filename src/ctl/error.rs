@@ -267,6 +267,9 @@ fn next_of_reason(reason: &str) -> Option<&'static str> {
         }
         "REQUEST_ID_REUSED" => "give a fresh random request id for each change",
         "CHANGES_MISSED" => "list what there is, and watch anew",
+        "RESTRICTED" => {
+            "ask one of the readers that its legal hold names; it is erased by itself when the hold ends"
+        }
         "STALLED" => {
             "take or send messages faster, or in smaller parts; then go on where it broke off"
         }

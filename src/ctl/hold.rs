@@ -64,9 +64,10 @@ pub enum HoldCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("scope").required(true))]
 pub struct PlaceArgs {
     /// `tenants/{tenant}/records/{uuid}`
-    #[arg(long, group = "scope", required_unless_present_any = ["subject", "schema"])]
+    #[arg(long, group = "scope")]
     record: Option<RecordName>,
     /// `tenants/{tenant}/subjects/{uuid}`: the subject, and every record about it
     #[arg(long, group = "scope")]
