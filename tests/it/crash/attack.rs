@@ -293,12 +293,18 @@ pub fn judge_final(opened: &Opened) -> Result<(), String> {
     }
 }
 
-/// A point before an erasure was asked for, and the record that it erased.
+/// A point before an erasure was asked for, and the record that it erased: a customer, since a visit may have gone
+/// with its bucket before anybody asked.
 fn before_an_erasure(life: &Life, acks: &[usize]) -> (usize, String) {
+    let made = life.answers(life.log.events.len());
+    let is_customer = |id: &str| made.lines().any(|l| l.starts_with(&format!("C {id} ")));
     for ack in acks.iter().rev() {
         let Event::Write { data, .. } = &life.log.events[ack - 1] else { continue };
         let line = String::from_utf8_lossy(data).into_owned();
         let Some(id) = line.strip_prefix("E ").map(|l| l.trim().to_owned()) else { continue };
+        if !is_customer(&id) {
+            continue;
+        }
         let asked = format!("e {id}\n");
         let at =
             life.log.events.iter().position(
