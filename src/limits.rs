@@ -118,6 +118,12 @@ pub const REFUSALS_MAX: usize = 1_024;
 pub const REFUSALS_EVERY: Duration = Duration::from_secs(60);
 /// Entries of the audit log that one call looks at; a page may end before it is full.
 pub const AUDIT_LOOK_MAX: u64 = 16_384;
+/// Blocks of 256 entries of the audit log that are pruned at a sweep.
+pub const LOG_PRUNE_BLOCKS: u64 = 256;
+/// Entries that the keeper adds to the audit log's tree before it prunes; more are added beside it first.
+pub const LOG_TREE_BEHIND: u64 = 262_144;
+/// The least that entries of the audit log stay, in days.
+pub const AUDIT_RETAIN_DAYS_MIN: i32 = 30;
 /// Tails of the audit log of one identity at once.
 pub const TAILS_PER_IDENTITY_MAX: usize = 8;
 /// Whoever follows the audit log is asked for the right this often, also while the log does not grow.

@@ -216,6 +216,8 @@ counters!(
     audit_blocks_indexed,
     /// Times that the index of the audit log could not be brought on.
     audit_index_failures,
+    /// Entries of the audit log that went by its own retention.
+    audit_entries_pruned,
     /// Tiles of the logs that were written to their files.
     log_tiles_written,
     /// Tiles of the logs that were missing or damaged, and were made anew.

@@ -4,6 +4,7 @@
 //! it are one write with the effects that they tell of.
 
 use super::entry::set_seq;
+use super::pruned;
 use crate::crypto::Digest32;
 use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::limits::{ROW_BYTES_MAX, SCAN_PAGE_ROWS};
@@ -42,25 +43,33 @@ pub fn entries_in(value: &[u8]) -> Option<Vec<&[u8]>> {
     rest.is_empty().then_some(entries)
 }
 
-fn row(first: u64, entries: &[Vec<u8>]) -> Write {
+fn row(first: u64, entries: &[impl AsRef<[u8]>]) -> Write {
     let mut value = MAGIC.to_vec();
     value.extend_from_slice(&(entries.len() as u16).to_be_bytes());
-    for entry in entries {
+    for entry in entries.iter().map(AsRef::as_ref) {
         value.extend_from_slice(&(entry.len() as u16).to_be_bytes());
         value.extend_from_slice(entry);
     }
     (row_key(first), Some(with_sum(value)))
 }
 
-/// The log of an engine: from its frontier, or if that does not open from all of its entries. `None` if neither is
-/// whole.
+/// A row in two: the entries before number `at`, and from there on. `None` if they are not on both sides of it.
+pub fn split(first: u64, entries: &[&[u8]], at: u64) -> Option<[Write; 2]> {
+    let before = usize::try_from(at.checked_sub(first)?).ok()?;
+    let (old, new) = entries.split_at_checked(before)?;
+    (!old.is_empty() && !new.is_empty()).then(|| [row(first, old), row(at, new)])
+}
+
+/// The log of an engine: from its frontier, or if that does not open from what was pruned and all of its entries.
+/// `None` if neither is whole.
 pub fn load(engine: &dyn Engine) -> Result<Option<Book>, StoreError> {
     let row = engine.get(FRONTIER_KEY)?;
     if let Some(frontier) = row.as_deref().and_then(checked).and_then(Frontier::decode) {
         return Ok(Some(Book(frontier)));
     }
-    let mut frontier = Frontier::default();
-    let mut from = row_key(0);
+    let scan = |from: &[u8], to: &[u8], most: usize| engine.scan(from, to, most);
+    let Some(mut frontier) = pruned::frontier(&scan)? else { return Ok(None) };
+    let mut from = row_key(frontier.size());
     loop {
         let rows = engine.scan(&from, b"b", SCAN_PAGE_ROWS)?;
         let Some(last) = rows.last() else { break };

@@ -125,6 +125,8 @@ acts!(
     RunPostponedErasure = 104,
     /// A legal hold's time was over.
     EndHold = 105,
+    /// The log's oldest entries went, since their time was over.
+    PruneLog = 106,
     /// A call of a method that is not in this list, or before its method was known.
     Other = 200,
 );
@@ -232,7 +234,8 @@ pub struct Entry {
     pub more: bool,
     pub purpose: [u8; 8],
     /// Of an erasure or a rotation the anchor's generation that it commits with, else 0. It is complete when the
-    /// ledger has that generation's level leaf. Of an opening and a gap the anchor's generation at that moment.
+    /// ledger has that generation's level leaf. Of an opening and a gap the anchor's generation at that moment. Where
+    /// the log was pruned not a generation, but [`Entry::minimum_index`].
     pub generation: Gen,
     /// Members of all parts together, or refused calls.
     pub total: u32,
@@ -261,6 +264,18 @@ impl Entry {
             total: 0,
             members: Vec::new(),
         }
+    }
+
+    /// That the log was pruned before this number.
+    pub fn pruned(minimum_index: u64, at: UnixMillis) -> Self {
+        let generation = Gen(minimum_index);
+        Self { generation, ..Self::new(Kind::Vault, Act::PruneLog, at) }
+    }
+
+    /// If it says that the log was pruned: the number of the first entry that stayed.
+    pub fn minimum_index(&self) -> Option<u64> {
+        let tells = (self.kind, self.act) == (Kind::Vault, Act::PruneLog);
+        tells.then_some(self.generation.0)
     }
 
     /// Its bytes, in as many parts as its members need; without the numbers that they get in the log.

@@ -8,7 +8,8 @@ mod book;
 mod entry;
 mod head;
 pub mod named;
+pub mod pruned;
 
-pub use book::{Book, FRONTIER_KEY, MEMBERS_MAX, entries_in, first_in, load, row_key};
+pub use book::{Book, FRONTIER_KEY, MEMBERS_MAX, entries_in, first_in, load, row_key, split};
 pub use entry::{Act, Entry, EntryError, Kind, Member, Seen, principal_hash, purpose_hash};
 pub use head::{Head, HeadError};

@@ -47,6 +47,13 @@ pub fn block_in(key: &[u8]) -> Option<u64> {
     Some(u64::MAX - u64::from_be_bytes(block.try_into().ok()?))
 }
 
+/// Keys of the rows that name an entry.
+pub fn keys_of(seq: u64, leaf: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let members = Entry::decode(leaf).map(|entry| entry.members).unwrap_or_default().into_iter();
+    let subjects = members.map(|m| m.subject).filter(|subject| *subject != [0; 16]);
+    subjects.map(move |subject| key(&subject, seq / BLOCK_ENTRIES))
+}
+
 /// What a row says, ascending; `None` if it is damaged.
 pub fn decode(value: &[u8]) -> Option<Vec<Posting>> {
     let pairs = checked(value)?.strip_prefix(MAGIC.as_slice())?.chunks_exact(2);

@@ -45,14 +45,25 @@ impl Frontier {
 
     /// Appends a leaf, given by its hash.
     pub fn push(&mut self, leaf: Digest32) {
-        let mut hash = leaf;
-        for _ in 0..self.size.trailing_ones() {
+        self.push_tree(0, leaf);
+    }
+
+    /// Appends a perfect tree of 2^height leaves, given by its root. False, and nothing changes, if such a tree cannot
+    /// begin here.
+    pub fn push_tree(&mut self, height: u32, root: Digest32) -> bool {
+        let (Some(count), mut hash) = (1u64.checked_shl(height), root) else { return false };
+        let Some(size) = self.size.checked_add(count).filter(|_| self.size.is_multiple_of(count))
+        else {
+            return false;
+        };
+        for _ in 0..(self.size >> height).trailing_ones() {
             if let Some(left) = self.peaks.pop() {
                 hash = node_hash(&left, &hash);
             }
         }
         self.peaks.push(hash);
-        self.size += 1;
+        self.size = size;
+        true
     }
 
     /// The value of a frontier row (docs/FORMAT.md §7).
@@ -123,6 +134,27 @@ pub(super) mod tests {
             leaves.push(leaf);
         }
         assert_eq!(Frontier::from_parts(3, vec![]), None);
+    }
+
+    #[test]
+    fn a_perfect_tree_is_appended_as_its_leaves_would_be() {
+        let leaves = |from: u64, to: u64| (from..to).map(|n| leaf_hash(&n.to_be_bytes()));
+        for height in 0..4 {
+            let count = 1 << height;
+            for before in 0..20 {
+                let mut plain = Frontier::default();
+                leaves(0, before).for_each(|leaf| plain.push(leaf));
+                let (mut tree, mut sub) = (plain.clone(), Frontier::default());
+                leaves(before, before + count).for_each(|leaf| sub.push(leaf));
+                let fits = before.is_multiple_of(count);
+                assert_eq!(tree.push_tree(height, sub.root()), fits, "{height} at {before}");
+                if fits {
+                    leaves(before, before + count).for_each(|leaf| plain.push(leaf));
+                }
+                assert_eq!(tree, plain, "{height} at {before}");
+            }
+        }
+        assert!(!Frontier::default().push_tree(64, [0; 32]));
     }
 
     #[test]

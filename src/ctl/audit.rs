@@ -1,42 +1,31 @@
-//! `lethectl audit`: list, export and verify the audit log; who read a subject's data.
+//! `lethectl audit`: list, follow and export the audit log; who read a subject's data.
 //!
-//! Guarantees: an export is verified without a vault, and only the key that is given is trusted, never the one in the
-//! file; a name beside an entry counts only if the entry's hash is that name's; memory does not grow with the log.
+//! Guarantee: memory does not grow with the log.
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::audit_cli::AuditCommand;
-use super::audit_follow;
+use super::audit_verify::verify;
 use super::cli::Cli;
 use super::error::{CtlError, is_broken};
-use super::files::{ExportFile, open_data};
-use super::log_entry::Tally;
+use super::files::ExportFile;
 use super::names::last;
-use super::output::{Out, hex, stamp, time};
-use super::receipt::PublicKey;
+use super::output::{Out, hex, time};
 use super::tenant::{PAGES_MAX, short_name};
-use super::{Done, connect};
-use crate::audit::{Head, MEMBERS_MAX, principal_hash};
+use super::{Done, audit_follow, connect};
 use crate::client::{Client, read};
-use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::proto::admin::{
     AuditEntry, AuditEntryKind, ExportAuditEntriesRequest, GetAuditHeadRequest,
     GetAuditHeadResponse, ListAuditEntriesRequest, ListSubjectAuditEntriesRequest,
     TailAuditEntriesRequest,
 };
 
-/// A line of an export: the longest entry in base64 and hex, and its names.
-const LINE_BYTES_MAX: u64 = 16 * 1024 + 320 * MEMBERS_MAX as u64;
 /// How often in a row a stream that broke off is taken up again without having moved.
 const ATTEMPTS_MAX: u32 = 4;
-const NOT_WHOLE: &str = "do not rely on this file; export the log again, and if that fails too, \
-                         compare with the heads that you kept";
 
 pub(super) async fn run(
     cli: &Cli,
@@ -111,6 +100,7 @@ pub(super) fn entry_json(entry: &AuditEntry) -> Json {
         "part": entry.part,
         "members": members,
         "generation": entry.generation,
+        "minimum_index": entry.minimum_index,
         "leaf": STANDARD.encode(&entry.leaf),
     })
 }
@@ -124,6 +114,9 @@ pub(super) fn row(entry: &AuditEntry) -> Vec<String> {
         (schema, tenant) => format!("{}/{}", last(tenant), last(schema)),
     };
     let what = match entry.kind() {
+        AuditEntryKind::Vault if entry.minimum_index > 0 => {
+            format!("{} before entry {}", entry.method, entry.minimum_index)
+        }
         AuditEntryKind::Call | AuditEntryKind::Vault => entry.method.clone(),
         AuditEntryKind::Refusals => {
             format!("{} refused: {}", entry.method, tonic::Code::from(entry.code as i32))
@@ -157,7 +150,7 @@ async fn list(
             async move { service.list_audit_entries(request).await }
         });
         let page = answer.await.map_err(CtlError::call("list the audit log"))?;
-        Ok((page.entries, page.next_page_token))
+        Ok((page.entries, page.next_page_token, page.minimum_index))
     };
     show(&gather(limit, page).await?, out)
 }
@@ -177,40 +170,66 @@ async fn who_read(
             async move { service.list_subject_audit_entries(request).await }
         });
         let page = answer.await.map_err(CtlError::call("list who read the subject's data"))?;
-        Ok((page.entries, page.next_page_token))
+        Ok((page.entries, page.next_page_token, page.minimum_index))
     };
     show(&gather(limit, page).await?, out)
 }
 
-/// A page, by its size and token, and the token of the next.
-type Page = Result<(Vec<AuditEntry>, String), CtlError>;
+/// A page, by its size and token; the token of the next; and where the log begins.
+type Page = Result<(Vec<AuditEntry>, String, u64), CtlError>;
+
+/// What was found.
+#[derive(Default)]
+struct Found {
+    entries: Vec<AuditEntry>,
+    /// Nothing older is there.
+    whole: bool,
+    minimum_index: u64,
+}
 
 /// Up to `limit` entries, page by page.
 async fn gather(
     limit: usize,
     mut page: impl AsyncFnMut(i32, String) -> Page,
-) -> Result<Vec<AuditEntry>, CtlError> {
-    let (mut all, mut token) = (Vec::new(), String::new());
+) -> Result<Found, CtlError> {
+    let (mut found, mut token) = (Found::default(), String::new());
     for _ in 0..PAGES_MAX {
-        let size = i32::try_from(limit - all.len()).unwrap_or(i32::MAX);
-        let (entries, next) = page(size, token).await?;
-        all.extend(entries);
+        let size = i32::try_from(limit - found.entries.len()).unwrap_or(i32::MAX);
+        let (entries, next, minimum_index) = page(size, token).await?;
+        found.entries.extend(entries);
         token = next;
-        if token.is_empty() || all.len() >= limit {
+        (found.whole, found.minimum_index) = (token.is_empty(), minimum_index);
+        if found.whole || found.entries.len() >= limit {
             break;
         }
     }
-    Ok(all)
+    Ok(found)
 }
 
-fn show(entries: &[AuditEntry], out: &mut Out) -> Result<Done, CtlError> {
-    out.json(&json!({ "entries": entries.iter().map(entry_json).collect::<Vec<_>>() }))?;
+fn show(found: &Found, out: &mut Out) -> Result<Done, CtlError> {
+    let entries: Vec<Json> = found.entries.iter().map(entry_json).collect();
+    out.json(&json!({ "entries": entries, "minimum_index": found.minimum_index }))?;
     let head = ["INDEX", "TIME", "WHO", "WHAT", "ABOUT", "HOW MANY", "SHOWN", "FOR"];
-    out.table(&head, entries.iter().map(row).collect())?;
+    out.table(&head, found.entries.iter().map(row).collect())?;
+    // Whoever asked for the last few does not miss what is older.
+    if found.whole {
+        say_pruned(found.minimum_index, out)?;
+    }
     Ok(Done::Wholly)
 }
 
-/// Keys: vault_id, size, root, generation, create_time, and in base64 signed_bytes, signature, public_key.
+/// Says that the log does not begin at its first entry, if so.
+fn say_pruned(minimum_index: u64, out: &mut Out) -> Result<(), CtlError> {
+    if minimum_index > 0 {
+        out.line(&format!(
+            "entries before {minimum_index} went by the log's own retention (`audit.retain`)"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Keys: vault_id, size, root, generation, create_time, minimum_index, and in base64 minimum_peaks, signed_bytes,
+/// signature, public_key.
 fn head_json(head: &GetAuditHeadResponse) -> Json {
     json!({
         "vault_id": head.vault_id,
@@ -218,6 +237,8 @@ fn head_json(head: &GetAuditHeadResponse) -> Json {
         "root": hex(&head.root),
         "generation": head.generation,
         "create_time": time(head.create_time.as_ref()),
+        "minimum_index": head.minimum_index,
+        "minimum_peaks": head.minimum_peaks.iter().map(|p| STANDARD.encode(p)).collect::<Vec<_>>(),
         "signed_bytes": STANDARD.encode(&head.signed_bytes),
         "signature": STANDARD.encode(&head.signature),
         "public_key": STANDARD.encode(&head.public_key),
@@ -229,7 +250,8 @@ async fn export(client: &Client, to: &Path, out: &mut Out) -> Result<Done, CtlEr
     let head = client.audit().get_audit_head(GetAuditHeadRequest {}).await;
     let head = head.map_err(CtlError::call("get the log's head"))?.into_inner();
     file.line(&json!({ "head": head_json(&head) }).to_string())?;
-    let (mut next, mut attempts, mut unreadable) = (0, 1, 0_u64);
+    let begins = head.minimum_index;
+    let (mut next, mut attempts, mut unreadable) = (begins, 1, 0_u64);
     while next < head.size {
         let from = next;
         let failed = match client
@@ -264,177 +286,14 @@ async fn export(client: &Client, to: &Path, out: &mut Out) -> Result<Done, CtlEr
     }
     file.finish()?;
     let shown = to.display().to_string();
-    out.json(&json!({ "entries": head.size, "unreadable": unreadable, "file": shown }))?;
-    out.line(&format!(
-        "{} entries in {shown}; check them with `lethectl audit verify`",
-        head.size
-    ))?;
+    out.json(&json!({
+        "entries": head.size,
+        "minimum_index": begins,
+        "unreadable": unreadable,
+        "file": shown,
+    }))?;
+    let count = head.size.saturating_sub(begins);
+    out.line(&format!("{count} entries in {shown}; check them with `lethectl audit verify`"))?;
+    say_pruned(begins, out)?;
     Ok(if unreadable == 0 { Done::Wholly } else { Done::Partly })
 }
-
-#[derive(Deserialize)]
-struct HeadLine {
-    head: SavedHead,
-}
-
-#[derive(Deserialize)]
-struct SavedHead {
-    signed_bytes: String,
-    signature: String,
-}
-
-#[derive(Deserialize)]
-struct EntryLine {
-    index: u64,
-    principal: String,
-    method: String,
-    leaf: String,
-}
-
-fn wrong(what: String) -> CtlError {
-    CtlError::Input { what, next: NOT_WHOLE }
-}
-
-/// Lines of an export, each bounded.
-struct Lines {
-    file: BufReader<std::fs::File>,
-    number: u64,
-}
-
-impl Lines {
-    fn open(path: &Path) -> Result<Self, CtlError> {
-        Ok(Self { file: BufReader::new(open_data(path)?.0), number: 0 })
-    }
-
-    fn next(&mut self) -> Result<Option<String>, CtlError> {
-        self.number += 1;
-        let mut text = String::new();
-        let read = (&mut self.file).take(LINE_BYTES_MAX).read_line(&mut text);
-        match read {
-            Ok(0) => Ok(None),
-            Ok(n) if n as u64 == LINE_BYTES_MAX => Err(self.wrong("is too long")),
-            Ok(_) => Ok(Some(text)),
-            Err(_) => Err(self.wrong("is not text")),
-        }
-    }
-
-    fn wrong(&self, why: &str) -> CtlError {
-        wrong(format!("line {} {why}", self.number))
-    }
-
-    fn head(&mut self, key: &PublicKey) -> Result<Head, CtlError> {
-        let text = self.next()?.ok_or_else(|| wrong("the file is empty".to_owned()))?;
-        let line: HeadLine =
-            serde_json::from_str(&text).map_err(|_| self.wrong("is not the head of an export"))?;
-        let decode = |text: &str| STANDARD.decode(text).map_err(|_| self.wrong("is not base64"));
-        let (bytes, signature) = (decode(&line.head.signed_bytes)?, decode(&line.head.signature)?);
-        Head::verify(&bytes, &signature, key.bytes())
-            .map_err(|e| wrong(format!("the head does not hold: {e}")))
-    }
-}
-
-fn verify(
-    file: &Path,
-    key: &PublicKey,
-    earlier: Option<&Path>,
-    out: &mut Out,
-) -> Result<Done, CtlError> {
-    let mut lines = Lines::open(file)?;
-    let head = lines.head(key)?;
-    let earlier = earlier.map(|path| Lines::open(path)?.head(key)).transpose()?;
-    if earlier.is_some_and(|e| e.vault != head.vault || e.size > head.size) {
-        return Err(wrong(
-            "the earlier export is of another vault, or has more entries".to_owned(),
-        ));
-    }
-    let (mut tree, mut counts) = (Frontier::default(), Tally::default());
-    loop {
-        if let Some(earlier) = earlier.filter(|e| e.size == tree.size() && e.root != tree.root()) {
-            return Err(wrong(format!(
-                "the first {} entries are not those of the earlier export: the log was rewritten",
-                earlier.size
-            )));
-        }
-        let Some(text) = lines.next()? else { break };
-        check(&mut lines, &text, &head, &mut tree, &mut counts)?;
-    }
-    if (tree.size(), tree.root()) != (head.size, head.root) {
-        return Err(wrong(format!(
-            "the file has {} entries that are not the {} of the signed head",
-            tree.size(),
-            head.size
-        )));
-    }
-    let at = time(Some(&stamp(head.at)));
-    let gaps: Vec<Json> = counts
-        .gaps
-        .iter()
-        .map(|(from, to)| json!({ "from": time(Some(&stamp(*from))), "to": time(Some(&stamp(*to))) }))
-        .collect();
-    out.json(&json!({
-        "verified": true,
-        "vault_id": crate::keys::anchor::hex(&head.vault.0),
-        "entries": head.size,
-        "root": hex(&head.root),
-        "head_time": at,
-        "calls": counts.calls,
-        "refused_calls": counts.refusals,
-        "gaps": gaps,
-        "continues_earlier": earlier.is_some(),
-    }))?;
-    out.pairs(&[
-        ("verified", format!("{} entries, root {}", head.size, hex(&head.root))),
-        ("vault", crate::keys::anchor::hex(&head.vault.0)),
-        ("signed", at),
-        ("calls", counts.calls.to_string()),
-        ("refused calls", counts.refusals.to_string()),
-        ("gaps", counts.gaps.len().to_string()),
-        (
-            "continues",
-            earlier.map(|e| format!("the earlier {} entries", e.size)).unwrap_or_default(),
-        ),
-    ])?;
-    for (from, to) in &counts.gaps {
-        let (from, to) = (time(Some(&stamp(*from))), time(Some(&stamp(*to))));
-        out.line(&format!("between {from} and {to} entries of calls may be missing: the vault did not stop cleanly"))?;
-    }
-    Ok(Done::Wholly)
-}
-
-/// Adds one line to the tree, if it is what comes next and says what its entry says.
-fn check(
-    lines: &mut Lines,
-    text: &str,
-    head: &Head,
-    tree: &mut Frontier,
-    counts: &mut Tally,
-) -> Result<(), CtlError> {
-    let line: EntryLine =
-        serde_json::from_str(text).map_err(|_| lines.wrong("is not an entry of an export"))?;
-    let leaf = STANDARD.decode(&line.leaf).map_err(|_| lines.wrong("is not base64"))?;
-    if leaf.is_empty() {
-        return Err(lines.wrong("is an entry that the vault could not read"));
-    }
-    if line.index != tree.size() {
-        return Err(lines.wrong("is not the entry that follows"));
-    }
-    let entry = counts.audit(&leaf, tree.size()).map_err(|why| lines.wrong(&why))?;
-    if line.method != entry.act.name() {
-        return Err(lines.wrong("names another method than its entry"));
-    }
-    let named = match line.principal.as_str() {
-        "" => [0; 16],
-        name if name.contains("://") => principal_hash(head.vault, name),
-        // A hash in place of a name that the vault does not keep.
-        _ => entry.principal,
-    };
-    if named != entry.principal {
-        return Err(lines.wrong("names another principal than its entry"));
-    }
-    tree.push(leaf_hash(&leaf));
-    Ok(())
-}
-
-#[cfg(test)]
-#[path = "audit_tests.rs"]
-mod tests;

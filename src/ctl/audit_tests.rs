@@ -23,6 +23,10 @@ struct Log {
 
 impl Log {
     fn new() -> Self {
+        Self::ending_with(None)
+    }
+
+    fn ending_with(last: Option<Entry>) -> Self {
         let mut book = Book::default();
         let at = |n: i64| UnixMillis(1_700_000_000_000 + n);
         let principal = principal_hash(VAULT, WHO);
@@ -43,6 +47,7 @@ impl Log {
             },
         ]
         .iter()
+        .chain(&last)
         .flat_map(Entry::encode)
         .collect();
         let writes = book.append(entries);
@@ -53,6 +58,12 @@ impl Log {
     }
 
     fn lines(&self, size: usize) -> Vec<String> {
+        self.lines_from(0, size)
+    }
+
+    fn lines_from(&self, begins: usize, size: usize) -> Vec<String> {
+        let mut pruned = Frontier::default();
+        self.leaves.iter().take(begins).for_each(|l| pruned.push(leaf_hash(l)));
         let mut tree = Frontier::default();
         self.leaves.iter().take(size).for_each(|l| tree.push(leaf_hash(l)));
         let head = Head {
@@ -66,10 +77,13 @@ impl Log {
             json!({ "head": {
                 "signed_bytes": STANDARD.encode(head.bytes()),
                 "signature": STANDARD.encode(head.sign(&self.signer)),
+                "minimum_index": begins,
+                "minimum_peaks":
+                    pruned.peaks().iter().map(|p| STANDARD.encode(p)).collect::<Vec<_>>(),
             }})
             .to_string(),
         ];
-        for (index, leaf) in self.leaves.iter().take(size).enumerate() {
+        for (index, leaf) in self.leaves.iter().take(size).enumerate().skip(begins) {
             let entry = Entry::decode(leaf).unwrap();
             let principal = if entry.principal == [0; 16] { "" } else { WHO };
             lines.push(
@@ -154,6 +168,45 @@ fn every_change_of_an_export_is_noticed() {
     assert!(said.contains("was rewritten"), "{said}");
     let said = log.verify(&log.lines(2), Some(&log.lines(3))).unwrap_err();
     assert!(said.contains("more entries"), "{said}");
+}
+
+#[test]
+fn an_export_of_a_pruned_log_holds_where_the_log_says_that_it_was() {
+    let log = Log::ending_with(Some(Entry::pruned(3, UnixMillis(9))));
+    let good = log.lines_from(3, 6);
+    let said = log.verify(&good, Some(&log.lines(4))).unwrap();
+    assert_eq!((&said["entries"], &said["minimum_index"]), (&json!(6), &json!(3)));
+    assert_eq!(said["continues_earlier"], json!(true));
+    // With more than it says is gone; and as an export that knows nothing of it.
+    log.verify(&log.lines_from(2, 6), None).unwrap();
+    let said = log.verify(&log.lines(6), None).unwrap();
+    assert_eq!(said["minimum_index"], json!(0));
+    let said = log.verify(&log.lines_from(4, 6), None).unwrap_err();
+    assert!(said.contains("begins at entry 4, and no entry says"), "{said}");
+    let said = log.verify(&log.lines_from(3, 5), None).unwrap_err();
+    assert!(said.contains("they were taken away"), "{said}");
+    let said = log.verify(&good, Some(&log.lines(2))).unwrap_err();
+    assert!(said.contains("none in common"), "{said}");
+    // What stands for the pruned ones is bound by the signed root.
+    let head: Json = serde_json::from_str(&good[0]).unwrap();
+    let changed = |change: &dyn Fn(&mut Json)| {
+        let (mut other, mut lines) = (head.clone(), good.clone());
+        change(&mut other["head"]);
+        lines[0] = other.to_string();
+        log.verify(&lines, None).unwrap_err()
+    };
+    for at in 0..2 {
+        let said = changed(&|h| h["minimum_peaks"][at] = json!(STANDARD.encode([7; 32])));
+        assert!(said.contains("not the 6 of the signed head"), "{said}");
+    }
+    for bad in [json!(["x"]), json!([]), json!([STANDARD.encode([7; 32])])] {
+        let said = changed(&|h| h["minimum_peaks"] = bad.clone());
+        assert!(said.contains("does not say what was pruned"), "{said}");
+    }
+    for index in [0, 2, 7] {
+        let said = changed(&|h| h["minimum_index"] = json!(index));
+        assert!(said.contains("does not say what was pruned"), "{index}: {said}");
+    }
 }
 
 #[test]

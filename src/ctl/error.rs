@@ -270,6 +270,9 @@ fn next_of_reason(reason: &str) -> Option<&'static str> {
         "RESTRICTED" => {
             "ask one of the readers that its legal hold names; it is erased by itself when the hold ends"
         }
+        "PRUNED" => {
+            "begin with that entry, or export into a new file or folder; what was before is in earlier exports only"
+        }
         "STALLED" => {
             "take or send messages faster, or in smaller parts; then go on where it broke off"
         }

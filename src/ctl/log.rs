@@ -98,6 +98,7 @@ async fn checkpoint(
         "size": answer.size,
         "root": hex(&answer.root),
         "verifier_key": answer.verifier_key,
+        "minimum_index": answer.minimum_index,
     }))?;
     match to {
         Some(to) => out.line(&format!("{} entries, in {}", answer.size, to.display()))?,
@@ -239,7 +240,8 @@ async fn export(
 ) -> Result<Done, CtlError> {
     folder.prepare()?;
     let (was, begun) = (folder.checkpoint()?, folder.under_way()?);
-    let text = head(client, log, true).await?.checkpoint;
+    let answer = head(client, log, true).await?;
+    let (text, minimum) = (answer.checkpoint, answer.minimum_index);
     let (checkpoint, _) = open(&text, key, "the vault's checkpoint")?;
     of_log(&checkpoint, log)?;
     let mut old_size = 0;
@@ -254,10 +256,17 @@ async fn export(
     }
     folder.begin(&text)?;
     // A full tile never changes: what is there stays. One that is not full has its width in its name.
-    let wanted = || {
+    let missing = || {
         let all = Tile::all_since(0, checkpoint.size);
         all.filter(|tile| !folder.has(tile))
     };
+    let wanted = || missing().filter(|tile| !tile.is_pruned(minimum));
+    // What the vault has no more, and this folder never had or has but for a part.
+    let mut begins = folder.minimum_index()?;
+    if missing().any(|tile| tile.is_pruned(minimum) && !tile.is_pruned(begins)) {
+        begins = minimum;
+        folder.set_minimum_index(begins)?;
+    }
     let bar = super::import::progress(wanted().count() as u64, out);
     let (mut written, mut waiting) = (0_u64, Vec::new());
     for tile in wanted() {
@@ -276,6 +285,7 @@ async fn export(
     out.json(&json!({
         "origin": checkpoint.origin.to_string(),
         "size": checkpoint.size,
+        "minimum_index": begins,
         "root": hex(&checkpoint.root),
         "tiles_written": written,
         "continues": old_size,
@@ -284,6 +294,9 @@ async fn export(
         "{} entries of {}, {written} tiles written; check them with `lethectl log verify`",
         checkpoint.size, checkpoint.origin
     ))?;
+    if begins > 0 {
+        out.line(&format!("entries before {begins} are not among them: the log was pruned"))?;
+    }
     Ok(Done::Wholly)
 }
 

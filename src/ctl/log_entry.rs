@@ -14,6 +14,10 @@ pub struct Tally {
     pub calls: u64,
     pub refusals: u64,
     pub gaps: Vec<(UnixMillis, UnixMillis)>,
+    /// The first entry that was read.
+    pub begins: u64,
+    /// Before which entry the log says that it was pruned, the last time that it does.
+    pruned: u64,
     /// Of the ledger: the generation of the last batch.
     generation: Gen,
 }
@@ -38,7 +42,19 @@ impl Tally {
             Kind::Gap => self.gaps.push((entry.since, entry.at)),
             Kind::Call | Kind::Vault => {}
         }
+        self.pruned = self.pruned.max(entry.minimum_index().unwrap_or_default());
         Ok(entry)
+    }
+
+    /// What was read began at an entry: whether one of them says that those before were pruned; else why not.
+    pub fn begin_at(&mut self, begins: u64) -> Result<(), String> {
+        self.begins = begins;
+        match begins <= self.pruned {
+            true => Ok(()),
+            false => Err(format!(
+                "it begins at entry {begins}, and no entry says that those before were pruned: they were taken away"
+            )),
+        }
     }
 
     fn ledger(&mut self, leaf: &[u8], index: u64) -> Result<(), String> {

@@ -1,4 +1,5 @@
-//! The folder of an exported log (C2SP tlog-tiles): `checkpoint`, and tiles below `tile/`.
+//! The folder of an exported log (C2SP tlog-tiles): `checkpoint`, tiles below `tile/`, and `minimum_index` where
+//! entries before that had been pruned when the folder was begun.
 //!
 //! Guarantees: a file has its name once it is whole and on disk; nothing that is read is longer than a tile can be.
 
@@ -16,6 +17,9 @@ const BUNDLE_BYTES_MAX: u64 = 256 * (2 + 65_535);
 const CHECKPOINT: &str = "checkpoint";
 /// The checkpoint of an export that is under way, or that broke off.
 const UNDER_WAY: &str = "checkpoint.part";
+
+/// The first entry that is here; without the file it is the log's first.
+const MINIMUM: &str = "minimum_index";
 
 pub struct LogFolder(PathBuf);
 
@@ -81,6 +85,17 @@ impl LogFolder {
 
     pub fn under_way(&self) -> Result<Option<String>, CtlError> {
         self.text(UNDER_WAY)
+    }
+
+    /// The first entry that is here.
+    pub fn minimum_index(&self) -> Result<u64, CtlError> {
+        let Some(text) = self.text(MINIMUM)? else { return Ok(0) };
+        let number = text.strip_suffix('\n').and_then(|digits| digits.parse().ok());
+        number.ok_or_else(|| CtlError::Evidence(format!("{MINIMUM} is not a number")))
+    }
+
+    pub fn set_minimum_index(&self, index: u64) -> Result<(), CtlError> {
+        self.write(MINIMUM, format!("{index}\n").as_bytes())
     }
 
     pub fn begin(&self, checkpoint: &str) -> Result<(), CtlError> {

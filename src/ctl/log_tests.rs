@@ -28,9 +28,20 @@ struct Made {
 
 impl Made {
     fn new(size: u64, first: i64) -> Self {
-        let mut book = Book::default();
         let one = |n| Entry::new(Kind::Call, Act::GetRecord, UnixMillis(first + n)).encode();
-        let writes = book.append((0..size as i64).flat_map(one).collect());
+        Self::of((0..size as i64).flat_map(one).collect())
+    }
+
+    /// One whose last entry says that it was pruned before a number.
+    fn pruned(size: u64, minimum: u64) -> Self {
+        let one = |n| Entry::new(Kind::Call, Act::GetRecord, UnixMillis(n)).encode();
+        let last = Entry::pruned(minimum, UnixMillis(size as i64)).encode();
+        Self::of((1..size as i64).flat_map(one).chain(last).collect())
+    }
+
+    fn of(entries: Vec<Vec<u8>>) -> Self {
+        let (mut book, size) = (Book::default(), entries.len() as u64);
+        let writes = book.append(entries);
         let rows = writes.iter().filter(|(key, _)| key.first() == Some(&b'a'));
         let entries: Vec<Vec<u8>> = rows
             .flat_map(|(_, row)| {
@@ -70,10 +81,18 @@ impl Made {
     }
 
     fn export(&self, dir: &Path, size: u64) {
+        self.export_from(dir, size, 0);
+    }
+
+    /// Without the tiles that say something of entries before `minimum` alone.
+    fn export_from(&self, dir: &Path, size: u64, minimum: u64) {
         let folder = LogFolder::at(dir);
         folder.prepare().unwrap();
         folder.begin(&self.note(size)).unwrap();
-        for tile in Tile::all_since(0, size) {
+        if minimum > 0 {
+            folder.set_minimum_index(minimum).unwrap();
+        }
+        for tile in Tile::all_since(0, size).filter(|tile| !tile.is_pruned(minimum)) {
             let (first, end) = (tile.first(), tile.first() + u64::from(tile.width));
             let bytes = match tile.part {
                 Part::Hashes(level) => {
@@ -425,3 +444,6 @@ fn a_folder_of_something_else_is_not_written_into() {
     assert!(LogFolder::at(dir.path()).prepare().is_err());
     assert!(LogFolder::at(&dir.path().join("a/b")).prepare().is_ok());
 }
+
+#[path = "log_pruned_tests.rs"]
+mod pruned;

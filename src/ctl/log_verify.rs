@@ -2,7 +2,8 @@
 //!
 //! Guarantees: only the keys that are given are believed, none in a file; every entry of a folder is decoded and
 //! hashed, every hash of every tile compared, and the root compared with the signed one; what does not hold is named.
-//! Memory does not grow with the log.
+//! Where a folder lacks the log's beginning, an entry of the log must say that it was pruned. Memory does not grow with
+//! the log.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,9 @@ use super::log_folder::LogFolder;
 use super::output::{Out, hex, stamp, time};
 use crate::crypto::Digest32;
 use crate::crypto::checkpoint::{Checkpoint, CheckpointError, ProofFile, ProofOf};
-use crate::crypto::merkle::tile::{Part, TILE_LEVELS, TILE_WIDTH, Tile, hashes_at, root_of};
+use crate::crypto::merkle::tile::{
+    Part, TILE_LEVELS, TILE_WIDTH, Tile, frontier_from_tiles, hashes_at, root_of,
+};
 use crate::crypto::merkle::{Frontier, leaf_hash, verify_consistency, verify_inclusion};
 use crate::crypto::note::{Note, NoteError};
 
@@ -162,13 +165,20 @@ fn report(
         "size": checkpoint.size,
         "root": hex(&checkpoint.root),
         "entries_checked": told.is_some(),
+        "minimum_index": told.map(|t| t.begins),
         "witnesses": witnesses,
         "continues": since.map(|s| s.size),
         "gaps": gaps,
     }))?;
-    let what = if told.is_some() { "every entry and tile" } else { "the checkpoint alone" };
+    let what = match told.map(|t| t.begins) {
+        None => "the checkpoint alone".to_owned(),
+        Some(0) => "every entry and tile".to_owned(),
+        Some(begins) => {
+            format!("every tile, and every entry from {begins} on; what was before was pruned")
+        }
+    };
     out.pairs(&[
-        ("verified", what.to_owned()),
+        ("verified", what),
         ("log", checkpoint.origin.to_string()),
         ("entries", checkpoint.size.to_string()),
         ("root", hex(&checkpoint.root)),
@@ -191,6 +201,48 @@ struct Growing {
     index: u64,
 }
 
+/// What a folder says of the entries that it does not have: the tree over them, and the tiles that go on from there.
+/// The hashes of each full tile are held against the level above; the rest is in the tree, and so below its root.
+fn pruned(
+    folder: &LogFolder,
+    begins: u64,
+    size: u64,
+) -> Result<(Frontier, Vec<Growing>), CtlError> {
+    if begins > size || !begins.is_multiple_of(TILE_WIDTH) {
+        return Err(refused("minimum_index does not fit the checkpoint"));
+    }
+    let hashes = |level: u8, index: u64| {
+        let width = hashes_at(level, size).saturating_sub(index * TILE_WIDTH).min(TILE_WIDTH);
+        let tile = Tile { part: Part::Hashes(level), index, width: width as u16 };
+        let found = tile.hashes_in(&folder.get(&tile)?);
+        found.ok_or_else(|| refused(format!("{tile} is not {width} hashes long")))
+    };
+    let part = |level: u8, first: u64, count: u64| {
+        let found = hashes(level, first / TILE_WIDTH)?;
+        let at = (first % TILE_WIDTH) as usize;
+        let part = found.get(at..at + count as usize).map(<[_]>::to_vec);
+        part.ok_or_else(|| refused(format!("a tile of level {level} is too short")))
+    };
+    let mut levels = vec![Growing { hashes: Vec::new(), index: begins / TILE_WIDTH }];
+    for level in 1..TILE_LEVELS {
+        let end = hashes_at(level, begins);
+        for index in 0..end / TILE_WIDTH {
+            if part(level + 1, index, 1)? != [root_of(&hashes(level, index)?)] {
+                let tile = Tile { part: Part::Hashes(level), index, width: TILE_WIDTH as u16 };
+                return Err(refused(format!("{tile} has not the hash that the level above has")));
+            }
+        }
+        let (index, count) = (end / TILE_WIDTH, end % TILE_WIDTH);
+        let begun = match count {
+            0 => Vec::new(),
+            count => part(level, index * TILE_WIDTH, count)?,
+        };
+        levels.push(Growing { hashes: begun, index });
+    }
+    let mut of_folder = |level, first, count| part(level, first, count);
+    Ok((frontier_from_tiles(begins, &mut of_folder)?, levels))
+}
+
 /// Every tile of a folder against its checkpoint.
 fn folder(
     folder: &LogFolder,
@@ -199,11 +251,17 @@ fn folder(
     out: &Out,
 ) -> Result<Tally, CtlError> {
     let (log, size) = (checkpoint.origin.log, checkpoint.size);
-    let (mut tree, mut tally) = (Frontier::default(), Tally::default());
-    let mut levels: Vec<Growing> =
-        (0..TILE_LEVELS).map(|_| Growing { hashes: Vec::new(), index: 0 }).collect();
+    let begins = folder.minimum_index()?;
+    if since.is_some_and(|s| s.size < begins) {
+        return Err(refused(format!(
+            "the folder begins at entry {begins}, and the earlier checkpoint ends before that: verify a proof of \
+             `lethectl log prove consistency` instead"
+        )));
+    }
+    let (mut tree, mut levels) = pruned(folder, begins, size)?;
+    let mut tally = Tally::default();
     let bar = super::import::progress(size, out);
-    for index in 0..size.div_ceil(TILE_WIDTH) {
+    for index in begins / TILE_WIDTH..size.div_ceil(TILE_WIDTH) {
         let width = (size - index * TILE_WIDTH).min(TILE_WIDTH) as u16;
         let tile = Tile { part: Part::Entries, index, width };
         let bytes = folder.get(&tile)?;
@@ -241,6 +299,7 @@ fn folder(
             "the {size} entries do not have the root that was signed: an entry was changed"
         )));
     }
+    tally.begin_at(begins).map_err(refused)?;
     Ok(tally)
 }
 

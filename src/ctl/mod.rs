@@ -7,6 +7,7 @@ mod admin;
 mod audit;
 mod audit_cli;
 mod audit_follow;
+mod audit_verify;
 mod certificate;
 mod cli;
 mod erase;

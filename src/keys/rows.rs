@@ -4,7 +4,7 @@ use crate::crypto::Digest32;
 use crate::store::sum::with_sum;
 
 /// Every kind of row that the vault writes, with the key or event it dies with. A test refuses any other prefix.
-pub const ROW_KINDS: [(u8, &str); 23] = [
+pub const ROW_KINDS: [(u8, &str); 25] = [
     (b'v', "vault header: no secret, no personal data"),
     (b'k', "sealed node: its node key"),
     (b'r', "sealed record version: its DEK"),
@@ -22,6 +22,8 @@ pub const ROW_KINDS: [(u8, &str); 23] = [
     ),
     (b'f', "audit frontier: hashes only"),
     (b'y', "which entries name a subject: its pseudonym, which dies with it, and numbers"),
+    (b'z', "what stays of pruned audit entries: hashes of blocks, and a number"),
+    (b'j', "length of the audit log on a day: numbers only"),
     (b'c', "cosignature of a checkpoint: hashes, numbers and public keys only"),
     (b'n', "sealed name of a principal: no customer's data"),
     (b'w', "what a repair gave up of the audit log: a number and a hash"),

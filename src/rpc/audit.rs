@@ -44,6 +44,7 @@ fn line(line: AuditLine) -> AuditEntry {
     let tenant = told.tenant.as_ref().map(|t| names::tenant(t.as_str()));
     let schema = told.tenant.as_ref().zip(told.rtype.as_ref());
     let seen: Seen = entry.seen;
+    let pruned = entry.minimum_index();
     AuditEntry {
         index,
         kind: match entry.kind {
@@ -67,8 +68,9 @@ fn line(line: AuditLine) -> AuditEntry {
         total: entry.total,
         part: entry.part.into(),
         members: entry.members.iter().map(member).collect(),
-        generation: entry.generation.0,
+        generation: if pruned.is_some() { 0 } else { entry.generation.0 },
         leaf: told.leaf,
+        minimum_index: pruned.unwrap_or_default(),
     }
 }
 
@@ -163,13 +165,12 @@ impl AuditService for Rpc {
         let terms = Terms::Plain;
         self.vault.settle_log().await.map_err(|e| status::of(e, terms, ""))?;
         let listed = self.vault.audit_entries(&permit, &filter, before, size);
-        let (lines, next) =
-            listed.map_err(|e| status::of(e, terms, of.as_deref().unwrap_or_default()))?;
-        let next = next.map(u64::to_be_bytes);
+        let page = listed.map_err(|e| status::of(e, terms, of.as_deref().unwrap_or_default()))?;
+        let (minimum_index, next) = (page.minimum_index, page.next.map(u64::to_be_bytes));
         let next_page_token =
             self.next_page(&permit, &query, next.as_ref().map(<[u8; 8]>::as_slice))?;
-        let entries = lines.into_iter().map(line).collect();
-        Ok(Response::new(ListAuditEntriesResponse { entries, next_page_token }))
+        let entries = page.lines.into_iter().map(line).collect();
+        Ok(Response::new(ListAuditEntriesResponse { entries, next_page_token, minimum_index }))
     }
 
     async fn list_subject_audit_entries(
@@ -201,12 +202,13 @@ impl AuditService for Rpc {
         let record = record.map(|r| r.id);
         let query = SubjectQuery { tenant: subject.tenant, subject: subject.id, record };
         let listed = self.vault.subject_entries(&permit, &query, before, size);
-        let (lines, next) = listed.map_err(failed)?;
-        let next = next.map(u64::to_be_bytes);
+        let page = listed.map_err(failed)?;
+        let (minimum_index, next) = (page.minimum_index, page.next.map(u64::to_be_bytes));
         let next = next.as_ref().map(<[u8; 8]>::as_slice);
         let next_page_token = self.next_page(&permit, &asked, next)?;
-        let entries = lines.into_iter().map(line).collect();
-        Ok(Response::new(ListSubjectAuditEntriesResponse { entries, next_page_token }))
+        let entries = page.lines.into_iter().map(line).collect();
+        let answer = ListSubjectAuditEntriesResponse { entries, next_page_token, minimum_index };
+        Ok(Response::new(answer))
     }
 
     type TailAuditEntriesStream = Outgoing<TailAuditEntriesResponse>;
@@ -243,7 +245,7 @@ impl AuditService for Rpc {
         let permit = self.permit::<ExportAudit>(&extensions, None)?;
         let failed = |e| status::of(e, Terms::Plain, "");
         self.vault.settle_log().await.map_err(failed)?;
-        let end = self.vault.audit_size(&permit).map_err(failed)?;
+        let end = self.vault.audit_size(&permit, message.start_index).map_err(failed)?;
         let (rpc, of) = (self.clone(), extensions.clone());
         self.stream(&of, |out| async move {
             let mut next = message.start_index;
@@ -276,6 +278,8 @@ impl AuditService for Rpc {
             signed_bytes: head.bytes(),
             signature: signed.signature.to_vec(),
             public_key: signed.public_key.to_vec(),
+            minimum_index: signed.pruned.size(),
+            minimum_peaks: signed.pruned.peaks().iter().map(|peak| peak.to_vec()).collect(),
         }))
     }
 }

@@ -79,6 +79,7 @@ impl LogService for Rpc {
             root: head.checkpoint.root.to_vec(),
             cosigned: head.cosigned,
             verifier_key: head.key.to_string(),
+            minimum_index: head.minimum_index,
         }))
     }
 

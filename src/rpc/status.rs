@@ -145,6 +145,11 @@ pub fn of(error: VaultError, terms: Terms, tenant: &str) -> Status {
         VaultError::Forbidden => Status::permission_denied(DENIED),
         VaultError::NotFound(_) => info(Code::NotFound, error.to_string(), "NOT_FOUND"),
         VaultError::Erased(_) => info(Code::NotFound, error.to_string(), "ERASED"),
+        VaultError::Pruned(minimum) => {
+            let about = HashMap::from([("minimum_index".to_owned(), minimum.to_string())]);
+            let details = ErrorDetails::with_error_info("PRUNED", DOMAIN, about);
+            Status::with_error_details(Code::OutOfRange, error.to_string(), details)
+        }
         VaultError::Argument { field, reason } => invalid(vec![FieldViolation::new(field, reason)]),
         VaultError::ReadMask(places) => {
             let reason = "names a field that the schema does not have";

@@ -124,6 +124,7 @@ fn setup(config: &Config) -> Result<Setup, VaultError> {
     let mut setup = Setup::new(config.data.clone(), config.anchor.clone(), engine, kek);
     setup.require_e1 = config.anchor_require == config::AnchorRequire::E1;
     setup.audit_reads = config.audit_reads;
+    setup.audit_retain = config.audit_retain;
     setup.keeper = config.retention.clone();
     Ok(setup)
 }

@@ -8,15 +8,15 @@ use std::collections::HashMap;
 use super::core::{Core, Vault};
 use super::current::Sort;
 use super::error::VaultError;
+use super::prune::ROW_ENTRIES_MAX;
 use super::slug::Slug;
 use super::trail::{name_key, open_name};
 use crate::audit::{Act, Entry, Head, entries_in, first_in, principal_hash, purpose_hash, row_key};
 use crate::authz::{ExportAudit, Permit, Principal, ReadAudit};
+use crate::crypto::merkle::Frontier;
 use crate::id::{RecordId, TenantOrd, TypeOrd};
 use crate::limits::{AUDIT_LOOK_MAX, PAGE_BYTES, SCAN_PAGE_ROWS};
 
-/// Entries that a row can hold at most.
-const ROW_ENTRIES_MAX: u64 = 128;
 /// Entries of one part of an export or a tail.
 const PART_ENTRIES: u64 = 256;
 
@@ -72,8 +72,14 @@ pub struct AuditFilter {
     pub principal: Option<Principal>,
 }
 
-/// Entries, the newest first, and before which index the next page ends.
-pub type AuditPage = (Vec<AuditLine>, Option<u64>);
+/// Entries, the newest first.
+pub struct AuditPage {
+    pub lines: Vec<AuditLine>,
+    /// Before which index the next page ends.
+    pub next: Option<u64>,
+    /// The first index that the log still has.
+    pub minimum_index: u64,
+}
 
 /// Bytes of entries, each with its index; `None` for one whose row is lost.
 type Leaves = Vec<(u64, Option<Vec<u8>>)>;
@@ -83,6 +89,8 @@ pub struct SignedHead {
     pub head: Head,
     pub signature: [u8; 64],
     pub public_key: [u8; 32],
+    /// The tree over the entries that were pruned.
+    pub pruned: Frontier,
 }
 
 /// Hashes back to names, as far as the vault knows them.
@@ -173,7 +181,7 @@ impl Vault {
         let mut names = Names::new(core);
         let size = core.log_size()?;
         let mut end = before.unwrap_or(size).min(size);
-        let least = end.saturating_sub(AUDIT_LOOK_MAX);
+        let least = end.saturating_sub(AUDIT_LOOK_MAX).max(core.minimum_index());
         let mut page = Lines::default();
         while end > least && page.has_room(page_size) {
             let start = end.saturating_sub(SCAN_PAGE_ROWS as u64).max(least);
@@ -188,12 +196,13 @@ impl Vault {
                 }
             }
         }
-        Ok((page.lines, Some(end).filter(|end| *end > 0)))
+        Ok(core.page(page.lines, end))
     }
 
-    /// How many entries an export that begins now gives.
-    pub fn audit_size(&self, permit: &Permit<ExportAudit>) -> Result<u64, VaultError> {
+    /// How many entries an export that begins now ends with. Fails if where it is to begin was pruned.
+    pub fn audit_size(&self, permit: &Permit<ExportAudit>, start: u64) -> Result<u64, VaultError> {
         let core = &*self.core;
+        core.check_kept(start)?;
         core.note(&core.entry(permit, Act::ExportAuditEntries))?;
         core.log_size()
     }
@@ -212,6 +221,8 @@ impl Vault {
     pub async fn audit_head(&self, permit: &Permit<ExportAudit>) -> Result<SignedHead, VaultError> {
         let core = self.core.clone();
         core.note(&core.entry(permit, Act::GetAuditHead))?;
+        // First, so that the entry which tells of it is in the tree that is signed.
+        let pruned = core.pruned_tree()?;
         core.tree.store().barrier()?.await?;
         let bound = tokio::task::spawn_blocking(move || {
             let now = core.clock.now();
@@ -226,7 +237,7 @@ impl Vault {
             };
             let signer = core.tree.read().signer()?;
             let (signature, public_key) = (head.sign(&signer), signer.public_key());
-            Ok(SignedHead { head, signature, public_key })
+            Ok(SignedHead { head, signature, public_key, pruned })
         });
         bound.await.map_err(|_| VaultError::Stopping)?
     }
@@ -291,7 +302,10 @@ impl Core {
     ) -> Result<(Vec<AuditLine>, u64), VaultError> {
         let (mut names, mut part) = (Names::new(self), Lines::default());
         let mut next = start;
-        for (index, leaf) in self.log_leaves(start, end.min(start.saturating_add(PART_ENTRIES)))? {
+        let leaves = self.log_leaves(start, end.min(start.saturating_add(PART_ENTRIES)))?;
+        // What is pruned while it is read is not lost.
+        self.check_kept(start)?;
+        for (index, leaf) in leaves {
             if !part.has_room(usize::MAX) {
                 break;
             }
@@ -302,6 +316,14 @@ impl Core {
             }
         }
         Ok((part.lines, next))
+    }
+
+    /// An answer of these lines, when all from `end` on have been looked at.
+    pub(super) fn page(&self, mut lines: Vec<AuditLine>, end: u64) -> AuditPage {
+        let minimum_index = self.minimum_index();
+        // What is pruned while it is read is not lost.
+        lines.retain(|line| line.index >= minimum_index);
+        AuditPage { lines, next: Some(end).filter(|end| *end > minimum_index), minimum_index }
     }
 
     pub(super) fn log_size(&self) -> Result<u64, VaultError> {

@@ -112,6 +112,11 @@ impl Period {
         STARTS.clone().any(|start| self.last_day(Day(start)) > other.last_day(Day(start)))
     }
 
+    /// Whether there is a day of the calendar from which this is less than so many days.
+    pub fn may_be_less_than(self, days: i32) -> bool {
+        STARTS.clone().any(|start| self.last_day(Day(start)).0 - start < days)
+    }
+
     fn on_calendar(self, start: Day) -> Option<Day> {
         let span = Span::new()
             .try_years(self.years)

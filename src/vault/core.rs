@@ -15,6 +15,7 @@ use super::index::{Index, Token};
 use super::logs::Logs;
 use super::open::DirLock;
 use super::pending::Superseded;
+use super::prune::Pruned;
 use super::registry::{Registry, Tenant};
 use super::retention::closing::Closings;
 use super::retention::keeper::Keeper;
@@ -82,6 +83,7 @@ pub struct Core {
     pub trail: Trail,
     pub logs: Logs,
     pub subject_log: SubjectLog,
+    pub pruned: Pruned,
     pub evolving: Evolving,
     /// The time that retention goes by.
     pub time: Timekeeper,
@@ -145,6 +147,7 @@ pub struct CoreParts {
     pub time: Timekeeper,
     pub logs: Logs,
     pub subject_log: SubjectLog,
+    pub pruned: Pruned,
     pub index_build_pages: usize,
     pub held: DirLock,
 }
@@ -172,6 +175,7 @@ impl Core {
             trail: parts.trail,
             logs: parts.logs,
             subject_log: parts.subject_log,
+            pruned: parts.pruned,
             evolving: Evolving::default(),
             time: parts.time,
             closings: Closings::default(),

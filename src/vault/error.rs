@@ -24,6 +24,9 @@ pub enum VaultError {
     /// It was there; its keys are destroyed.
     #[error("{0} was erased")]
     Erased(&'static str),
+    /// Entries of the audit log before this one, which is the first that it still has.
+    #[error("the audit log begins at entry {0}: what was before that is gone by its own retention")]
+    Pruned(u64),
     /// An argument is wrong.
     #[error("{field}: {reason}")]
     Argument { field: &'static str, reason: &'static str },

@@ -12,12 +12,12 @@ mod tree;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use self::cosigned::{Cosigned, row_key};
 use self::files::TileFiles;
-pub(super) use self::tree::View;
-use self::tree::{Head, TileTree};
+use self::tree::Source;
+pub(super) use self::tree::{Head, TileTree, View};
 use super::core::{Core, Vault};
 use super::error::VaultError;
 use super::ledger::leaf_key;
@@ -58,6 +58,11 @@ impl Logs {
         }
     }
 
+    /// The tree of a log, if nobody has it.
+    pub(super) fn try_lock(&self, log: Log) -> Option<MutexGuard<'_, TileTree>> {
+        self.tree(log).try_lock().ok()
+    }
+
     fn tree(&self, log: Log) -> &Arc<Mutex<TileTree>> {
         match log {
             Log::Ledger => &self.ledger,
@@ -89,6 +94,8 @@ pub struct LogHead {
     pub note: String,
     /// Signed notes of the checkpoints that have cosignatures, the largest first.
     pub cosigned: Vec<String>,
+    /// Number of the first entry that was not pruned.
+    pub minimum_index: u64,
 }
 
 /// A proof about a tree; its checkpoint, where the tree is the bound one.
@@ -102,9 +109,32 @@ pub struct LogProof {
 /// The tile has not so many hashes, or is not there at all.
 const NO_TILE: VaultError = VaultError::NotFound("tile of the log as the anchor has bound it");
 
+/// A log's rows, for its tree.
+pub(super) struct LogRows<'a> {
+    core: &'a Core,
+    log: Log,
+}
+
+impl Source for LogRows<'_> {
+    fn entries(&self, start: u64, end: u64) -> Result<Vec<Vec<u8>>, VaultError> {
+        self.core.rows_of(self.log, start, end)
+    }
+
+    fn pruned(&self, block: u64) -> Result<Option<Digest32>, VaultError> {
+        match self.log {
+            Log::Ledger => Ok(None),
+            Log::Audit => self.core.pruned_block(block),
+        }
+    }
+}
+
 impl Core {
+    pub(super) fn log_rows(&self, log: Log) -> LogRows<'_> {
+        LogRows { core: self, log }
+    }
+
     /// The size and root of a log that the anchor has bound.
-    fn bound(&self, log: Log) -> Result<Head, VaultError> {
+    pub(super) fn bound(&self, log: Log) -> Result<Head, VaultError> {
         let bound = self.tree.bound()?;
         Ok(match log {
             Log::Ledger => bound.ledger,
@@ -128,6 +158,14 @@ impl Core {
         if whole { Ok(()) } else { Err(VaultError::Forbidden) }
     }
 
+    /// The ledger is never pruned: it is the evidence.
+    fn minimum_of(&self, log: Log) -> u64 {
+        match log {
+            Log::Ledger => 0,
+            Log::Audit => self.minimum_index(),
+        }
+    }
+
     fn told(&self, permit: &LogPermit, act: Act) -> Entry {
         match permit {
             LogPermit::Ledger(permit) => self.entry(permit, act),
@@ -148,6 +186,7 @@ impl Core {
                 Ok(rows.into_iter().map(|row| row.value).collect())
             }
             Log::Audit => {
+                self.check_kept(start)?;
                 let leaves = self.log_leaves(start, end)?.into_iter().map(|(_, leaf)| leaf);
                 leaves.collect::<Option<_>>().ok_or(VaultError::Damaged("audit log"))
             }
@@ -177,8 +216,8 @@ impl Vault {
         let mut tree = Arc::clone(core.logs.tree(log)).lock_owned().await;
         let done = tokio::task::spawn_blocking(move || {
             let head = core.bound(log)?;
-            let leaves = |start, end| core.rows_of(log, start, end);
-            let view = tree.reach(head, &leaves)?;
+            let rows = core.log_rows(log);
+            let view = tree.reach(head, &rows)?;
             work(&core, &view)
         });
         done.await.map_err(|_| VaultError::Stopping)?
@@ -193,6 +232,8 @@ impl Vault {
         let (core, log) = (Arc::clone(&self.core), permit.log());
         core.check_whole(permit)?;
         core.note(&core.told(permit, Act::GetCheckpoint))?;
+        // First, so that the entry which tells of it is in a tree that is bound now.
+        let minimum_index = core.minimum_of(log);
         if fresh && log == Log::Audit {
             core.tree.store().barrier()?.await?;
             let of = Arc::clone(&core);
@@ -209,7 +250,11 @@ impl Vault {
             false => {
                 let roots = move |_: &Core, view: &View<'_>| {
                     let root = |size: &u64| match *size <= view.head.0 {
-                        true => view.root(*size).map(Some),
+                        // Of what was pruned nobody can tell any more whether it fits.
+                        true => match view.root(*size) {
+                            Err(VaultError::Pruned(_)) => Ok(None),
+                            found => found.map(Some),
+                        },
                         false => Ok(None),
                     };
                     sizes.iter().map(root).collect::<Result<Vec<_>, _>>()
@@ -229,7 +274,7 @@ impl Vault {
         let note = sign(&checkpoint, &signer, of_now.map(|(c, witness)| c.line(witness)))?;
         core.metrics.checkpoints_signed.one();
         let key = checkpoint.origin.key(signer.public_key()).map_err(unsigned)?;
-        Ok(LogHead { checkpoint, key, note, cosigned })
+        Ok(LogHead { checkpoint, key, note, cosigned, minimum_index })
     }
 
     /// Bytes of tiles, in the order of the paths; fewer than asked for if they would be too many bytes, but never none.

@@ -29,6 +29,7 @@ pub mod mask;
 mod open;
 mod page_token;
 mod pending;
+mod prune;
 mod put;
 mod records;
 mod registry;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::calendar::Period;
 use super::core::{Core, CoreParts, Vault};
 use super::damaged::Damaged;
 use super::erase::{Eraser, Start};
@@ -19,6 +20,7 @@ use super::index::Index;
 use super::load::{load_frontier, load_tenants, rebuild_tail};
 use super::logs::Logs;
 use super::pending::{Superseded, intent_of};
+use super::prune::Pruned;
 use super::registry::Registry;
 use super::retention::keeper::{Keeper, KeeperSetup};
 use super::retention::time::{MARK_KEY, Mark, Timekeeper};
@@ -76,6 +78,8 @@ pub struct Setup {
     pub index_tail_max: usize,
     /// When reads are answered.
     pub audit_reads: AuditReads,
+    /// How long entries of the audit log stay; `None`: for ever.
+    pub audit_retain: Option<Period>,
     /// Key pages that the index of a changed schema takes at a step.
     pub index_build_pages: usize,
     /// When what is due is erased.
@@ -123,6 +127,7 @@ impl Setup {
             engine_cache_bytes: 256 << 20,
             index_tail_max: crate::limits::INDEX_TAIL_MAX,
             audit_reads: AuditReads::default(),
+            audit_retain: None,
             index_build_pages: crate::limits::INDEX_BUILD_PAGES,
             keeper: KeeperSetup::default(),
             witnesses: Vec::new(),
@@ -348,6 +353,7 @@ fn assemble(
     let seen = Some(recovered.before).filter(|at| at.0 > 0);
     let time = Timekeeper::start(&*clock, mark, seen, setup.keeper.clock_gap_max);
     let subject_log = SubjectLog::load(tree.store())?;
+    let pruned = Pruned::load(tree.store(), setup.audit_retain)?;
     let logs = Logs::new(&setup.data.join("logs"), setup.witnesses.clone(), &metrics);
     let core = Arc::new(Core::new(CoreParts {
         tree,
@@ -364,6 +370,7 @@ fn assemble(
         time,
         logs,
         subject_log,
+        pruned,
         index_build_pages: setup.index_build_pages,
         held,
     }));

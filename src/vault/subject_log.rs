@@ -51,9 +51,14 @@ impl SubjectLog {
         Ok(Self { blocks: AtomicU64::new(blocks) })
     }
 
+    /// Blocks below this are indexed.
+    pub fn blocks(&self) -> u64 {
+        self.blocks.load(Ordering::Acquire)
+    }
+
     /// The first entry that is in no indexed block.
     fn end(&self) -> u64 {
-        self.blocks.load(Ordering::Acquire).saturating_mul(BLOCK_ENTRIES)
+        self.blocks().saturating_mul(BLOCK_ENTRIES)
     }
 }
 
@@ -93,7 +98,7 @@ impl Drop for SubjectIndexer {
 fn run(core: &Core, stopped: &Receiver<()>) {
     loop {
         let enough = || stopped.try_recv() == Err(TryRecvError::Disconnected);
-        if let Err(error) = core.index_full_blocks(enough) {
+        if let Err(error) = core.index_full_blocks(enough).and_then(|()| core.near_tree()) {
             // The log is looked through for what the index lacks; a full disk or a stopped store ends by itself.
             core.metrics.audit_index_failures.one();
             tracing::warn!(%error, "the index of the audit log is behind");
@@ -110,7 +115,7 @@ impl Core {
     fn index_full_blocks(&self, enough: impl Fn() -> bool) -> Result<(), VaultError> {
         let store = self.tree.store();
         loop {
-            let begun = self.subject_log.blocks.load(Ordering::Acquire);
+            let begun = self.subject_log.blocks().max(self.minimum_index() / BLOCK_ENTRIES);
             let (mut done, mut batch) = (begun, note());
             let full = self.log_size()? / BLOCK_ENTRIES;
             let until = full.min(begun.saturating_add(STEP_BLOCKS));
@@ -178,6 +183,8 @@ struct Search<'a> {
     left: u64,
     /// All from here on have been looked at.
     end: u64,
+    /// What is before this was pruned.
+    least: u64,
 }
 
 impl Search<'_> {
@@ -197,6 +204,7 @@ impl Search<'_> {
 
     /// Looks through the entries from `start` on.
     fn through_log(&mut self, start: u64) -> Result<(), VaultError> {
+        let start = start.max(self.least);
         while self.end > start && self.may_go_on() {
             let from = self.end.saturating_sub(SCAN_PAGE_ROWS as u64).max(start);
             for (seq, leaf) in self.core.log_leaves(from, self.end)?.into_iter().rev() {
@@ -218,12 +226,16 @@ impl Search<'_> {
             let most = self.page_size.min(SCAN_PAGE_ROWS);
             let rows = self.core.tree.store().scan(&from, &until, most)?;
             let Some(last) = rows.last() else {
-                self.end = 0;
+                self.end = self.least;
                 return Ok(());
             };
             from = [last.key.as_slice(), &[0]].concat();
             for row in rows {
                 let Some(block) = block_in(&row.key) else { continue };
+                if block < self.least / BLOCK_ENTRIES {
+                    self.end = self.least;
+                    return Ok(());
+                }
                 match decode(&row.value) {
                     Some(postings) => self.through_postings(block, &postings)?,
                     None => {
@@ -249,6 +261,8 @@ impl Search<'_> {
             if !self.may_go_on() {
                 break;
             }
+            // The row that the log begins with may have been part of a longer one.
+            let first = first.max(self.least);
             let row = self.core.tree.store().get(&row_key(first))?;
             let at = usize::try_from(seq - first).unwrap_or(usize::MAX);
             let entries = row.as_deref().and_then(entries_in).unwrap_or_default();
@@ -295,13 +309,13 @@ impl Vault {
             page_size,
             left: AUDIT_LOOK_MAX,
             end: before.unwrap_or(size).min(size),
+            least: core.minimum_index(),
         };
         let indexed = core.subject_log.end();
         search.through_log(indexed)?;
         if search.end <= indexed {
             search.by_index()?;
         }
-        let next = Some(search.end).filter(|end| *end > 0);
-        Ok((search.page.lines, next))
+        Ok(core.page(search.page.lines, search.end))
     }
 }

@@ -48,6 +48,7 @@ impl Vault {
             let reason = "is after the end of the log";
             return Err(VaultError::Argument { field: "start_index", reason });
         }
+        start.map_or(Ok(()), |start| core.check_kept(start))?;
         core.note(&Entry { tenant: wanted.tenant, ..core.entry(permit, Act::TailAuditEntries) })?;
         core.metrics.audit_tails.one();
         Ok(Tail { heads, next: start.unwrap_or(size) })

@@ -1,6 +1,7 @@
 //! The audit log: one entry for each call, with its effect or before its answer; nobody named once they are erased; no
 //! byte changed unnoticed; refusals counted; bounds kept.
 
+mod prune;
 mod subject;
 mod tail;
 mod tool;
@@ -36,10 +37,10 @@ fn all(vault: &Vault) -> Vec<AuditLine> {
     let permit = permit(Role::Auditor, None);
     let (mut lines, mut before) = (Vec::new(), None);
     loop {
-        let (page, next) = vault.audit_entries(&permit, &filter, before, 1_000).unwrap();
-        lines.extend(page);
-        match next {
-            Some(_) => before = next,
+        let page = vault.audit_entries(&permit, &filter, before, 1_000).unwrap();
+        lines.extend(page.lines);
+        match page.next {
+            Some(_) => before = page.next,
             None => break,
         }
     }
@@ -290,7 +291,7 @@ async fn who_is_bound_to_a_tenant_sees_that_tenants_entries_only() {
     vault.create_record(&app(), TENANT, more).await.unwrap();
     let list = |permit: &Permit<_>, filter: &AuditFilter| {
         all(&vault);
-        let lines = vault.audit_entries(permit, filter, None, 1_000).map(|(lines, _)| lines);
+        let lines = vault.audit_entries(permit, filter, None, 1_000).map(|page| page.lines);
         lines.map(|l| l.into_iter().map(|l| l.told.unwrap()).collect::<Vec<Told>>())
     };
     let none = AuditFilter::default();

@@ -6,6 +6,7 @@ mod moved;
 mod nth;
 mod pairs;
 mod preload;
+mod pruned;
 mod repairs;
 mod rows;
 mod scene;
@@ -74,7 +75,7 @@ async fn erase(vault: &Vault, id: RecordId) -> Result<Receipt, VaultError> {
     Ok(receipts.receipts.remove(0))
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

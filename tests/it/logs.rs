@@ -274,7 +274,7 @@ async fn leaves_that_the_anchor_has_not_bound_are_never_served() {
     // Entries of the audit log that are on disk and not bound yet.
     let bound = vault.log_checkpoint(&audit, false).await.unwrap().checkpoint.size;
     vault.settle_log().await.unwrap();
-    let held = vault.audit_size(&permit(Role::Auditor, None)).unwrap();
+    let held = vault.audit_size(&permit(Role::Auditor, None), 0).unwrap();
     assert!(held > bound, "{held} {bound}");
     gone(vault.log_inclusion(&audit, bound, None).await.map(drop));
     let fresh = vault.log_checkpoint(&audit, true).await.unwrap().checkpoint;

@@ -301,6 +301,7 @@ def audit_holds(story, api, folder, tenant, record):
     story.check("no entry holds a record's id or a value",
                 not any(uuid in e.leaf or b"example.org" in e.leaf or b"Paris" in e.leaf for e in page))
     head = audit.GetAuditHead(api.GetAuditHeadRequest(), timeout=DEADLINE)
+    story.check("nothing of it was pruned", (head.minimum_index, len(head.minimum_peaks)) == (0, 0))
     leaves = {}
     for part in audit.ExportAuditEntries(api.ExportAuditEntriesRequest(), timeout=DEADLINE):
         leaves.update((e.index, e.leaf) for e in part.entries)

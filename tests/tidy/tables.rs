@@ -65,7 +65,7 @@ pub const HOMES: &[(&str, &[&str])] = &[
 pub const FILE_USERS: &[&str] = &[
     "src/os.rs",
     "src/client/config.rs",
-    "src/ctl/audit.rs",
+    "src/ctl/audit_verify.rs",
     "src/ctl/files.rs",
     "src/ctl/import.rs",
     "src/ctl/import_stream.rs",

@@ -84,6 +84,12 @@ impl Tile {
         })
     }
 
+    /// Whether it says something of entries before a log's minimum index alone, and of each of them.
+    pub fn is_pruned(&self, minimum_index: u64) -> bool {
+        let end = self.first().saturating_add(TILE_WIDTH);
+        self.level() == 0 && end <= minimum_index
+    }
+
     pub fn parse(path: &str) -> Result<Self, TilePathError> {
         Self::read(path).filter(|tile| tile.to_string() == path).ok_or(TilePathError)
     }
@@ -179,6 +185,19 @@ pub fn root_from_tiles<E>(
     range_hash((0, size), &mut |node| node_from_tiles(node, hashes))
 }
 
+/// The tree over the first `size` leaves, as it can grow on, from the hashes of a level of tiles.
+pub fn frontier_from_tiles<E>(
+    size: u64,
+    hashes: &mut dyn FnMut(u8, u64, u64) -> Result<Vec<Digest32>, E>,
+) -> Result<Frontier, E> {
+    let mut tree = Frontier::default();
+    for level in (0..u64::BITS).rev().filter(|level| size >> level & 1 == 1) {
+        let node = Node { level, index: tree.size() >> level };
+        tree.push_tree(level, node_from_tiles(node, hashes)?);
+    }
+    Ok(tree)
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -269,6 +288,7 @@ mod tests {
             tree.push(*leaf);
             if size < 1_030 || size % 997 == 0 || size == 65_536 {
                 assert_eq!(root_from_tiles(size, &mut hashes), Ok(tree.root()), "{size}");
+                assert_eq!(frontier_from_tiles(size, &mut hashes).as_ref(), Ok(&tree), "{size}");
             }
         }
     }

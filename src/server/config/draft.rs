@@ -10,7 +10,9 @@ use serde::de::value::Error as Unfit;
 use super::sources::Gathered;
 use super::{Config, ConfigProblem, ConfigProblems, KekSource, Sources, TlsFiles};
 use crate::authz::{Binding, TrustDomain};
+use crate::limits;
 use crate::server::{DoorLimits, LogSettings, ServerError};
+use crate::vault::calendar::Period;
 use crate::vault::retention::keeper::KeeperSetup;
 
 /// Every part that could be made.
@@ -19,6 +21,7 @@ pub struct Draft {
     pub kek: Option<KekSource>,
     pub tls: Option<TlsFiles>,
     pub bindings: Vec<Binding>,
+    pub audit_retain: Option<Period>,
     pub problems: Vec<ConfigProblem>,
 }
 
@@ -72,12 +75,19 @@ impl Draft {
             }
             _ => None,
         };
-        Self { gathered, kek, tls, bindings, problems }
+        let audit_retain = match gathered.word("audit.retain").map(retain).transpose() {
+            Ok(retain) => retain,
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        };
+        Self { gathered, kek, tls, bindings, audit_retain, problems }
     }
 
     /// The configuration, if nothing is wrong with it.
     pub fn finish(self) -> Result<Config, ConfigProblems> {
-        let Self { gathered: all, kek, tls, bindings, mut problems } = self;
+        let Self { gathered: all, kek, tls, bindings, audit_retain, mut problems } = self;
         let whole = (all.address("listen"), all.path("data"), all.path("anchor.path"), kek, tls);
         let (Some(listen), Some(data), Some(anchor), Some(kek), Some(tls)) = whole else {
             if problems.is_empty() {
@@ -97,6 +107,7 @@ impl Draft {
             anchor_require: choice(&all, "anchor.require"),
             tls,
             audit_reads: choice(&all, "audit.reads"),
+            audit_retain,
             retention: retention(&all),
             policy: all.path("policy.file"),
             witnesses: all.path("witness.keys"),
@@ -114,6 +125,15 @@ impl Draft {
 
 fn is_syntax(problems: &[ConfigProblem]) -> bool {
     problems.iter().any(|problem| matches!(problem, ConfigProblem::Syntax(_)))
+}
+
+/// How long the audit log's entries stay.
+fn retain(text: &str) -> Result<Period, ConfigProblem> {
+    let period: Period = text.parse().map_err(ConfigProblem::AuditRetain)?;
+    match period.may_be_less_than(limits::AUDIT_RETAIN_DAYS_MIN) {
+        true => Err(ConfigProblem::AuditRetainShort),
+        false => Ok(period),
+    }
 }
 
 fn kek(file: Option<PathBuf>, credential: Option<&str>) -> Result<KekSource, ConfigProblem> {

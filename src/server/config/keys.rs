@@ -107,6 +107,12 @@ pub const KEYS: &[Key] = &[
         Absent::Word("group"),
         "Whether a read is answered once the audit log has a place for its entry, or once that is on disk.",
     ),
+    key(
+        "audit.retain",
+        Kind::Word,
+        Absent::Otherwise("for ever"),
+        "How long entries of the audit log stay: an ISO 8601 duration such as P2Y, at least 30 days.",
+    ),
     whole(
         "retention.sweep_interval_secs",
         limits::SWEEP_INTERVAL.as_secs(),

@@ -24,6 +24,7 @@ use super::{DoorLimits, LogSettings, ServerError};
 use crate::authz::{Binding, TrustDomain};
 use crate::class::AuditReads;
 use crate::limits;
+use crate::vault::calendar::Period;
 use crate::vault::retention::keeper::KeeperSetup;
 
 pub use draft::Draft;
@@ -97,6 +98,8 @@ pub struct Config {
     pub anchor_require: AnchorRequire,
     pub tls: TlsFiles,
     pub audit_reads: AuditReads,
+    /// How long entries of the audit log stay; `None`: for ever.
+    pub audit_retain: Option<Period>,
     pub retention: KeeperSetup,
     /// The file of the policy. Without it the roles are in force that come with the vault.
     pub policy: Option<PathBuf>,
@@ -367,6 +370,28 @@ tenants = ["*"]
                 );
                 assert!(seen.insert((key.name, made)), "{} {word}", key.name);
             }
+        }
+    }
+
+    #[test]
+    fn the_audit_log_s_retention_is_a_duration_of_thirty_days_or_more() {
+        assert_eq!(with(&[], &[]).unwrap().audit_retain, None, "for ever");
+        for good in ["P30D", "P5W", "P2M", "P2Y", "P1Y6M"] {
+            let config = with(&[("LETHE_AUDIT_RETAIN", good)], &[]).unwrap();
+            assert_eq!(config.audit_retain.unwrap().to_string(), good);
+        }
+        for (bad, why) in [
+            ("P29D", "audit.retain: is less than 30 days"),
+            ("P4W", "audit.retain: is less than 30 days"),
+            // February.
+            ("P1M", "audit.retain: is less than 30 days"),
+            ("P0D", "audit.retain: is no time at all"),
+            ("P101Y", "audit.retain: is over 100 years"),
+            ("SECRET", "audit.retain: is not an ISO 8601 duration"),
+            ("PT720H", "audit.retain: is not an ISO 8601 duration"),
+        ] {
+            let told = with(&[], &[("audit.retain", bad)]).unwrap_err();
+            assert!(told.contains(why) && !told.contains("SECRET"), "{bad}: {told}");
         }
     }
 

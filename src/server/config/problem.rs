@@ -3,6 +3,7 @@
 use crate::authz::{BindingError, PrincipalError};
 use crate::limits;
 use crate::toml_fault::TomlFault;
+use crate::vault::calendar::PeriodError;
 
 /// Where a value is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,10 @@ pub enum ConfigProblem {
     Value { origin: Origin, key: &'static str, expected: String },
     #[error("missing key `{key}`")]
     Missing { key: &'static str },
+    #[error("audit.retain: {0}")]
+    AuditRetain(PeriodError),
+    #[error("audit.retain: is less than {} days", limits::AUDIT_RETAIN_DAYS_MIN)]
+    AuditRetainShort,
     #[error("kek: give either `file` or `credential`")]
     Kek,
     #[error("kek.credential: a plain file name is needed")]
@@ -99,6 +104,7 @@ impl ConfigProblem {
             Self::Syntax(fault) => &fault.key,
             Self::Unknown { key, .. } => key,
             Self::Value { key, .. } | Self::Missing { key } => key,
+            Self::AuditRetain(_) | Self::AuditRetainShort => "audit.retain",
             Self::Kek => "kek",
             Self::CredentialName | Self::NoCredentials => "kek.credential",
             Self::TrustDomain(_) => "tls.trust_domain",
@@ -122,6 +128,8 @@ impl ConfigProblem {
             Self::Unknown { .. } => "correct its name, or take it out",
             Self::Value { .. } => "give a value of that form",
             Self::Missing { .. } => "give it in the file, the environment or by --set",
+            Self::AuditRetain(_) => "write it as P2Y, P18M, P26W or P90D, or leave it out",
+            Self::AuditRetainShort => "give more time, or leave it out to keep all",
             Self::Kek => "name a key file, or a credential of the service manager, and not both",
             Self::CredentialName => "give the name that LoadCredential= has",
             Self::NoCredentials => "start through systemd, or use kek.file",

@@ -45,6 +45,36 @@ impl TileFiles {
         file.write_all(hashes.as_flattened())?;
         std::fs::rename(&fresh, &path)
     }
+
+    /// Removes the files of a level whose number is less than `end`.
+    pub fn remove_before(&self, level: u8, end: u64) -> io::Result<()> {
+        let first = self.path(level, 0);
+        let Some(folder) = first.parent() else { return Ok(()) };
+        for index in numbers_in(folder, String::new())? {
+            if index < end {
+                std::fs::remove_file(self.path(level, index))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of the tiles in a folder and those below it; `digits` are those that its own name stands for.
+fn numbers_in(folder: &Path, digits: String) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match name.strip_prefix('x') {
+            Some(part) => found.extend(numbers_in(&entry.path(), format!("{digits}{part}"))?),
+            None => found.extend(format!("{digits}{name}").parse::<u64>()),
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -68,5 +98,23 @@ mod tests {
         }
         files.write(0, 1_234, &hashes).unwrap();
         assert_eq!(files.read(0, 1_234).unwrap(), hashes);
+    }
+
+    #[test]
+    fn those_before_a_number_go_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = TileFiles::new(dir.path().join("audit"));
+        files.remove_before(0, 5).unwrap();
+        let numbers = [0, 1, 998, 999, 1_000, 1_001, 2_000_000];
+        let hashes = vec![[7; 32]; 256];
+        for end in [0, 999, 1_001, 3_000_000] {
+            numbers.iter().for_each(|n| files.write(0, *n, &hashes).unwrap());
+            files.write(1, 0, &hashes).unwrap();
+            files.remove_before(0, end).unwrap();
+            for n in numbers {
+                assert_eq!(files.read(0, n).is_some(), n >= end, "{n} of {end}");
+            }
+            assert!(files.read(1, 0).is_some());
+        }
     }
 }

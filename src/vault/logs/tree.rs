@@ -23,8 +23,14 @@ use crate::vault::error::VaultError;
 /// Size and root.
 pub type Head = (u64, Digest32);
 
-/// The log's entries from a number to before another, from its rows; all of them, or an error.
-pub type Leaves<'a> = &'a dyn Fn(u64, u64) -> Result<Vec<Vec<u8>>, VaultError>;
+/// What the log's rows have.
+pub trait Source {
+    /// The entries from a number to before another; all of them, or an error.
+    fn entries(&self, start: u64, end: u64) -> Result<Vec<Vec<u8>>, VaultError>;
+
+    /// The hash of a block of 256 entries that were pruned; `None`: they are there.
+    fn pruned(&self, block: u64) -> Result<Option<Digest32>, VaultError>;
+}
 
 /// Tiles that one call keeps in mind.
 const SEEN_MAX: usize = 64;
@@ -67,37 +73,53 @@ impl TileTree {
         Self { files, metrics, tip: None, damaged: called }
     }
 
+    /// How many entries of the log it has not in mind.
+    pub fn behind(&self, head: Head) -> u64 {
+        head.0.saturating_sub(self.tip.as_ref().map_or(0, |tip| tip.size))
+    }
+
     /// Goes with the log to `head`. An error if the log's rows do not lead there.
-    pub fn reach<'a>(&'a mut self, head: Head, leaves: Leaves<'a>) -> Result<View<'a>, VaultError> {
+    pub fn reach<'a>(
+        &'a mut self,
+        head: Head,
+        rows: &'a dyn Source,
+    ) -> Result<View<'a>, VaultError> {
         let known = self.tip.take().filter(|tip| tip.size <= head.0);
-        let grown = known.map(|tip| self.grow(tip, head.0, leaves)).transpose()?;
+        let grown = known.map(|tip| self.grow(tip, head.0, rows)).transpose()?;
         let fits = |tip: &Tip| tip.root() == Some(head.1);
         let tip = match grown.filter(fits) {
             Some(tip) => tip,
             // The files, if they fit; else the rows alone.
-            None => match self.load(head.0, true, leaves).ok().filter(fits) {
+            None => match self.load(head.0, true, rows).ok().filter(fits) {
                 Some(tip) => tip,
                 None => {
-                    let tip = self.load(head.0, false, leaves)?;
+                    let tip = self.load(head.0, false, rows)?;
                     Some(tip).filter(fits).ok_or(VaultError::Damaged(self.damaged))?
                 }
             },
         };
         let tip: &Tip = self.tip.insert(tip);
         let (files, metrics, damaged) = (&self.files, &*self.metrics, self.damaged);
-        let tiles = Tiles { files, metrics, leaves };
+        let tiles = Tiles { files, metrics, rows };
         Ok(View { tip, tiles, head, damaged, seen: RefCell::default() })
     }
 
-    fn tiles<'a>(&'a self, leaves: Leaves<'a>) -> Tiles<'a> {
-        Tiles { files: &self.files, metrics: &self.metrics, leaves }
+    /// Removes the files that have hashes of single entries of the first so many blocks.
+    pub fn forget_entries(&self, blocks: u64) {
+        if let Err(error) = self.files.remove_before(0, blocks) {
+            tracing::warn!(kind = ?error.kind(), "tiles of pruned entries could not be removed");
+        }
     }
 
-    fn grow(&self, mut tip: Tip, size: u64, leaves: Leaves<'_>) -> Result<Tip, VaultError> {
-        let tiles = self.tiles(leaves);
+    fn tiles<'a>(&'a self, rows: &'a dyn Source) -> Tiles<'a> {
+        Tiles { files: &self.files, metrics: &self.metrics, rows }
+    }
+
+    fn grow(&self, mut tip: Tip, size: u64, rows: &dyn Source) -> Result<Tip, VaultError> {
+        let tiles = self.tiles(rows);
         while tip.size < size {
             let end = size.min(tip.size.saturating_add(SCAN_PAGE_ROWS as u64));
-            for leaf in leaves(tip.size, end)? {
+            for leaf in rows.entries(tip.size, end)? {
                 tip.size += 1;
                 let mut hash = leaf_hash(&leaf);
                 for (level, tail) in (0u8..).zip(&mut tip.tails) {
@@ -116,8 +138,8 @@ impl TileTree {
 
     /// The tip of the tree of this size, from the files of its full tiles; those that are missing are made. `trusting`
     /// false: all are made.
-    fn load(&self, size: u64, trusting: bool, leaves: Leaves<'_>) -> Result<Tip, VaultError> {
-        let tiles = self.tiles(leaves);
+    fn load(&self, size: u64, trusting: bool, rows: &dyn Source) -> Result<Tip, VaultError> {
+        let tiles = self.tiles(rows);
         let mut tails = Vec::with_capacity(TILE_LEVELS.into());
         for level in 0..TILE_LEVELS {
             let end = hashes_at(level, size);
@@ -125,7 +147,7 @@ impl TileTree {
             tails.push(match level.checked_sub(1) {
                 None => tiles.of_leaves(start, end)?,
                 Some(below) => (start..end)
-                    .map(|index| Ok(root_of(&tiles.full(below, index, trusting)?)))
+                    .map(|index| tiles.root(below, index, trusting))
                     .collect::<Result<_, VaultError>>()?,
             });
         }
@@ -137,17 +159,23 @@ impl TileTree {
 struct Tiles<'a> {
     files: &'a TileFiles,
     metrics: &'a Metrics,
-    leaves: Leaves<'a>,
+    rows: &'a dyn Source,
 }
 
 impl Tiles<'_> {
     fn of_leaves(&self, start: u64, end: u64) -> Result<Vec<Digest32>, VaultError> {
-        Ok((self.leaves)(start, end)?.iter().map(|leaf| leaf_hash(leaf)).collect())
+        Ok(self.rows.entries(start, end)?.iter().map(|leaf| leaf_hash(leaf)).collect())
     }
 
     fn full(&self, level: u8, index: u64, trusting: bool) -> Result<Vec<Digest32>, VaultError> {
         let kept = if trusting { self.files.read(level, index) } else { None };
         kept.map_or_else(|| self.make(level, index, trusting), Ok)
+    }
+
+    /// The hash over a full tile. Of entries that were pruned it is all that there is.
+    fn root(&self, level: u8, index: u64, trusting: bool) -> Result<Digest32, VaultError> {
+        let pruned = if level == 0 { self.rows.pruned(index)? } else { None };
+        pruned.map_or_else(|| Ok(root_of(&self.full(level, index, trusting)?)), Ok)
     }
 
     /// Makes a tile from what is below it.
@@ -156,7 +184,7 @@ impl Tiles<'_> {
         let hashes = match level.checked_sub(1) {
             None => self.of_leaves(start, end)?,
             Some(below) => (start..end)
-                .map(|index| Ok(root_of(&self.full(below, index, trusting)?)))
+                .map(|index| self.root(below, index, trusting))
                 .collect::<Result<_, VaultError>>()?,
         };
         self.write(level, index, &hashes);
@@ -204,6 +232,11 @@ impl View<'_> {
         if level + 1 >= TILE_LEVELS || index >= hashes_at(level + 1, self.head.0) {
             return self.lost();
         }
+        if level == 0 && self.tiles.rows.pruned(index)?.is_some() {
+            // No file of it is believed, if one is left. The rows say what is there instead.
+            self.tiles.rows.entries(index * TILE_WIDTH, (index + 1) * TILE_WIDTH)?;
+            return self.lost();
+        }
         if let Some(tile) = self.seen.borrow().get(&(level, index)) {
             return Ok(tile.clone());
         }
@@ -241,7 +274,7 @@ impl View<'_> {
 
     /// Entries, each the one that the tree has there.
     pub fn entries(&self, first: u64, count: u64) -> Result<Vec<Vec<u8>>, VaultError> {
-        let entries = (self.tiles.leaves)(first, first.saturating_add(count))?;
+        let entries = self.tiles.rows.entries(first, first.saturating_add(count))?;
         let hashes = self.hashes(0, first, count)?;
         if entries.len() != hashes.len() {
             return self.lost();

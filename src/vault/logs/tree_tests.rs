@@ -16,6 +16,17 @@ fn head(size: u64) -> Head {
     (size, tree.root())
 }
 
+/// A log of which nothing was pruned.
+impl<F: Fn(u64, u64) -> Result<Vec<Vec<u8>>, VaultError>> Source for F {
+    fn entries(&self, start: u64, end: u64) -> Result<Vec<Vec<u8>>, VaultError> {
+        self(start, end)
+    }
+
+    fn pruned(&self, _: u64) -> Result<Option<Digest32>, VaultError> {
+        Ok(None)
+    }
+}
+
 fn rows(start: u64, end: u64) -> Result<Vec<Vec<u8>>, VaultError> {
     Ok((start..end).map(leaf).collect())
 }
@@ -177,4 +188,52 @@ fn a_folder_that_cannot_be_written_costs_time_only() {
     check(&tree.reach(head(1_000), &rows).unwrap(), &[0, 300, 999]);
     assert!(tree.metrics.log_tiles_unwritten.value() > 0);
     assert_eq!(tree.metrics.log_tiles_written.value(), 0);
+}
+
+/// A log whose first blocks were pruned.
+struct Short(u64);
+
+impl Source for Short {
+    fn entries(&self, start: u64, end: u64) -> Result<Vec<Vec<u8>>, VaultError> {
+        let minimum = self.0 * TILE_WIDTH;
+        if start < minimum { Err(VaultError::Pruned(minimum)) } else { rows(start, end) }
+    }
+
+    fn pruned(&self, block: u64) -> Result<Option<Digest32>, VaultError> {
+        let hashes = (block * TILE_WIDTH..(block + 1) * TILE_WIDTH).map(|n| leaf_hash(&leaf(n)));
+        Ok((block < self.0).then(|| root_of(&hashes.collect::<Vec<_>>())))
+    }
+}
+
+#[test]
+fn a_pruned_log_proves_what_is_left_of_it_and_no_single_entry_of_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let size = 66_300;
+    let head = head(size);
+    // With all files of before, with none at all, and with those that may stay.
+    for (pruned, files) in [(1, true), (2, false), (256, true), (257, false), (258, true)] {
+        let minimum = pruned * TILE_WIDTH;
+        let empty = tempfile::tempdir().unwrap();
+        let mut tree = tree(if files { dir.path() } else { empty.path() });
+        tree.reach(head, &rows).map(drop).unwrap();
+        tree.forget_entries(pruned);
+        let short = Short(pruned);
+        let view = tree.reach(head, &short).unwrap();
+        check(&view, &[minimum, minimum + 1, minimum + 255, size - 1]);
+        let pruned_error = |found: Result<(), VaultError>| {
+            assert!(matches!(found, Err(VaultError::Pruned(at)) if at == minimum), "{found:?}");
+        };
+        for index in [0, minimum - 1] {
+            pruned_error(view.inclusion(index, size).map(drop));
+            pruned_error(view.entries(index, 1).map(drop));
+            pruned_error(view.hashes(0, index, 1).map(drop));
+        }
+        // Trees of whole blocks have their roots still, others not.
+        pruned_error(view.consistency(minimum - 1, size).map(drop));
+        let (root, _) = view.consistency(minimum - TILE_WIDTH, size).unwrap();
+        assert_eq!(root, self::head(minimum - TILE_WIDTH).1);
+        // A file that is left, or put there, gives nothing away.
+        TileFiles::new(dir.path().to_owned()).write(0, 0, &[[1; 32]; 256]).unwrap();
+        pruned_error(view.hashes(0, 0, 1).map(drop));
+    }
 }

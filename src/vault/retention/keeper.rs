@@ -252,7 +252,7 @@ impl Worker {
         Ok(())
     }
 
-    fn told<T>(&self, what: &'static str, outcome: Result<T, VaultError>) {
+    pub(super) fn told<T>(&self, what: &'static str, outcome: Result<T, VaultError>) {
         if let Err(e) = outcome {
             self.core.metrics.keeper_failures.one();
             tracing::error!(error = %e, "{what}");

@@ -143,6 +143,7 @@ impl Worker {
                 break;
             }
         }
+        self.told("the audit log is not pruned; it is tried again", self.core.tend_log());
         let mut state = self.core.sweeps.lock();
         (state.last, state.due) = (Some(self.core.clock.now()), swept.failed);
         Ok(swept)

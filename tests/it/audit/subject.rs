@@ -23,11 +23,11 @@ fn officer() -> Permit<lethe::authz::ReadAudit> {
 fn pages(vault: &Vault, query: &SubjectQuery, size: usize) -> Result<Vec<Entry>, VaultError> {
     let (mut all, mut before) = (Vec::new(), None);
     loop {
-        let (page, next) = vault.subject_entries(&officer(), query, before, size)?;
-        assert!(page.len() <= size);
-        all.extend(page.into_iter().map(|l| l.told.unwrap().entry));
-        match next {
-            Some(_) => before = next,
+        let page = vault.subject_entries(&officer(), query, before, size)?;
+        assert!(page.lines.len() <= size);
+        all.extend(page.lines.into_iter().map(|l| l.told.unwrap().entry));
+        match page.next {
+            Some(_) => before = page.next,
             None => return Ok(all),
         }
     }
@@ -42,7 +42,7 @@ fn by_scan(vault: &Vault, who: Member, of_record: bool) -> Vec<u64> {
     found
 }
 
-async fn indexed(vault: &Vault, blocks: u64) {
+pub async fn indexed(vault: &Vault, blocks: u64) {
     let since = std::time::Instant::now();
     while vault.metrics().audit_blocks_indexed.value() < blocks {
         assert!(since.elapsed() < PATIENCE, "the index is not brought on");
@@ -65,8 +65,8 @@ fn seqs(entries: &[Entry]) -> Vec<u64> {
 }
 
 fn member_of(vault: &Vault, subject: RecordId) -> Member {
-    let (page, _) = vault.subject_entries(&officer(), &query(subject, None), None, 1).unwrap();
-    page[0].told.as_ref().unwrap().entry.members[0]
+    let page = vault.subject_entries(&officer(), &query(subject, None), None, 1).unwrap();
+    page.lines[0].told.as_ref().unwrap().entry.members[0]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -302,17 +302,15 @@ async fn a_page_of_long_entries_fits_an_answer() {
         lines.iter().map(|l| l.told.as_ref().unwrap().leaf.len() * 5 / 2).sum()
     };
     let limit = 3 << 20;
-    let (page, next) =
-        vault.subject_entries(&officer(), &query(one.subject, None), None, 1_000).unwrap();
-    assert!(bytes(&page) < limit && next.is_some());
+    let page = vault.subject_entries(&officer(), &query(one.subject, None), None, 1_000).unwrap();
+    assert!(bytes(&page.lines) < limit && page.next.is_some());
     let all = pages(&vault, &query(one.subject, None), 1_000).unwrap();
     assert!(all.len() >= 400, "{}", all.len());
     let filter = AuditFilter::default();
-    let (page, next) =
-        vault.audit_entries(&permit(Role::Auditor, None), &filter, None, 1_000).unwrap();
-    assert!(bytes(&page) < limit && next.is_some());
+    let page = vault.audit_entries(&permit(Role::Auditor, None), &filter, None, 1_000).unwrap();
+    assert!(bytes(&page.lines) < limit && page.next.is_some());
     let export = permit(Role::Auditor, None);
-    let end = vault.audit_size(&export).unwrap();
+    let end = vault.audit_size(&export, 0).unwrap();
     let part = vault.audit_part(&export, end - 300, end).unwrap();
     assert!(bytes(&part) < limit && part.len() > 100);
     let mut tail =

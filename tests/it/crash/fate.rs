@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use lethe::audit::Act;
 use lethe::class::Role;
-use lethe::crypto::merkle::{Frontier, leaf_hash};
+use lethe::crypto::merkle::leaf_hash;
 use lethe::id::RecordId;
 use lethe::vault::{Vault, VaultError};
 
@@ -150,7 +150,9 @@ pub async fn repeat(vault: &Vault, fates: &BTreeMap<RecordId, Fate>) -> Result<(
 pub async fn log_holds(vault: &Vault, fates: &BTreeMap<RecordId, Fate>) -> Result<(), String> {
     let failed = |e: VaultError| format!("the audit log: {e}");
     let signed = vault.audit_head(&permit(Role::Auditor, None)).await.map_err(failed)?;
-    let (mut tree, mut told) = (Frontier::default(), 0);
+    let (mut tree, mut told) = (signed.pruned.clone(), 0);
+    let pruned = tree.size();
+    let mut said = 0;
     while tree.size() < signed.head.size {
         let of = permit(Role::Auditor, None);
         let part = vault.audit_part(&of, tree.size(), signed.head.size).map_err(failed)?;
@@ -158,13 +160,17 @@ pub async fn log_holds(vault: &Vault, fates: &BTreeMap<RecordId, Fate>) -> Resul
             let told_of = line.told.ok_or(format!("entry {} is lost", line.index))?;
             tree.push(leaf_hash(&told_of.leaf));
             told += usize::from(told_of.entry.act == Act::CreateRecord);
+            said = said.max(told_of.entry.minimum_index().unwrap_or_default());
         }
     }
     if tree.root() != signed.head.root {
         return Err("the audit log's entries are not those of its head".to_owned());
     }
+    if said != pruned {
+        return Err(format!("the log begins at {pruned}, and says that it does at {said}"));
+    }
     let made = fates.values().filter(|f| f.made.is_some()).count();
-    if told < made {
+    if pruned == 0 && told < made {
         return Err(format!("{made} records were created, the log tells of {told}"));
     }
     Ok(())

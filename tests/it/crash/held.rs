@@ -41,7 +41,10 @@ fn r3_what_a_hold_kept_opens_to_nobody_once_its_end_erased_it() {
         assert_eq!(asked.postponed.len(), 1);
         seized.take();
         release(&vault, placed).await;
-        until("it was erased", || is_gone(&vault, record)).await;
+        // Reads are refused from the moment that the erasure begins.
+        until("it is being erased", || is_gone(&vault, record)).await;
+        let answered = vault.erase_records(&app(), TENANT, &[record], reason, None).await.unwrap();
+        assert_eq!(answered.receipts.len(), 1);
         // As soon as it is answered for.
         seized.take();
         vault.close().unwrap();

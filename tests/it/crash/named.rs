@@ -27,23 +27,24 @@ pub async fn index_holds(vault: &Vault, fates: &BTreeMap<RecordId, Fate>) -> Res
             loop {
                 let of = permit(Role::Auditor, Some(TENANT));
                 let page = vault.subject_entries(&of, &query, before, 50).map_err(failed)?;
-                for line in page.0 {
+                for line in page.lines {
                     let entry = line.told.ok_or("an entry is lost")?.entry;
                     if entry.act == Act::GetRecord && entry.members.len() == 1 {
                         pseudonym = entry.members[0].subject;
                     }
                     found.insert(entry.seq);
                 }
-                match page.1 {
-                    Some(_) => before = page.1,
+                match page.next {
+                    Some(_) => before = page.next,
                     None => break,
                 }
             }
             sought.insert(pseudonym, found);
         }
     }
-    let size = vault.audit_size(&permit(Role::Auditor, None)).map_err(failed)?;
-    let mut at = 0;
+    let signed = vault.audit_head(&permit(Role::Auditor, None)).await.map_err(failed)?;
+    let mut at = signed.pruned.size();
+    let size = vault.audit_size(&permit(Role::Auditor, None), at).map_err(failed)?;
     while at < size {
         let part = vault.audit_part(&permit(Role::Auditor, None), at, size).map_err(failed)?;
         for line in part {

@@ -187,7 +187,7 @@ fn log(scene: &mut Scene) {
         scene.rt.block_on(scene.vault().settle_log()).unwrap();
         let permit = permit(Role::Auditor, None);
         let filter = AuditFilter::default();
-        scene.vault().audit_entries(&permit, &filter, None, 1_000).unwrap().0
+        scene.vault().audit_entries(&permit, &filter, None, 1_000).unwrap().lines
     };
     for _ in 0..60 {
         let rows = scene.all(b"a");
@@ -289,9 +289,9 @@ fn subject_index(scene: &mut Scene) {
         loop {
             let of = permit(Role::Auditor, Some(TENANT));
             let page = scene.vault().subject_entries(&of, &query, before, 100).unwrap();
-            all.extend(page.0.into_iter().map(|l| l.told.unwrap().entry));
-            match page.1 {
-                Some(_) => before = page.1,
+            all.extend(page.lines.into_iter().map(|l| l.told.unwrap().entry));
+            match page.next {
+                Some(_) => before = page.next,
                 None => break,
             }
         }
@@ -443,6 +443,7 @@ fn every_kind_of_row_is_detected_named_and_the_others_are_served() {
     log(&mut scene);
     scene.close();
     log_end(&mut scene);
+    super::pruned::pruned(&mut scene);
     for kind in nodes {
         let rows = scene.all(&[b'k', kind]);
         for key in sample(&mut scene.dice, &rows, scale(6, 500)) {

@@ -12,7 +12,7 @@ use lethe::keys::KeyError;
 use lethe::store::{Engine, Memory, Row, StoreError};
 use lethe::vault::holds::draft::ScopeDraft;
 use lethe::vault::value::Value;
-use lethe::vault::{EngineChoice, NewRecord, ReadSpec, Receipt, Vault, VaultError};
+use lethe::vault::{AuditFilter, EngineChoice, NewRecord, ReadSpec, Receipt, Vault, VaultError};
 
 use super::{Known, erase, new, renew, runtime};
 use crate::crash::scratch;
@@ -94,6 +94,28 @@ async fn postponed(vault: &Vault) -> RecordId {
     record
 }
 
+/// Prunes what the log has so far, as if days had passed.
+async fn prune(vault: &Vault, clock: &ManualClock) {
+    let sweep = async || vault.run_retention(&permit(Role::PrivacyOfficer, None)).await.unwrap();
+    let auditor = permit(Role::Auditor, None);
+    for _ in 0..600 {
+        vault.audit_entries(&auditor, &AuditFilter::default(), None, 1).unwrap();
+    }
+    vault.settle_log().await.unwrap();
+    sweep().await;
+    // Only what the anchor has bound is pruned.
+    vault.audit_head(&permit(Role::Auditor, None)).await.unwrap();
+    clock.set(UnixMillis(NOW.0 + 3 * DAY));
+    let since = Instant::now();
+    while vault.metrics().audit_entries_pruned.value() == 0 {
+        assert!(since.elapsed() < PATIENCE, "the log is not pruned");
+        // The index comes first.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        sweep().await;
+    }
+    clock.set(NOW);
+}
+
 impl Scene {
     /// A vault with every kind of row and of node.
     pub fn new() -> Self {
@@ -104,7 +126,10 @@ impl Scene {
         let mut house = House::new(dir.path(), EngineChoice::Given(spy.clone()));
         house.clock = clock.clone();
         // One long run first: it needs a directory of leaves.
-        house.change = |setup| setup.index_tail_max = 16_384;
+        house.change = |setup| {
+            setup.index_tail_max = 16_384;
+            setup.audit_retain = "P1D".parse().ok();
+        };
         let rt = runtime();
         let vault = house.create();
         let (mut live, mut erased) = (Vec::new(), Vec::new());
@@ -114,6 +139,8 @@ impl Scene {
                 let id = slug(&format!("tenant-{n}"));
                 vault.create_tenant(&operator(None), id, String::new()).await.unwrap();
             }
+            // First, so that all customers are of one day by the vault's count.
+            prune(&vault, &clock).await;
             for n in 0..1150 {
                 live.push(new(&vault, "customer", n, if n % 100 == 0 { 20_000 } else { 0 }).await);
             }
@@ -131,6 +158,7 @@ impl Scene {
         }
         house.change = |setup| {
             setup.index_tail_max = 16_384;
+            setup.audit_retain = "P1D".parse().ok();
             setup.witnesses = vec![crate::logs::fixed().verifier()];
         };
         let vault = house.open().unwrap();

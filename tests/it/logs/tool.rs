@@ -2,11 +2,16 @@
 //! export that was spoilt is answered.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use lethe::proto::admin::{GetStatusRequest, Log};
+use lethe::proto::admin::{GetStatusRequest, Log, TailAuditEntriesRequest};
+use lethe::proto::v1::RunRetentionRequest;
+use tonic::Code;
+use tonic_types::StatusExt;
 
 use super::{checkpoint, erase_one, tile_files};
 use crate::live::Live;
+use crate::peer::PATIENCE;
 
 struct Desk {
     live: Live,
@@ -31,8 +36,16 @@ impl Desk {
     }
 
     async fn run(&self, arguments: &[&str]) -> u8 {
+        self.ctl("log", arguments).await
+    }
+
+    async fn audit(&self, arguments: &[&str]) -> u8 {
+        self.ctl("audit", arguments).await
+    }
+
+    async fn ctl(&self, command: &str, arguments: &[&str]) -> u8 {
         let config = self.live.dir.path().join("v/client-auditor.toml");
-        let first = ["lethectl", "--config", config.to_str().unwrap(), "log"];
+        let first = ["lethectl", "--config", config.to_str().unwrap(), command];
         let all = first.iter().chain(arguments);
         lethe::ctl::run(all.map(Into::into).collect::<Vec<std::ffi::OsString>>()).await
     }
@@ -153,6 +166,87 @@ async fn a_vault_that_was_put_back_is_noticed_by_who_kept_something() {
     let proof = desk.at("proof");
     let prove = ["prove", "consistency", "--since", &state, "--to", &proof, "--public-key", &key];
     assert_eq!(desk.run(&prove).await, 1, "there is no such proof");
+}
+
+/// Over the wire: days pass, the log is pruned, and who comes then, came before, or comes again gets what there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pruned_log_is_exported_proved_and_verified_from_where_it_begins() {
+    let mut desk = Desk::new().await;
+    desk.live.stop().await;
+    desk.live.config.audit_retain = Some("P30D".parse().unwrap());
+    desk.live.start_again().await;
+    assert_eq!(desk.export("audit", "early").await, 0);
+    let auditor = desk.live.client("auditor").await;
+    for _ in 0..700 {
+        auditor.vault().get_status(GetStatusRequest {}).await.unwrap();
+    }
+    sweep(&desk.live).await;
+    assert_eq!(desk.export("audit", "before").await, 0);
+    let old = desk.at("old");
+    std::fs::copy(desk.dir.join("before/checkpoint"), &old).unwrap();
+    desk.live.pass(Duration::from_secs(40 * 86_400));
+    let mut minimum = 0;
+    let since = Instant::now();
+    while minimum < 512 {
+        assert!(since.elapsed() < PATIENCE, "it is not pruned");
+        sweep(&desk.live).await;
+        minimum = checkpoint(&auditor, Log::Audit, true).await.unwrap().minimum_index;
+    }
+    assert_eq!(minimum % 256, 0);
+    let minimum_of = |folder: &str| {
+        std::fs::read_to_string(desk.dir.join(folder).join("minimum_index")).unwrap_or_default()
+    };
+    assert_eq!(desk.export("audit", "late").await, 0);
+    assert_eq!(desk.verify("late", &["--since", &old]).await, 0);
+    assert_eq!(minimum_of("late"), format!("{minimum}\n"));
+    // Who was there in time has all of it; who was not cannot go on where it was.
+    assert_eq!(desk.export("audit", "before").await, 0);
+    assert_eq!(desk.verify("before", &["--since", &old]).await, 0);
+    assert_eq!(minimum_of("before"), "");
+    assert_eq!(desk.export("audit", "early").await, 1);
+    assert_eq!(desk.verify("early", &[]).await, 0, "what it has is as it was");
+    // Another day's entries; both folders go on.
+    erase_one(&desk.live, "a", "later@example.org").await;
+    for folder in ["late", "before"] {
+        assert_eq!(desk.export("audit", folder).await, 0);
+        assert_eq!(desk.verify(folder, &["--since", &old]).await, 0);
+    }
+    assert_eq!(desk.export("ledger", "ledger").await, 0);
+    assert_eq!((desk.verify("ledger", &[]).await, minimum_of("ledger")), (0, String::new()));
+    let (proof, key) = (desk.at("proof"), desk.key.clone());
+    for (index, code) in [(0, 1), (minimum - 1, 1), (minimum, 0)] {
+        let index = index.to_string();
+        let args = ["--log", "audit", "--index", &index, "--to", &proof, "--public-key", &key];
+        let prove = [&["prove", "inclusion"], &args[..]].concat();
+        assert_eq!(desk.run(&prove).await, code, "{index}");
+    }
+    // The other export, and its verification.
+    let (lines, earlier) = (desk.at("lines"), desk.at("earlier"));
+    for file in [&earlier, &lines] {
+        assert_eq!(desk.audit(&["export", file]).await, 0);
+    }
+    let verify = ["verify", &lines, "--public-key", &key, "--earlier", &earlier];
+    assert_eq!(desk.audit(&verify).await, 0);
+    let text = std::fs::read_to_string(&lines).unwrap();
+    let kept: Vec<&str> = text.lines().collect();
+    let told = kept.iter().position(|line| line.contains("PruneLog")).unwrap();
+    assert!(kept[1].contains(&format!("\"index\":{minimum},")), "{}", kept[1]);
+    std::fs::write(&lines, [&kept[..told], &kept[told + 1..]].concat().join("\n")).unwrap();
+    assert_eq!(desk.audit(&verify).await, 1);
+    let from = (minimum - 1).to_string();
+    assert_eq!(desk.audit(&["tail", "--follow-from", &from]).await, 1);
+    let from = minimum.to_string();
+    assert_eq!(desk.audit(&["tail", "--follow-from", &from, "--limit", "1"]).await, 0);
+    let request = TailAuditEntriesRequest { start_index: Some(0), ..Default::default() };
+    let refused = auditor.audit_streams().tail_audit_entries(request).await.unwrap_err();
+    let info = refused.get_details_error_info().unwrap();
+    assert_eq!((refused.code(), info.reason.as_str()), (Code::OutOfRange, "PRUNED"));
+    assert_eq!(info.metadata["minimum_index"], minimum.to_string());
+}
+
+async fn sweep(live: &Live) {
+    let officer = live.client("privacy-officer").await;
+    officer.retention().run_retention(RunRetentionRequest::default()).await.unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {

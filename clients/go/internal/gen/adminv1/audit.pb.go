@@ -181,7 +181,9 @@ type AuditEntry struct {
 	// Of an erasure, a rotation, an opening: the anchor's generation.
 	Generation uint64 `protobuf:"varint,17,opt,name=generation,proto3" json:"generation,omitempty"`
 	// The entry as the tree over the log has it (docs/FORMAT.md, section 9).
-	Leaf          []byte `protobuf:"bytes,18,opt,name=leaf,proto3" json:"leaf,omitempty"`
+	Leaf []byte `protobuf:"bytes,18,opt,name=leaf,proto3" json:"leaf,omitempty"`
+	// Of `PruneLog`: the index of the first entry that stayed.
+	MinimumIndex  uint64 `protobuf:"varint,19,opt,name=minimum_index,json=minimumIndex,proto3" json:"minimum_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -342,6 +344,13 @@ func (x *AuditEntry) GetLeaf() []byte {
 	return nil
 }
 
+func (x *AuditEntry) GetMinimumIndex() uint64 {
+	if x != nil {
+		return x.MinimumIndex
+	}
+	return 0
+}
+
 type ListAuditEntriesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `tenants/{tenant}`: entries about this tenant only. Empty: all that the caller may see.
@@ -429,6 +438,8 @@ type ListAuditEntriesResponse struct {
 	Entries []*AuditEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The first index that the log still has (`audit.retain`); 0 where nothing was pruned.
+	MinimumIndex  uint64 `protobuf:"varint,3,opt,name=minimum_index,json=minimumIndex,proto3" json:"minimum_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -475,6 +486,13 @@ func (x *ListAuditEntriesResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListAuditEntriesResponse) GetMinimumIndex() uint64 {
+	if x != nil {
+		return x.MinimumIndex
+	}
+	return 0
 }
 
 type ListSubjectAuditEntriesRequest struct {
@@ -555,6 +573,8 @@ type ListSubjectAuditEntriesResponse struct {
 	Entries []*AuditEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The first index that the log still has (`audit.retain`); 0 where nothing was pruned.
+	MinimumIndex  uint64 `protobuf:"varint,3,opt,name=minimum_index,json=minimumIndex,proto3" json:"minimum_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -603,9 +623,16 @@ func (x *ListSubjectAuditEntriesResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListSubjectAuditEntriesResponse) GetMinimumIndex() uint64 {
+	if x != nil {
+		return x.MinimumIndex
+	}
+	return 0
+}
+
 type ExportAuditEntriesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The first index; the rest follows in order.
+	// The first index; the rest follows in order. OUT_OF_RANGE (PRUNED) where the log does not have it any more.
 	StartIndex    uint64 `protobuf:"varint,1,opt,name=start_index,json=startIndex,proto3" json:"start_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -697,6 +724,7 @@ type TailAuditEntriesRequest struct {
 	// `tenants/{tenant}`: entries about this tenant only. Empty: all that the caller may see.
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
 	// The first index, at most the number of entries. Absent: what comes from now on, the entry of this call first.
+	// OUT_OF_RANGE (PRUNED) where the log does not have it any more.
 	StartIndex *uint64 `protobuf:"varint,2,opt,name=start_index,json=startIndex,proto3,oneof" json:"start_index,omitempty"`
 	// `tenants/{tenant}/subjects/{uuid}`: entries about this subject only. The stream ends with NOT_FOUND (ERASED) when it
 	// is erased.
@@ -866,9 +894,14 @@ type GetAuditHeadResponse struct {
 	Generation uint64                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// What is signed, its Ed25519 signature, and the vault's public key.
-	SignedBytes   []byte `protobuf:"bytes,6,opt,name=signed_bytes,json=signedBytes,proto3" json:"signed_bytes,omitempty"`
-	Signature     []byte `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
-	PublicKey     []byte `protobuf:"bytes,8,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	SignedBytes []byte `protobuf:"bytes,6,opt,name=signed_bytes,json=signedBytes,proto3" json:"signed_bytes,omitempty"`
+	Signature   []byte `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
+	PublicKey   []byte `protobuf:"bytes,8,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	// The first index that the log still has (`audit.retain`); 0 where nothing was pruned.
+	MinimumIndex uint64 `protobuf:"varint,9,opt,name=minimum_index,json=minimumIndex,proto3" json:"minimum_index,omitempty"`
+	// Roots of the perfect trees over the entries before that, the largest first: with them `root` is calculated from the
+	// entries that are left.
+	MinimumPeaks  [][]byte `protobuf:"bytes,10,rep,name=minimum_peaks,json=minimumPeaks,proto3" json:"minimum_peaks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -959,6 +992,20 @@ func (x *GetAuditHeadResponse) GetPublicKey() []byte {
 	return nil
 }
 
+func (x *GetAuditHeadResponse) GetMinimumIndex() uint64 {
+	if x != nil {
+		return x.MinimumIndex
+	}
+	return 0
+}
+
+func (x *GetAuditHeadResponse) GetMinimumPeaks() [][]byte {
+	if x != nil {
+		return x.MinimumPeaks
+	}
+	return nil
+}
+
 var File_lethe_admin_v1_audit_proto protoreflect.FileDescriptor
 
 const file_lethe_admin_v1_audit_proto_rawDesc = "" +
@@ -966,7 +1013,7 @@ const file_lethe_admin_v1_audit_proto_rawDesc = "" +
 	"\x1alethe/admin/v1/audit.proto\x12\x0elethe.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15lethe/v1/schema.proto\"?\n" +
 	"\vAuditMember\x12\x18\n" +
 	"\asubject\x18\x01 \x01(\fR\asubject\x12\x16\n" +
-	"\x06record\x18\x02 \x01(\fR\x06record\"\xed\x04\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\"\x92\x05\n" +
 	"\n" +
 	"AuditEntry\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x122\n" +
@@ -991,26 +1038,29 @@ const file_lethe_admin_v1_audit_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x11 \x01(\x04R\n" +
 	"generation\x12\x12\n" +
-	"\x04leaf\x18\x12 \x01(\fR\x04leaf\"\xa5\x01\n" +
+	"\x04leaf\x18\x12 \x01(\fR\x04leaf\x12#\n" +
+	"\rminimum_index\x18\x13 \x01(\x04R\fminimumIndex\"\xa5\x01\n" +
 	"\x17ListAuditEntriesRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x18\n" +
 	"\asubject\x18\x04 \x01(\tR\asubject\x12\x1c\n" +
-	"\tprincipal\x18\x05 \x01(\tR\tprincipal\"x\n" +
+	"\tprincipal\x18\x05 \x01(\tR\tprincipal\"\x9d\x01\n" +
 	"\x18ListAuditEntriesResponse\x124\n" +
 	"\aentries\x18\x01 \x03(\v2\x1a.lethe.admin.v1.AuditEntryR\aentries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8c\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12#\n" +
+	"\rminimum_index\x18\x03 \x01(\x04R\fminimumIndex\"\x8c\x01\n" +
 	"\x1eListSubjectAuditEntriesRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x16\n" +
 	"\x06record\x18\x02 \x01(\tR\x06record\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"\x7f\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\xa4\x01\n" +
 	"\x1fListSubjectAuditEntriesResponse\x124\n" +
 	"\aentries\x18\x01 \x03(\v2\x1a.lethe.admin.v1.AuditEntryR\aentries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"<\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12#\n" +
+	"\rminimum_index\x18\x03 \x01(\x04R\fminimumIndex\"<\n" +
 	"\x19ExportAuditEntriesRequest\x12\x1f\n" +
 	"\vstart_index\x18\x01 \x01(\x04R\n" +
 	"startIndex\"R\n" +
@@ -1027,7 +1077,7 @@ const file_lethe_admin_v1_audit_proto_rawDesc = "" +
 	"\aentries\x18\x01 \x03(\v2\x1a.lethe.admin.v1.AuditEntryR\aentries\x12\x1d\n" +
 	"\n" +
 	"next_index\x18\x02 \x01(\x04R\tnextIndex\"\x15\n" +
-	"\x13GetAuditHeadRequest\"\x96\x02\n" +
+	"\x13GetAuditHeadRequest\"\xe0\x02\n" +
 	"\x14GetAuditHeadResponse\x12\x19\n" +
 	"\bvault_id\x18\x01 \x01(\tR\avaultId\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x12\n" +
@@ -1040,7 +1090,10 @@ const file_lethe_admin_v1_audit_proto_rawDesc = "" +
 	"\fsigned_bytes\x18\x06 \x01(\fR\vsignedBytes\x12\x1c\n" +
 	"\tsignature\x18\a \x01(\fR\tsignature\x12\x1d\n" +
 	"\n" +
-	"public_key\x18\b \x01(\fR\tpublicKey*\xc3\x01\n" +
+	"public_key\x18\b \x01(\fR\tpublicKey\x12#\n" +
+	"\rminimum_index\x18\t \x01(\x04R\fminimumIndex\x12#\n" +
+	"\rminimum_peaks\x18\n" +
+	" \x03(\fR\fminimumPeaks*\xc3\x01\n" +
 	"\x0eAuditEntryKind\x12 \n" +
 	"\x1cAUDIT_ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15AUDIT_ENTRY_KIND_CALL\x10\x01\x12\x1d\n" +

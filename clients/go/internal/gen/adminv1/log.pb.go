@@ -138,7 +138,10 @@ type GetCheckpointResponse struct {
 	// Signed notes of checkpoints that witnesses have cosigned, the largest first.
 	Cosigned []string `protobuf:"bytes,4,rep,name=cosigned,proto3" json:"cosigned,omitempty"`
 	// The vault's key for this log, NAME+HASH+KEY. Compare it with what you know from elsewhere.
-	VerifierKey   string `protobuf:"bytes,5,opt,name=verifier_key,json=verifierKey,proto3" json:"verifier_key,omitempty"`
+	VerifierKey string `protobuf:"bytes,5,opt,name=verifier_key,json=verifierKey,proto3" json:"verifier_key,omitempty"`
+	// The log's minimum index (C2SP tlog-tiles): entries before it, and tiles and proofs that need them, answer
+	// OUT_OF_RANGE (PRUNED). 0 where nothing was pruned, and always for the ledger.
+	MinimumIndex  uint64 `protobuf:"varint,6,opt,name=minimum_index,json=minimumIndex,proto3" json:"minimum_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -206,6 +209,13 @@ func (x *GetCheckpointResponse) GetVerifierKey() string {
 		return x.VerifierKey
 	}
 	return ""
+}
+
+func (x *GetCheckpointResponse) GetMinimumIndex() uint64 {
+	if x != nil {
+		return x.MinimumIndex
+	}
+	return 0
 }
 
 type GetTilesRequest struct {
@@ -684,7 +694,7 @@ const file_lethe_admin_v1_log_proto_rawDesc = "" +
 	"\x18lethe/admin/v1/log.proto\x12\x0elethe.admin.v1\"S\n" +
 	"\x14GetCheckpointRequest\x12%\n" +
 	"\x03log\x18\x01 \x01(\x0e2\x13.lethe.admin.v1.LogR\x03log\x12\x14\n" +
-	"\x05fresh\x18\x02 \x01(\bR\x05fresh\"\x9e\x01\n" +
+	"\x05fresh\x18\x02 \x01(\bR\x05fresh\"\xc3\x01\n" +
 	"\x15GetCheckpointResponse\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\tR\n" +
@@ -692,7 +702,8 @@ const file_lethe_admin_v1_log_proto_rawDesc = "" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x12\n" +
 	"\x04root\x18\x03 \x01(\fR\x04root\x12\x1a\n" +
 	"\bcosigned\x18\x04 \x03(\tR\bcosigned\x12!\n" +
-	"\fverifier_key\x18\x05 \x01(\tR\vverifierKey\"N\n" +
+	"\fverifier_key\x18\x05 \x01(\tR\vverifierKey\x12#\n" +
+	"\rminimum_index\x18\x06 \x01(\x04R\fminimumIndex\"N\n" +
 	"\x0fGetTilesRequest\x12%\n" +
 	"\x03log\x18\x01 \x01(\x0e2\x13.lethe.admin.v1.LogR\x03log\x12\x14\n" +
 	"\x05paths\x18\x02 \x03(\tR\x05paths\"(\n" +

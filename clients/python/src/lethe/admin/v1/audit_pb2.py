@@ -26,39 +26,39 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lethe.v1 import schema_pb2 as lethe_dot_v1_dot_schema__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alethe/admin/v1/audit.proto\x12\x0elethe.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15lethe/v1/schema.proto\".\n\x0b\x41uditMember\x12\x0f\n\x07subject\x18\x01 \x01(\x0c\x12\x0e\n\x06record\x18\x02 \x01(\x0c\"\xda\x03\n\nAuditEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.lethe.admin.v1.AuditEntryKind\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\r\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x07 \x01(\t\x12\x0c\n\x04role\x18\x08 \x01(\t\x12\x0e\n\x06tenant\x18\t \x01(\t\x12\x0e\n\x06schema\x18\n \x01(\t\x12\'\n\x05\x63lear\x18\x0b \x03(\x0e\x32\x18.lethe.v1.Classification\x12(\n\x06masked\x18\x0c \x03(\x0e\x32\x18.lethe.v1.Classification\x12\x0f\n\x07purpose\x18\r \x01(\t\x12\r\n\x05total\x18\x0e \x01(\r\x12\x0c\n\x04part\x18\x0f \x01(\r\x12,\n\x07members\x18\x10 \x03(\x0b\x32\x1b.lethe.admin.v1.AuditMember\x12\x12\n\ngeneration\x18\x11 \x01(\x04\x12\x0c\n\x04leaf\x18\x12 \x01(\x0c\"t\n\x17ListAuditEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x11\n\tprincipal\x18\x05 \x01(\t\"`\n\x18ListAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.lethe.admin.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x1eListSubjectAuditEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06record\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"g\n\x1fListSubjectAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.lethe.admin.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x19\x45xportAuditEntriesRequest\x12\x13\n\x0bstart_index\x18\x01 \x01(\x04\"I\n\x1a\x45xportAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.lethe.admin.v1.AuditEntry\"w\n\x17TailAuditEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x18\n\x0bstart_index\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\tB\x0e\n\x0c_start_index\"[\n\x18TailAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.lethe.admin.v1.AuditEntry\x12\x12\n\nnext_index\x18\x02 \x01(\x04\"\x15\n\x13GetAuditHeadRequest\"\xc6\x01\n\x14GetAuditHeadResponse\x12\x10\n\x08vault_id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csigned_bytes\x18\x06 \x01(\x0c\x12\x11\n\tsignature\x18\x07 \x01(\x0c\x12\x12\n\npublic_key\x18\x08 \x01(\x0c*\xc3\x01\n\x0e\x41uditEntryKind\x12 \n\x1c\x41UDIT_ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41UDIT_ENTRY_KIND_CALL\x10\x01\x12\x1d\n\x19\x41UDIT_ENTRY_KIND_REFUSALS\x10\x02\x12\x18\n\x14\x41UDIT_ENTRY_KIND_GAP\x10\x03\x12\x1a\n\x16\x41UDIT_ENTRY_KIND_VAULT\x10\x04\x12\x1f\n\x1b\x41UDIT_ENTRY_KIND_UNREADABLE\x10\x05\x32\xa4\x04\n\x0c\x41uditService\x12\x65\n\x10ListAuditEntries\x12\'.lethe.admin.v1.ListAuditEntriesRequest\x1a(.lethe.admin.v1.ListAuditEntriesResponse\x12z\n\x17ListSubjectAuditEntries\x12..lethe.admin.v1.ListSubjectAuditEntriesRequest\x1a/.lethe.admin.v1.ListSubjectAuditEntriesResponse\x12m\n\x12\x45xportAuditEntries\x12).lethe.admin.v1.ExportAuditEntriesRequest\x1a*.lethe.admin.v1.ExportAuditEntriesResponse0\x01\x12g\n\x10TailAuditEntries\x12\'.lethe.admin.v1.TailAuditEntriesRequest\x1a(.lethe.admin.v1.TailAuditEntriesResponse0\x01\x12Y\n\x0cGetAuditHead\x12#.lethe.admin.v1.GetAuditHeadRequest\x1a$.lethe.admin.v1.GetAuditHeadResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alethe/admin/v1/audit.proto\x12\x0elethe.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15lethe/v1/schema.proto\".\n\x0b\x41uditMember\x12\x0f\n\x07subject\x18\x01 \x01(\x0c\x12\x0e\n\x06record\x18\x02 \x01(\x0c\"\xf1\x03\n\nAuditEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.lethe.admin.v1.AuditEntryKind\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\r\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x07 \x01(\t\x12\x0c\n\x04role\x18\x08 \x01(\t\x12\x0e\n\x06tenant\x18\t \x01(\t\x12\x0e\n\x06schema\x18\n \x01(\t\x12\'\n\x05\x63lear\x18\x0b \x03(\x0e\x32\x18.lethe.v1.Classification\x12(\n\x06masked\x18\x0c \x03(\x0e\x32\x18.lethe.v1.Classification\x12\x0f\n\x07purpose\x18\r \x01(\t\x12\r\n\x05total\x18\x0e \x01(\r\x12\x0c\n\x04part\x18\x0f \x01(\r\x12,\n\x07members\x18\x10 \x03(\x0b\x32\x1b.lethe.admin.v1.AuditMember\x12\x12\n\ngeneration\x18\x11 \x01(\x04\x12\x0c\n\x04leaf\x18\x12 \x01(\x0c\x12\x15\n\rminimum_index\x18\x13 \x01(\x04\"t\n\x17ListAuditEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x11\n\tprincipal\x18\x05 \x01(\t\"w\n\x18ListAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.lethe.admin.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rminimum_index\x18\x03 \x01(\x04\"g\n\x1eListSubjectAuditEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06record\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"~\n\x1fListSubjectAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.lethe.admin.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rminimum_index\x18\x03 \x01(\x04\"0\n\x19\x45xportAuditEntriesRequest\x12\x13\n\x0bstart_index\x18\x01 \x01(\x04\"I\n\x1a\x45xportAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.lethe.admin.v1.AuditEntry\"w\n\x17TailAuditEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x18\n\x0bstart_index\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\tB\x0e\n\x0c_start_index\"[\n\x18TailAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.lethe.admin.v1.AuditEntry\x12\x12\n\nnext_index\x18\x02 \x01(\x04\"\x15\n\x13GetAuditHeadRequest\"\xf4\x01\n\x14GetAuditHeadResponse\x12\x10\n\x08vault_id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csigned_bytes\x18\x06 \x01(\x0c\x12\x11\n\tsignature\x18\x07 \x01(\x0c\x12\x12\n\npublic_key\x18\x08 \x01(\x0c\x12\x15\n\rminimum_index\x18\t \x01(\x04\x12\x15\n\rminimum_peaks\x18\n \x03(\x0c*\xc3\x01\n\x0e\x41uditEntryKind\x12 \n\x1c\x41UDIT_ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41UDIT_ENTRY_KIND_CALL\x10\x01\x12\x1d\n\x19\x41UDIT_ENTRY_KIND_REFUSALS\x10\x02\x12\x18\n\x14\x41UDIT_ENTRY_KIND_GAP\x10\x03\x12\x1a\n\x16\x41UDIT_ENTRY_KIND_VAULT\x10\x04\x12\x1f\n\x1b\x41UDIT_ENTRY_KIND_UNREADABLE\x10\x05\x32\xa4\x04\n\x0c\x41uditService\x12\x65\n\x10ListAuditEntries\x12\'.lethe.admin.v1.ListAuditEntriesRequest\x1a(.lethe.admin.v1.ListAuditEntriesResponse\x12z\n\x17ListSubjectAuditEntries\x12..lethe.admin.v1.ListSubjectAuditEntriesRequest\x1a/.lethe.admin.v1.ListSubjectAuditEntriesResponse\x12m\n\x12\x45xportAuditEntries\x12).lethe.admin.v1.ExportAuditEntriesRequest\x1a*.lethe.admin.v1.ExportAuditEntriesResponse0\x01\x12g\n\x10TailAuditEntries\x12\'.lethe.admin.v1.TailAuditEntriesRequest\x1a(.lethe.admin.v1.TailAuditEntriesResponse0\x01\x12Y\n\x0cGetAuditHead\x12#.lethe.admin.v1.GetAuditHeadRequest\x1a$.lethe.admin.v1.GetAuditHeadResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lethe.admin.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDITENTRYKIND']._serialized_start=1617
-  _globals['_AUDITENTRYKIND']._serialized_end=1812
+  _globals['_AUDITENTRYKIND']._serialized_start=1732
+  _globals['_AUDITENTRYKIND']._serialized_end=1927
   _globals['_AUDITMEMBER']._serialized_start=102
   _globals['_AUDITMEMBER']._serialized_end=148
   _globals['_AUDITENTRY']._serialized_start=151
-  _globals['_AUDITENTRY']._serialized_end=625
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=627
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=743
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=745
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=841
-  _globals['_LISTSUBJECTAUDITENTRIESREQUEST']._serialized_start=843
-  _globals['_LISTSUBJECTAUDITENTRIESREQUEST']._serialized_end=946
-  _globals['_LISTSUBJECTAUDITENTRIESRESPONSE']._serialized_start=948
-  _globals['_LISTSUBJECTAUDITENTRIESRESPONSE']._serialized_end=1051
-  _globals['_EXPORTAUDITENTRIESREQUEST']._serialized_start=1053
-  _globals['_EXPORTAUDITENTRIESREQUEST']._serialized_end=1101
-  _globals['_EXPORTAUDITENTRIESRESPONSE']._serialized_start=1103
-  _globals['_EXPORTAUDITENTRIESRESPONSE']._serialized_end=1176
-  _globals['_TAILAUDITENTRIESREQUEST']._serialized_start=1178
-  _globals['_TAILAUDITENTRIESREQUEST']._serialized_end=1297
-  _globals['_TAILAUDITENTRIESRESPONSE']._serialized_start=1299
-  _globals['_TAILAUDITENTRIESRESPONSE']._serialized_end=1390
-  _globals['_GETAUDITHEADREQUEST']._serialized_start=1392
-  _globals['_GETAUDITHEADREQUEST']._serialized_end=1413
-  _globals['_GETAUDITHEADRESPONSE']._serialized_start=1416
-  _globals['_GETAUDITHEADRESPONSE']._serialized_end=1614
-  _globals['_AUDITSERVICE']._serialized_start=1815
-  _globals['_AUDITSERVICE']._serialized_end=2363
+  _globals['_AUDITENTRY']._serialized_end=648
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=650
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=766
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=768
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=887
+  _globals['_LISTSUBJECTAUDITENTRIESREQUEST']._serialized_start=889
+  _globals['_LISTSUBJECTAUDITENTRIESREQUEST']._serialized_end=992
+  _globals['_LISTSUBJECTAUDITENTRIESRESPONSE']._serialized_start=994
+  _globals['_LISTSUBJECTAUDITENTRIESRESPONSE']._serialized_end=1120
+  _globals['_EXPORTAUDITENTRIESREQUEST']._serialized_start=1122
+  _globals['_EXPORTAUDITENTRIESREQUEST']._serialized_end=1170
+  _globals['_EXPORTAUDITENTRIESRESPONSE']._serialized_start=1172
+  _globals['_EXPORTAUDITENTRIESRESPONSE']._serialized_end=1245
+  _globals['_TAILAUDITENTRIESREQUEST']._serialized_start=1247
+  _globals['_TAILAUDITENTRIESREQUEST']._serialized_end=1366
+  _globals['_TAILAUDITENTRIESRESPONSE']._serialized_start=1368
+  _globals['_TAILAUDITENTRIESRESPONSE']._serialized_end=1459
+  _globals['_GETAUDITHEADREQUEST']._serialized_start=1461
+  _globals['_GETAUDITHEADREQUEST']._serialized_end=1482
+  _globals['_GETAUDITHEADRESPONSE']._serialized_start=1485
+  _globals['_GETAUDITHEADRESPONSE']._serialized_end=1729
+  _globals['_AUDITSERVICE']._serialized_start=1930
+  _globals['_AUDITSERVICE']._serialized_end=2478
 # @@protoc_insertion_point(module_scope)

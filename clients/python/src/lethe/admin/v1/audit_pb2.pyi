@@ -35,7 +35,7 @@ class AuditMember(_message.Message):
     def __init__(self, subject: _Optional[bytes] = ..., record: _Optional[bytes] = ...) -> None: ...
 
 class AuditEntry(_message.Message):
-    __slots__ = ("index", "kind", "method", "code", "create_time", "start_time", "principal", "role", "tenant", "schema", "clear", "masked", "purpose", "total", "part", "members", "generation", "leaf")
+    __slots__ = ("index", "kind", "method", "code", "create_time", "start_time", "principal", "role", "tenant", "schema", "clear", "masked", "purpose", "total", "part", "members", "generation", "leaf", "minimum_index")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,7 @@ class AuditEntry(_message.Message):
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     LEAF_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_INDEX_FIELD_NUMBER: _ClassVar[int]
     index: int
     kind: AuditEntryKind
     method: str
@@ -72,7 +73,8 @@ class AuditEntry(_message.Message):
     members: _containers.RepeatedCompositeFieldContainer[AuditMember]
     generation: int
     leaf: bytes
-    def __init__(self, index: _Optional[int] = ..., kind: _Optional[_Union[AuditEntryKind, str]] = ..., method: _Optional[str] = ..., code: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., principal: _Optional[str] = ..., role: _Optional[str] = ..., tenant: _Optional[str] = ..., schema: _Optional[str] = ..., clear: _Optional[_Iterable[_Union[_schema_pb2.Classification, str]]] = ..., masked: _Optional[_Iterable[_Union[_schema_pb2.Classification, str]]] = ..., purpose: _Optional[str] = ..., total: _Optional[int] = ..., part: _Optional[int] = ..., members: _Optional[_Iterable[_Union[AuditMember, _Mapping]]] = ..., generation: _Optional[int] = ..., leaf: _Optional[bytes] = ...) -> None: ...
+    minimum_index: int
+    def __init__(self, index: _Optional[int] = ..., kind: _Optional[_Union[AuditEntryKind, str]] = ..., method: _Optional[str] = ..., code: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., principal: _Optional[str] = ..., role: _Optional[str] = ..., tenant: _Optional[str] = ..., schema: _Optional[str] = ..., clear: _Optional[_Iterable[_Union[_schema_pb2.Classification, str]]] = ..., masked: _Optional[_Iterable[_Union[_schema_pb2.Classification, str]]] = ..., purpose: _Optional[str] = ..., total: _Optional[int] = ..., part: _Optional[int] = ..., members: _Optional[_Iterable[_Union[AuditMember, _Mapping]]] = ..., generation: _Optional[int] = ..., leaf: _Optional[bytes] = ..., minimum_index: _Optional[int] = ...) -> None: ...
 
 class ListAuditEntriesRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token", "subject", "principal")
@@ -89,12 +91,14 @@ class ListAuditEntriesRequest(_message.Message):
     def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., subject: _Optional[str] = ..., principal: _Optional[str] = ...) -> None: ...
 
 class ListAuditEntriesResponse(_message.Message):
-    __slots__ = ("entries", "next_page_token")
+    __slots__ = ("entries", "next_page_token", "minimum_index")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_INDEX_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[AuditEntry]
     next_page_token: str
-    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    minimum_index: int
+    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., minimum_index: _Optional[int] = ...) -> None: ...
 
 class ListSubjectAuditEntriesRequest(_message.Message):
     __slots__ = ("parent", "record", "page_size", "page_token")
@@ -109,12 +113,14 @@ class ListSubjectAuditEntriesRequest(_message.Message):
     def __init__(self, parent: _Optional[str] = ..., record: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListSubjectAuditEntriesResponse(_message.Message):
-    __slots__ = ("entries", "next_page_token")
+    __slots__ = ("entries", "next_page_token", "minimum_index")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_INDEX_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[AuditEntry]
     next_page_token: str
-    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    minimum_index: int
+    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., minimum_index: _Optional[int] = ...) -> None: ...
 
 class ExportAuditEntriesRequest(_message.Message):
     __slots__ = ("start_index",)
@@ -153,7 +159,7 @@ class GetAuditHeadRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetAuditHeadResponse(_message.Message):
-    __slots__ = ("vault_id", "size", "root", "generation", "create_time", "signed_bytes", "signature", "public_key")
+    __slots__ = ("vault_id", "size", "root", "generation", "create_time", "signed_bytes", "signature", "public_key", "minimum_index", "minimum_peaks")
     VAULT_ID_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +168,8 @@ class GetAuditHeadResponse(_message.Message):
     SIGNED_BYTES_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_INDEX_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_PEAKS_FIELD_NUMBER: _ClassVar[int]
     vault_id: str
     size: int
     root: bytes
@@ -170,4 +178,6 @@ class GetAuditHeadResponse(_message.Message):
     signed_bytes: bytes
     signature: bytes
     public_key: bytes
-    def __init__(self, vault_id: _Optional[str] = ..., size: _Optional[int] = ..., root: _Optional[bytes] = ..., generation: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., signed_bytes: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., public_key: _Optional[bytes] = ...) -> None: ...
+    minimum_index: int
+    minimum_peaks: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, vault_id: _Optional[str] = ..., size: _Optional[int] = ..., root: _Optional[bytes] = ..., generation: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., signed_bytes: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., minimum_index: _Optional[int] = ..., minimum_peaks: _Optional[_Iterable[bytes]] = ...) -> None: ...

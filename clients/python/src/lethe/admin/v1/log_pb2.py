@@ -24,35 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lethe/admin/v1/log.proto\x12\x0elethe.admin.v1\"G\n\x14GetCheckpointRequest\x12 \n\x03log\x18\x01 \x01(\x0e\x32\x13.lethe.admin.v1.Log\x12\r\n\x05\x66resh\x18\x02 \x01(\x08\"o\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x10\n\x08\x63osigned\x18\x04 \x03(\t\x12\x14\n\x0cverifier_key\x18\x05 \x01(\t\"B\n\x0fGetTilesRequest\x12 \n\x03log\x18\x01 \x01(\x0e\x32\x13.lethe.admin.v1.Log\x12\r\n\x05paths\x18\x02 \x03(\t\"!\n\x10GetTilesResponse\x12\r\n\x05tiles\x18\x01 \x03(\x0c\"Y\n\x18GetInclusionProofRequest\x12 \n\x03log\x18\x01 \x01(\x0e\x32\x13.lethe.admin.v1.Log\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"i\n\x19GetInclusionProofResponse\x12\x0c\n\x04leaf\x18\x01 \x01(\x0c\x12\x0e\n\x06hashes\x18\x02 \x03(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0c\n\x04root\x18\x04 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\t\"^\n\x1aGetConsistencyProofRequest\x12 \n\x03log\x18\x01 \x01(\x0e\x32\x13.lethe.admin.v1.Log\x12\x10\n\x08old_size\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"o\n\x1bGetConsistencyProofResponse\x12\x10\n\x08old_root\x18\x01 \x01(\x0c\x12\x0e\n\x06hashes\x18\x02 \x03(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0c\n\x04root\x18\x04 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\t\"+\n\x15\x41\x64\x64\x43osignatureRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\"+\n\x16\x41\x64\x64\x43osignatureResponse\x12\x11\n\twitnesses\x18\x01 \x03(\t*9\n\x03Log\x12\x13\n\x0fLOG_UNSPECIFIED\x10\x00\x12\x0e\n\nLOG_LEDGER\x10\x01\x12\r\n\tLOG_AUDIT\x10\x02\x32\xf4\x03\n\nLogService\x12\\\n\rGetCheckpoint\x12$.lethe.admin.v1.GetCheckpointRequest\x1a%.lethe.admin.v1.GetCheckpointResponse\x12M\n\x08GetTiles\x12\x1f.lethe.admin.v1.GetTilesRequest\x1a .lethe.admin.v1.GetTilesResponse\x12h\n\x11GetInclusionProof\x12(.lethe.admin.v1.GetInclusionProofRequest\x1a).lethe.admin.v1.GetInclusionProofResponse\x12n\n\x13GetConsistencyProof\x12*.lethe.admin.v1.GetConsistencyProofRequest\x1a+.lethe.admin.v1.GetConsistencyProofResponse\x12_\n\x0e\x41\x64\x64\x43osignature\x12%.lethe.admin.v1.AddCosignatureRequest\x1a&.lethe.admin.v1.AddCosignatureResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lethe/admin/v1/log.proto\x12\x0elethe.admin.v1\"G\n\x14GetCheckpointRequest\x12 \n\x03log\x18\x01 \x01(\x0e\x32\x13.lethe.admin.v1.Log\x12\r\n\x05\x66resh\x18\x02 \x01(\x08\"\x86\x01\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x10\n\x08\x63osigned\x18\x04 \x03(\t\x12\x14\n\x0cverifier_key\x18\x05 \x01(\t\x12\x15\n\rminimum_index\x18\x06 \x01(\x04\"B\n\x0fGetTilesRequest\x12 \n\x03log\x18\x01 \x01(\x0e\x32\x13.lethe.admin.v1.Log\x12\r\n\x05paths\x18\x02 \x03(\t\"!\n\x10GetTilesResponse\x12\r\n\x05tiles\x18\x01 \x03(\x0c\"Y\n\x18GetInclusionProofRequest\x12 \n\x03log\x18\x01 \x01(\x0e\x32\x13.lethe.admin.v1.Log\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"i\n\x19GetInclusionProofResponse\x12\x0c\n\x04leaf\x18\x01 \x01(\x0c\x12\x0e\n\x06hashes\x18\x02 \x03(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0c\n\x04root\x18\x04 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\t\"^\n\x1aGetConsistencyProofRequest\x12 \n\x03log\x18\x01 \x01(\x0e\x32\x13.lethe.admin.v1.Log\x12\x10\n\x08old_size\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"o\n\x1bGetConsistencyProofResponse\x12\x10\n\x08old_root\x18\x01 \x01(\x0c\x12\x0e\n\x06hashes\x18\x02 \x03(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0c\n\x04root\x18\x04 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\t\"+\n\x15\x41\x64\x64\x43osignatureRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\"+\n\x16\x41\x64\x64\x43osignatureResponse\x12\x11\n\twitnesses\x18\x01 \x03(\t*9\n\x03Log\x12\x13\n\x0fLOG_UNSPECIFIED\x10\x00\x12\x0e\n\nLOG_LEDGER\x10\x01\x12\r\n\tLOG_AUDIT\x10\x02\x32\xf4\x03\n\nLogService\x12\\\n\rGetCheckpoint\x12$.lethe.admin.v1.GetCheckpointRequest\x1a%.lethe.admin.v1.GetCheckpointResponse\x12M\n\x08GetTiles\x12\x1f.lethe.admin.v1.GetTilesRequest\x1a .lethe.admin.v1.GetTilesResponse\x12h\n\x11GetInclusionProof\x12(.lethe.admin.v1.GetInclusionProofRequest\x1a).lethe.admin.v1.GetInclusionProofResponse\x12n\n\x13GetConsistencyProof\x12*.lethe.admin.v1.GetConsistencyProofRequest\x1a+.lethe.admin.v1.GetConsistencyProofResponse\x12_\n\x0e\x41\x64\x64\x43osignature\x12%.lethe.admin.v1.AddCosignatureRequest\x1a&.lethe.admin.v1.AddCosignatureResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lethe.admin.v1.log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOG']._serialized_start=830
-  _globals['_LOG']._serialized_end=887
+  _globals['_LOG']._serialized_start=854
+  _globals['_LOG']._serialized_end=911
   _globals['_GETCHECKPOINTREQUEST']._serialized_start=44
   _globals['_GETCHECKPOINTREQUEST']._serialized_end=115
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=117
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=228
-  _globals['_GETTILESREQUEST']._serialized_start=230
-  _globals['_GETTILESREQUEST']._serialized_end=296
-  _globals['_GETTILESRESPONSE']._serialized_start=298
-  _globals['_GETTILESRESPONSE']._serialized_end=331
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=333
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=422
-  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_start=424
-  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_end=529
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=531
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=625
-  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=627
-  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=738
-  _globals['_ADDCOSIGNATUREREQUEST']._serialized_start=740
-  _globals['_ADDCOSIGNATUREREQUEST']._serialized_end=783
-  _globals['_ADDCOSIGNATURERESPONSE']._serialized_start=785
-  _globals['_ADDCOSIGNATURERESPONSE']._serialized_end=828
-  _globals['_LOGSERVICE']._serialized_start=890
-  _globals['_LOGSERVICE']._serialized_end=1390
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=118
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=252
+  _globals['_GETTILESREQUEST']._serialized_start=254
+  _globals['_GETTILESREQUEST']._serialized_end=320
+  _globals['_GETTILESRESPONSE']._serialized_start=322
+  _globals['_GETTILESRESPONSE']._serialized_end=355
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=357
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=446
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_start=448
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_end=553
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=555
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=649
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=651
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=762
+  _globals['_ADDCOSIGNATUREREQUEST']._serialized_start=764
+  _globals['_ADDCOSIGNATUREREQUEST']._serialized_end=807
+  _globals['_ADDCOSIGNATURERESPONSE']._serialized_start=809
+  _globals['_ADDCOSIGNATURERESPONSE']._serialized_end=852
+  _globals['_LOGSERVICE']._serialized_start=914
+  _globals['_LOGSERVICE']._serialized_end=1414
 # @@protoc_insertion_point(module_scope)

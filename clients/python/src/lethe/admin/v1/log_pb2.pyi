@@ -25,18 +25,20 @@ class GetCheckpointRequest(_message.Message):
     def __init__(self, log: _Optional[_Union[Log, str]] = ..., fresh: bool = ...) -> None: ...
 
 class GetCheckpointResponse(_message.Message):
-    __slots__ = ("checkpoint", "size", "root", "cosigned", "verifier_key")
+    __slots__ = ("checkpoint", "size", "root", "cosigned", "verifier_key", "minimum_index")
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     COSIGNED_FIELD_NUMBER: _ClassVar[int]
     VERIFIER_KEY_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_INDEX_FIELD_NUMBER: _ClassVar[int]
     checkpoint: str
     size: int
     root: bytes
     cosigned: _containers.RepeatedScalarFieldContainer[str]
     verifier_key: str
-    def __init__(self, checkpoint: _Optional[str] = ..., size: _Optional[int] = ..., root: _Optional[bytes] = ..., cosigned: _Optional[_Iterable[str]] = ..., verifier_key: _Optional[str] = ...) -> None: ...
+    minimum_index: int
+    def __init__(self, checkpoint: _Optional[str] = ..., size: _Optional[int] = ..., root: _Optional[bytes] = ..., cosigned: _Optional[_Iterable[str]] = ..., verifier_key: _Optional[str] = ..., minimum_index: _Optional[int] = ...) -> None: ...
 
 class GetTilesRequest(_message.Message):
     __slots__ = ("log", "paths")

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file lethe/admin/v1/audit.proto.
  */
 export const file_lethe_admin_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("ChpsZXRoZS9hZG1pbi92MS9hdWRpdC5wcm90bxIObGV0aGUuYWRtaW4udjEiLgoLQXVkaXRNZW1iZXISDwoHc3ViamVjdBgBIAEoDBIOCgZyZWNvcmQYAiABKAwi2gMKCkF1ZGl0RW50cnkSDQoFaW5kZXgYASABKAQSLAoEa2luZBgCIAEoDjIeLmxldGhlLmFkbWluLnYxLkF1ZGl0RW50cnlLaW5kEg4KBm1ldGhvZBgDIAEoCRIMCgRjb2RlGAQgASgNEi8KC2NyZWF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwcmluY2lwYWwYByABKAkSDAoEcm9sZRgIIAEoCRIOCgZ0ZW5hbnQYCSABKAkSDgoGc2NoZW1hGAogASgJEicKBWNsZWFyGAsgAygOMhgubGV0aGUudjEuQ2xhc3NpZmljYXRpb24SKAoGbWFza2VkGAwgAygOMhgubGV0aGUudjEuQ2xhc3NpZmljYXRpb24SDwoHcHVycG9zZRgNIAEoCRINCgV0b3RhbBgOIAEoDRIMCgRwYXJ0GA8gASgNEiwKB21lbWJlcnMYECADKAsyGy5sZXRoZS5hZG1pbi52MS5BdWRpdE1lbWJlchISCgpnZW5lcmF0aW9uGBEgASgEEgwKBGxlYWYYEiABKAwidAoXTGlzdEF1ZGl0RW50cmllc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEg8KB3N1YmplY3QYBCABKAkSEQoJcHJpbmNpcGFsGAUgASgJImAKGExpc3RBdWRpdEVudHJpZXNSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhoubGV0aGUuYWRtaW4udjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZwoeTGlzdFN1YmplY3RBdWRpdEVudHJpZXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIOCgZyZWNvcmQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiZwofTGlzdFN1YmplY3RBdWRpdEVudHJpZXNSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhoubGV0aGUuYWRtaW4udjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiMAoZRXhwb3J0QXVkaXRFbnRyaWVzUmVxdWVzdBITCgtzdGFydF9pbmRleBgBIAEoBCJJChpFeHBvcnRBdWRpdEVudHJpZXNSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhoubGV0aGUuYWRtaW4udjEuQXVkaXRFbnRyeSJ3ChdUYWlsQXVkaXRFbnRyaWVzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSGAoLc3RhcnRfaW5kZXgYAiABKARIAIgBARIPCgdzdWJqZWN0GAMgASgJEhEKCXByaW5jaXBhbBgEIAEoCUIOCgxfc3RhcnRfaW5kZXgiWwoYVGFpbEF1ZGl0RW50cmllc1Jlc3BvbnNlEisKB2VudHJpZXMYASADKAsyGi5sZXRoZS5hZG1pbi52MS5BdWRpdEVudHJ5EhIKCm5leHRfaW5kZXgYAiABKAQiFQoTR2V0QXVkaXRIZWFkUmVxdWVzdCLGAQoUR2V0QXVkaXRIZWFkUmVzcG9uc2USEAoIdmF1bHRfaWQYASABKAkSDAoEc2l6ZRgCIAEoBBIMCgRyb290GAMgASgMEhIKCmdlbmVyYXRpb24YBCABKAQSLwoLY3JlYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHNpZ25lZF9ieXRlcxgGIAEoDBIRCglzaWduYXR1cmUYByABKAwSEgoKcHVibGljX2tleRgIIAEoDCrDAQoOQXVkaXRFbnRyeUtpbmQSIAocQVVESVRfRU5UUllfS0lORF9VTlNQRUNJRklFRBAAEhkKFUFVRElUX0VOVFJZX0tJTkRfQ0FMTBABEh0KGUFVRElUX0VOVFJZX0tJTkRfUkVGVVNBTFMQAhIYChRBVURJVF9FTlRSWV9LSU5EX0dBUBADEhoKFkFVRElUX0VOVFJZX0tJTkRfVkFVTFQQBBIfChtBVURJVF9FTlRSWV9LSU5EX1VOUkVBREFCTEUQBTKkBAoMQXVkaXRTZXJ2aWNlEmUKEExpc3RBdWRpdEVudHJpZXMSJy5sZXRoZS5hZG1pbi52MS5MaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBooLmxldGhlLmFkbWluLnYxLkxpc3RBdWRpdEVudHJpZXNSZXNwb25zZRJ6ChdMaXN0U3ViamVjdEF1ZGl0RW50cmllcxIuLmxldGhlLmFkbWluLnYxLkxpc3RTdWJqZWN0QXVkaXRFbnRyaWVzUmVxdWVzdBovLmxldGhlLmFkbWluLnYxLkxpc3RTdWJqZWN0QXVkaXRFbnRyaWVzUmVzcG9uc2USbQoSRXhwb3J0QXVkaXRFbnRyaWVzEikubGV0aGUuYWRtaW4udjEuRXhwb3J0QXVkaXRFbnRyaWVzUmVxdWVzdBoqLmxldGhlLmFkbWluLnYxLkV4cG9ydEF1ZGl0RW50cmllc1Jlc3BvbnNlMAESZwoQVGFpbEF1ZGl0RW50cmllcxInLmxldGhlLmFkbWluLnYxLlRhaWxBdWRpdEVudHJpZXNSZXF1ZXN0GigubGV0aGUuYWRtaW4udjEuVGFpbEF1ZGl0RW50cmllc1Jlc3BvbnNlMAESWQoMR2V0QXVkaXRIZWFkEiMubGV0aGUuYWRtaW4udjEuR2V0QXVkaXRIZWFkUmVxdWVzdBokLmxldGhlLmFkbWluLnYxLkdldEF1ZGl0SGVhZFJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_lethe_v1_schema]);
+  fileDesc("ChpsZXRoZS9hZG1pbi92MS9hdWRpdC5wcm90bxIObGV0aGUuYWRtaW4udjEiLgoLQXVkaXRNZW1iZXISDwoHc3ViamVjdBgBIAEoDBIOCgZyZWNvcmQYAiABKAwi8QMKCkF1ZGl0RW50cnkSDQoFaW5kZXgYASABKAQSLAoEa2luZBgCIAEoDjIeLmxldGhlLmFkbWluLnYxLkF1ZGl0RW50cnlLaW5kEg4KBm1ldGhvZBgDIAEoCRIMCgRjb2RlGAQgASgNEi8KC2NyZWF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwcmluY2lwYWwYByABKAkSDAoEcm9sZRgIIAEoCRIOCgZ0ZW5hbnQYCSABKAkSDgoGc2NoZW1hGAogASgJEicKBWNsZWFyGAsgAygOMhgubGV0aGUudjEuQ2xhc3NpZmljYXRpb24SKAoGbWFza2VkGAwgAygOMhgubGV0aGUudjEuQ2xhc3NpZmljYXRpb24SDwoHcHVycG9zZRgNIAEoCRINCgV0b3RhbBgOIAEoDRIMCgRwYXJ0GA8gASgNEiwKB21lbWJlcnMYECADKAsyGy5sZXRoZS5hZG1pbi52MS5BdWRpdE1lbWJlchISCgpnZW5lcmF0aW9uGBEgASgEEgwKBGxlYWYYEiABKAwSFQoNbWluaW11bV9pbmRleBgTIAEoBCJ0ChdMaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDwoHc3ViamVjdBgEIAEoCRIRCglwcmluY2lwYWwYBSABKAkidwoYTGlzdEF1ZGl0RW50cmllc1Jlc3BvbnNlEisKB2VudHJpZXMYASADKAsyGi5sZXRoZS5hZG1pbi52MS5BdWRpdEVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIVCg1taW5pbXVtX2luZGV4GAMgASgEImcKHkxpc3RTdWJqZWN0QXVkaXRFbnRyaWVzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSDgoGcmVjb3JkGAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJIn4KH0xpc3RTdWJqZWN0QXVkaXRFbnRyaWVzUmVzcG9uc2USKwoHZW50cmllcxgBIAMoCzIaLmxldGhlLmFkbWluLnYxLkF1ZGl0RW50cnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhUKDW1pbmltdW1faW5kZXgYAyABKAQiMAoZRXhwb3J0QXVkaXRFbnRyaWVzUmVxdWVzdBITCgtzdGFydF9pbmRleBgBIAEoBCJJChpFeHBvcnRBdWRpdEVudHJpZXNSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhoubGV0aGUuYWRtaW4udjEuQXVkaXRFbnRyeSJ3ChdUYWlsQXVkaXRFbnRyaWVzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSGAoLc3RhcnRfaW5kZXgYAiABKARIAIgBARIPCgdzdWJqZWN0GAMgASgJEhEKCXByaW5jaXBhbBgEIAEoCUIOCgxfc3RhcnRfaW5kZXgiWwoYVGFpbEF1ZGl0RW50cmllc1Jlc3BvbnNlEisKB2VudHJpZXMYASADKAsyGi5sZXRoZS5hZG1pbi52MS5BdWRpdEVudHJ5EhIKCm5leHRfaW5kZXgYAiABKAQiFQoTR2V0QXVkaXRIZWFkUmVxdWVzdCL0AQoUR2V0QXVkaXRIZWFkUmVzcG9uc2USEAoIdmF1bHRfaWQYASABKAkSDAoEc2l6ZRgCIAEoBBIMCgRyb290GAMgASgMEhIKCmdlbmVyYXRpb24YBCABKAQSLwoLY3JlYXRlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDHNpZ25lZF9ieXRlcxgGIAEoDBIRCglzaWduYXR1cmUYByABKAwSEgoKcHVibGljX2tleRgIIAEoDBIVCg1taW5pbXVtX2luZGV4GAkgASgEEhUKDW1pbmltdW1fcGVha3MYCiADKAwqwwEKDkF1ZGl0RW50cnlLaW5kEiAKHEFVRElUX0VOVFJZX0tJTkRfVU5TUEVDSUZJRUQQABIZChVBVURJVF9FTlRSWV9LSU5EX0NBTEwQARIdChlBVURJVF9FTlRSWV9LSU5EX1JFRlVTQUxTEAISGAoUQVVESVRfRU5UUllfS0lORF9HQVAQAxIaChZBVURJVF9FTlRSWV9LSU5EX1ZBVUxUEAQSHwobQVVESVRfRU5UUllfS0lORF9VTlJFQURBQkxFEAUypAQKDEF1ZGl0U2VydmljZRJlChBMaXN0QXVkaXRFbnRyaWVzEicubGV0aGUuYWRtaW4udjEuTGlzdEF1ZGl0RW50cmllc1JlcXVlc3QaKC5sZXRoZS5hZG1pbi52MS5MaXN0QXVkaXRFbnRyaWVzUmVzcG9uc2USegoXTGlzdFN1YmplY3RBdWRpdEVudHJpZXMSLi5sZXRoZS5hZG1pbi52MS5MaXN0U3ViamVjdEF1ZGl0RW50cmllc1JlcXVlc3QaLy5sZXRoZS5hZG1pbi52MS5MaXN0U3ViamVjdEF1ZGl0RW50cmllc1Jlc3BvbnNlEm0KEkV4cG9ydEF1ZGl0RW50cmllcxIpLmxldGhlLmFkbWluLnYxLkV4cG9ydEF1ZGl0RW50cmllc1JlcXVlc3QaKi5sZXRoZS5hZG1pbi52MS5FeHBvcnRBdWRpdEVudHJpZXNSZXNwb25zZTABEmcKEFRhaWxBdWRpdEVudHJpZXMSJy5sZXRoZS5hZG1pbi52MS5UYWlsQXVkaXRFbnRyaWVzUmVxdWVzdBooLmxldGhlLmFkbWluLnYxLlRhaWxBdWRpdEVudHJpZXNSZXNwb25zZTABElkKDEdldEF1ZGl0SGVhZBIjLmxldGhlLmFkbWluLnYxLkdldEF1ZGl0SGVhZFJlcXVlc3QaJC5sZXRoZS5hZG1pbi52MS5HZXRBdWRpdEhlYWRSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_lethe_v1_schema]);
 
 /**
  * A subject and one of its records, by random pseudonyms. They lie in the records and are destroyed with them; after
@@ -174,6 +174,13 @@ export type AuditEntry = Message<"lethe.admin.v1.AuditEntry"> & {
    * @generated from field: bytes leaf = 18;
    */
   leaf: Uint8Array;
+
+  /**
+   * Of `PruneLog`: the index of the first entry that stayed.
+   *
+   * @generated from field: uint64 minimum_index = 19;
+   */
+  minimumIndex: bigint;
 };
 
 /**
@@ -246,6 +253,13 @@ export type ListAuditEntriesResponse = Message<"lethe.admin.v1.ListAuditEntriesR
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
+
+  /**
+   * The first index that the log still has (`audit.retain`); 0 where nothing was pruned.
+   *
+   * @generated from field: uint64 minimum_index = 3;
+   */
+  minimumIndex: bigint;
 };
 
 /**
@@ -311,6 +325,13 @@ export type ListSubjectAuditEntriesResponse = Message<"lethe.admin.v1.ListSubjec
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
+
+  /**
+   * The first index that the log still has (`audit.retain`); 0 where nothing was pruned.
+   *
+   * @generated from field: uint64 minimum_index = 3;
+   */
+  minimumIndex: bigint;
 };
 
 /**
@@ -325,7 +346,7 @@ export const ListSubjectAuditEntriesResponseSchema: GenMessage<ListSubjectAuditE
  */
 export type ExportAuditEntriesRequest = Message<"lethe.admin.v1.ExportAuditEntriesRequest"> & {
   /**
-   * The first index; the rest follows in order.
+   * The first index; the rest follows in order. OUT_OF_RANGE (PRUNED) where the log does not have it any more.
    *
    * @generated from field: uint64 start_index = 1;
    */
@@ -369,6 +390,7 @@ export type TailAuditEntriesRequest = Message<"lethe.admin.v1.TailAuditEntriesRe
 
   /**
    * The first index, at most the number of entries. Absent: what comes from now on, the entry of this call first.
+   * OUT_OF_RANGE (PRUNED) where the log does not have it any more.
    *
    * @generated from field: optional uint64 start_index = 2;
    */
@@ -487,6 +509,21 @@ export type GetAuditHeadResponse = Message<"lethe.admin.v1.GetAuditHeadResponse"
    * @generated from field: bytes public_key = 8;
    */
   publicKey: Uint8Array;
+
+  /**
+   * The first index that the log still has (`audit.retain`); 0 where nothing was pruned.
+   *
+   * @generated from field: uint64 minimum_index = 9;
+   */
+  minimumIndex: bigint;
+
+  /**
+   * Roots of the perfect trees over the entries before that, the largest first: with them `root` is calculated from the
+   * entries that are left.
+   *
+   * @generated from field: repeated bytes minimum_peaks = 10;
+   */
+  minimumPeaks: Uint8Array[];
 };
 
 /**
