@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use lethe::class::{ErasureReason, Role};
 use lethe::clock::{Clock, ManualClock, SystemClock, UnixMillis};
+use lethe::vault::certificate::Wanted;
 use lethe::vault::{Vault, VaultError};
 
 use support::disk::Disk;
@@ -71,11 +72,26 @@ async fn run(args: &Args) -> Outcome<()> {
     let bound = syncs * 4 + Duration::from_secs(1);
     line("sweep", took.as_secs_f64() * 1e3, "ms", bound.as_secs_f64() * 1e3, "<= 1");
     println!("CPU of the sweep {cpu:.0?}; a batch's syncs alone {syncs:.2?}");
+    let (proved, each) = prove(&vault, &ids).await?;
+    println!("the certificate of one record among them takes {each:.1?} ({proved} were asked for)");
     let start = Instant::now();
     support::settle().await?;
     println!("collected in the background in {:.0?} at most", start.elapsed());
     vault.close()?;
     Ok(())
+}
+
+/// How many certificates of single records were made, each with the proof that it went with the bucket, and how long
+/// one took.
+async fn prove(vault: &Vault, ids: &[lethe::id::RecordId]) -> Outcome<(u32, Duration)> {
+    let permit = support::permit(Role::Auditor, Some(TENANT))?;
+    let (start, mut made) = (Instant::now(), 0);
+    for id in ids.iter().step_by(ids.len() / 10 + 1) {
+        let told = vault.certificate(&permit, TENANT, Wanted::Record(*id), None).await?;
+        assert!(told.membership.is_some());
+        made += 1;
+    }
+    Ok((made, start.elapsed() / made))
 }
 
 /// What went is refused, and has evidence.

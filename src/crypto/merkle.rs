@@ -5,8 +5,8 @@ mod proof;
 pub mod tile;
 
 pub use proof::{
-    Node, ProofError, Range, consistency, inclusion, inclusion_ranges, range_hash,
-    verify_consistency, verify_inclusion,
+    Node, ProofError, Range, consistency, inclusion, range_hash, verify_consistency,
+    verify_inclusion,
 };
 
 use super::digest::{Digest32, sha256, sha256_parts};

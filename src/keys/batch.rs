@@ -164,6 +164,7 @@ impl Tree {
 
     /// S8 of the last batch, if no batch took it along.
     pub fn settle(&self) -> Result<(), KeyError> {
+        self.cache.free_wiped();
         let mut leftover = self.leftover();
         if !leftover.writes.is_empty() {
             self.store.commit_blocking(leftover.clone())?;

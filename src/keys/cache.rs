@@ -1,17 +1,22 @@
 //! Nodes in memory, each sealed under one key in locked memory, so that a memory image without that page tells nothing.
 //!
 //! Invariants: directory nodes are never evicted (a grown one may be newer than the store's row); pages and leaves are
-//! immutable per version and leave first when the budget is used up. A page is sealed in pieces, so that one record's
-//! key is had without opening all of its neighbours'.
+//! immutable per version and leave first when the budget is used up; of a node that left nothing is left in memory, not
+//! even its sealed bytes, since their key goes on. A page is sealed in pieces, so that one record's key is had without
+//! opening all of its neighbours'.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use zeroize::Zeroize;
+
 use super::KeyError;
 use super::node::{DEK_BYTES, NodeDamaged, Opened, Plain, dek_in};
 use super::path::{NodeKind, PATH_BYTES, Path};
-use crate::crypto::{Dek, LockedKey, NONCE_BYTES, TAG_BYTES, open_in_place, seal_append};
+use crate::crypto::{
+    Dek, LockedKey, NONCE_BYTES, SecretBytes, TAG_BYTES, open_in_place, seal_append,
+};
 use crate::id::{BucketOrd, Gen, TenantOrd};
 
 const SHARDS: usize = 16;
@@ -28,8 +33,16 @@ pub struct Cached {
     /// The generation that its key was made with.
     pub made: Gen,
     pub aux: Vec<u8>,
-    sealed: Vec<u8>,
+    /// Overwritten when it is dropped.
+    sealed: SecretBytes,
     used: AtomicBool,
+}
+
+#[cfg(test)]
+impl Cached {
+    pub fn sealed_bytes(&self) -> &[u8] {
+        &self.sealed
+    }
 }
 
 #[derive(Default)]
@@ -45,6 +58,8 @@ pub struct NodeCache {
     key: LockedKey,
     shards: [Mutex<Shard>; SHARDS],
     shard_budget: usize,
+    /// Wiped, and not given back to the allocator yet.
+    wiped: Mutex<Vec<Arc<Cached>>>,
 }
 
 /// How many bytes of a node's plaintext are sealed together.
@@ -73,6 +88,7 @@ impl NodeCache {
             key: LockedKey::generate()?,
             shards: Default::default(),
             shard_budget: budget / SHARDS,
+            wiped: Mutex::default(),
         })
     }
 
@@ -92,7 +108,9 @@ impl NodeCache {
 
     /// Seals a node for the cache.
     pub fn wrap(&self, path: &Path, opened: &Opened) -> Result<Arc<Cached>, NodeDamaged> {
-        let mut sealed = Vec::with_capacity(opened.plain.len() + SEAL);
+        let pieces = opened.plain.len().div_ceil(piece_of(path)).max(1);
+        // All of it: a buffer that grows leaves the old one's bytes behind.
+        let mut sealed = SecretBytes::with_capacity(opened.plain.len() + pieces * SEAL);
         for (n, piece) in opened.plain.chunks(piece_of(path)).enumerate() {
             seal_append(self.key.expose(), &aad(path, n), piece, &mut sealed)
                 .map_err(|_| NodeDamaged)?;
@@ -160,15 +178,31 @@ impl NodeCache {
         remove(&mut self.shard(path), path);
     }
 
-    /// Forgets every node of a bucket.
+    /// Wipes every node of a bucket. To free them takes longer, and is left to `free_wiped`.
     pub fn remove_bucket(&self, tenant: TenantOrd, bucket: BucketOrd) {
         let of_bucket =
             |p: &Path| p.tenant == tenant && p.bucket == bucket && p.kind >= NodeKind::Bucket;
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let doomed: Vec<Path> = shard.nodes.keys().filter(|p| of_bucket(p)).copied().collect();
-            doomed.iter().for_each(|p| remove(&mut shard, p));
+            let doomed: Vec<_> = shard.nodes.extract_if(|path, _| of_bucket(path)).collect();
+            for (_, mut node) in doomed {
+                shard.bytes = shard.bytes.saturating_sub(node.sealed.len() + OVERHEAD);
+                // Whoever still has it wipes it in the end.
+                if let Some(node) = Arc::get_mut(&mut node) {
+                    node.sealed.zeroize();
+                }
+                self.wiped().push(node);
+            }
         }
+    }
+
+    pub fn free_wiped(&self) {
+        let wiped = std::mem::take(&mut *self.wiped());
+        drop(wiped);
+    }
+
+    fn wiped(&self) -> MutexGuard<'_, Vec<Arc<Cached>>> {
+        self.wiped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -252,7 +286,7 @@ mod tests {
                 let mut swapped = node.sealed.clone();
                 swapped.rotate_left(PIECE + SEAL);
                 let (made, used) = (Gen(1), AtomicBool::new(false));
-                let swapped = Cached { made, aux: vec![], sealed: swapped, used };
+                let swapped = Cached { made, aux: vec![], sealed: SecretBytes::new(swapped), used };
                 assert!(cache.dek(&page(1), &swapped, 0).is_err(), "a piece is bound to its place");
             }
         }

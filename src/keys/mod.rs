@@ -35,6 +35,8 @@ mod bound_tests;
 #[cfg(test)]
 mod eviction_tests;
 #[cfg(test)]
+mod memory_tests;
+#[cfg(test)]
 mod rotation_tests;
 #[cfg(test)]
 mod tests;

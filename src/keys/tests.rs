@@ -18,7 +18,7 @@ use crate::id::{BucketOrd, Day, Gen, Kid, PageOrd, RunOrd, TenantOrd, TypeOrd, V
 use crate::store::{Batch, Engine, Memory, Store};
 
 const VAULT: VaultId = VaultId([7; 16]);
-const BUCKET: BucketId = (TenantOrd::of(1), BucketOrd::of(3));
+pub(super) const BUCKET: BucketId = (TenantOrd::of(1), BucketOrd::of(3));
 
 pub(super) struct House {
     dir: tempfile::TempDir,
@@ -59,7 +59,7 @@ impl House {
     }
 }
 
-fn grown(tree: &Tree, bucket: BucketId) {
+pub(super) fn grown(tree: &Tree, bucket: BucketId) {
     let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
     rt.block_on(async {
         if tree.read().tenant(bucket.0).is_err() {
@@ -76,13 +76,13 @@ fn grown(tree: &Tree, bucket: BucketId) {
     });
 }
 
-fn take(tree: &Tree, bucket: BucketId) -> (Kid, [u8; 32]) {
+pub(super) fn take(tree: &Tree, bucket: BucketId) -> (Kid, [u8; 32]) {
     let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let slot = rt.block_on(tree.take_slot(bucket)).unwrap();
     (slot.kid, *slot.dek.expose())
 }
 
-fn erase(tree: &Tree, edits: Edits) -> Erased {
+pub(super) fn erase(tree: &Tree, edits: Edits) -> Erased {
     let clock = ManualClock::at(UnixMillis(5));
     tree.batch(edits, None, &clock, &mut no_ledger).unwrap()
 }
@@ -91,7 +91,7 @@ pub(super) fn no_ledger(_: &BatchFacts) -> LedgerHead {
     LedgerHead { size: 0, root: sha256(b""), writes: vec![], after: vec![], entries: vec![] }
 }
 
-fn dead(kids: &[Kid]) -> Edits {
+pub(super) fn dead(kids: &[Kid]) -> Edits {
     Edits { dead: kids.iter().copied().collect(), ..Edits::default() }
 }
 
@@ -190,7 +190,7 @@ fn a_bucket_dies_by_one_entry_and_its_ordinal_is_not_used_again() {
     assert_eq!(house.open().unwrap().recovered.to_collect, []);
 }
 
-fn draft(run: u16, listings: &[Listing]) -> RunDraft {
+pub(super) fn draft(run: u16, listings: &[Listing]) -> RunDraft {
     let head = RunHead { bits: 2, parts: 1, entries: listings.len() as u32 };
     let mut leaves = std::collections::BTreeMap::<u32, Vec<Listing>>::new();
     for l in listings {

@@ -8,6 +8,7 @@ pub mod document;
 pub mod facts;
 mod issue;
 mod list;
+mod member;
 pub mod page;
 pub mod verify;
 

@@ -7,6 +7,7 @@
 
 mod evolve;
 mod filter;
+mod listed;
 mod rebuild;
 mod tail;
 
@@ -16,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroize;
 
 use self::filter::RunFilter;
+pub use self::listed::Listed;
 pub use self::rebuild::Relisted;
 use self::tail::Tail;
 use super::error::VaultError;
@@ -101,6 +103,8 @@ fn runs_of(reader: &Reader<'_>, bucket: BucketId) -> Result<Vec<Run>, KeyError> 
 pub struct Index {
     tail_max: usize,
     buckets: Mutex<HashMap<BucketId, BucketIndex>>,
+    /// Runs of killed buckets: wiped, and not given back to the allocator yet.
+    wiped: Mutex<Vec<Run>>,
 }
 
 /// What a merge will do; applied to memory once the batch that carries it is complete.
@@ -110,58 +114,9 @@ pub struct Merge {
     new: Option<(RunOrd, RunHead)>,
 }
 
-/// Where a version is listed.
-pub struct Listed {
-    kid: Kid,
-    leaves: Vec<(Path, u32, Listing)>,
-}
-
-impl Listed {
-    /// Where the index says that these tokens of the version are.
-    fn look_up(&mut self, reader: &Reader<'_>, run: &mut Run, tokens: &[Token]) -> Found {
-        let (page, slot) = (self.kid.page.value(), self.kid.slot);
-        for token in tokens {
-            let listing = Listing { token: token.0, page, slot };
-            for leaf in run.head.leaves(&token.0) {
-                if run.filter.may_have(reader, &run.path, leaf, token)?
-                    && reader.lists(&leaf_path(&run.path, leaf), &listing)?
-                {
-                    self.leaves.push((run.path, leaf, listing));
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Every listing of the version, whatever its token.
-    fn look_through(&mut self, reader: &Reader<'_>, run: &Run) -> Found {
-        let (page, slot) = (self.kid.page.value(), self.kid.slot);
-        for leaf in 0..u32::from(run.head.parts) << run.head.bits {
-            let content = reader.leaf(&leaf_path(&run.path, leaf))?;
-            let mine = content.listings.iter().filter(|l| (l.page, l.slot) == (page, slot));
-            self.leaves.extend(mine.map(|l| (run.path, leaf, *l)));
-        }
-        Ok(())
-    }
-
-    /// Adds what is to leave each leaf.
-    pub fn collect(&self, leaves: &mut BTreeMap<Path, Vec<Listing>>) {
-        for (run, leaf, listing) in &self.leaves {
-            leaves.entry(leaf_path(run, *leaf)).or_default().push(*listing);
-        }
-    }
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.leaves.iter_mut().for_each(|(_, _, listing)| listing.zeroize());
-    }
-}
-
 impl Index {
     pub fn new(tail_max: usize) -> Self {
-        Self { tail_max, buckets: Mutex::default() }
+        Self { tail_max, buckets: Mutex::default(), wiped: Mutex::default() }
     }
 
     /// Listings of a bucket that are kept in memory.
@@ -188,8 +143,21 @@ impl Index {
         Ok(())
     }
 
+    /// Wipes what is known of a killed bucket. To free it takes longer, and is left to `free_wiped`.
     pub fn forget(&self, bucket: BucketId) {
-        self.lock().remove(&bucket);
+        let Some(BucketIndex { tail, mut runs, .. }) = self.lock().remove(&bucket) else { return };
+        drop(tail);
+        runs.iter_mut().for_each(|run| run.filter.wipe());
+        self.wiped().append(&mut runs);
+    }
+
+    pub fn free_wiped(&self) {
+        let wiped = std::mem::take(&mut *self.wiped());
+        drop(wiped);
+    }
+
+    fn wiped(&self) -> MutexGuard<'_, Vec<Run>> {
+        self.wiped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lists a version in the tail.

@@ -108,15 +108,14 @@ impl Core {
         if until > begun || !state.cleared {
             // Whoever has the tree now may read all of the log: sweeps do not wait for that.
             let Some(mut tree) = self.logs.try_lock(Log::Audit) else { return Ok(()) };
-            if self.is_far(&tree, bound) {
-                return Ok(());
-            }
-            if until > begun {
+            if until > begun && !self.is_far(&tree, bound) {
                 state.cleared = false;
                 self.prune(&mut tree, begun, until)?;
             }
-            self.clear_pruned(&tree)?;
-            state.cleared = true;
+            if !state.cleared {
+                self.clear_pruned(&tree)?;
+                state.cleared = true;
+            }
         }
         let done = entries / TILE_WIDTH <= self.pruned.blocks();
         // The last of them says up to where the log is to go; it has done its duty when that is reached.
@@ -136,9 +135,12 @@ impl Core {
 
     /// Brings the tree near to the log's end, where that takes long, so that what prunes finds it there.
     pub(super) fn near_tree(&self) -> Result<(), VaultError> {
+        if self.pruned.retain.is_none() {
+            return Ok(());
+        }
         let (bound, rows) = (self.bound(Log::Audit)?, self.log_rows(Log::Audit));
         match self.logs.try_lock(Log::Audit) {
-            Some(mut tree) if self.pruned.retain.is_some() && self.is_far(&tree, bound) => {
+            Some(mut tree) if self.is_far(&tree, bound) => {
                 self.or_torn(tree.reach(bound, &rows).map(drop)).map(drop)
             }
             _ => Ok(()),
@@ -280,5 +282,90 @@ impl Core {
             self.tree.store().commit_blocking(batch)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::audit::{Act, Kind};
+    use crate::clock::UnixMillis;
+    use crate::store::Memory;
+    use crate::vault::testing::vault_with;
+
+    /// The keeper leaves such a tree to the thread of the subjects' index, and goes on when it is near.
+    #[test]
+    fn a_log_that_is_long_is_pruned_once_its_tree_is_near() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault_with(dir.path(), Arc::new(Memory::new()), |setup| {
+            setup.audit_retain = "P30D".parse().ok();
+            setup.hooks.no_sweeps = true;
+        });
+        let core = &*vault.core;
+        let store = core.tree.store();
+        let entry = Entry::new(Kind::Vault, Act::Sweep, UnixMillis(1)).encode();
+        while core.log_size().unwrap() <= LOG_TREE_BEHIND {
+            let mut batch = vital();
+            (0..ROW_ENTRIES_MAX).for_each(|_| batch.entries.extend(entry.iter().cloned()));
+            store.commit_blocking(batch).unwrap();
+        }
+        let size = core.log_size().unwrap();
+        let mut batch = vital();
+        batch.put(pruned::day_key(Day(1)), pruned::day_row(size));
+        store.commit_blocking(batch).unwrap();
+        core.tree.refresh(core.clock.now(), false).unwrap();
+        let until = Instant::now() + Duration::from_secs(100);
+        while core.minimum_index() == 0 && Instant::now() < until {
+            core.tend_log().unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(core.minimum_index(), LOG_PRUNE_BLOCKS * TILE_WIDTH, "so much at a time");
+        assert!(store.scan(&row_key(0), &row_key(core.minimum_index()), 1).unwrap().is_empty());
+        vault.close().unwrap();
+    }
+    /// What is indexed after it was pruned would stay for ever.
+    #[test]
+    fn entries_that_are_not_indexed_yet_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault_with(dir.path(), Arc::new(Memory::new()), |setup| {
+            setup.audit_retain = "P30D".parse().ok();
+            setup.hooks.no_sweeps = true;
+        });
+        vault.subject_indexer.stop();
+        let core = &*vault.core;
+        let mut batch = vital();
+        let entry = Entry::new(Kind::Vault, Act::Sweep, UnixMillis(1)).encode();
+        (0..3 * TILE_WIDTH).for_each(|_| batch.entries.extend(entry.iter().cloned()));
+        core.tree.store().commit_blocking(batch).unwrap();
+        let mut batch = vital();
+        batch.put(pruned::day_key(Day(1)), pruned::day_row(2 * TILE_WIDTH));
+        core.tree.store().commit_blocking(batch).unwrap();
+        core.tree.refresh(core.clock.now(), false).unwrap();
+        core.tend_log().unwrap();
+        assert_eq!(core.minimum_index(), 0);
+        core.index_full_blocks(|| core.subject_log.blocks() > 0).unwrap();
+        core.tend_log().unwrap();
+        assert_eq!(core.minimum_index(), 2 * TILE_WIDTH, "control");
+        vault.close().unwrap();
+    }
+
+    /// Whatever the vault takes the time to be: a mark that went back would make what came since older than it is.
+    #[test]
+    fn the_mark_of_a_day_never_goes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault_with(dir.path(), Arc::new(Memory::new()), |setup| {
+            setup.hooks.no_sweeps = true;
+        });
+        let core = &*vault.core;
+        let later = Day(core.clock.now().day().0 + 5);
+        let mut state = State { marked: Some((later, u64::MAX)), cleared: true };
+        core.mark_day(&mut state).unwrap();
+        let rows: Vec<_> = core.tree.store().prefix(b"j").map(Result::unwrap).collect();
+        let days: Vec<Day> = rows.iter().filter_map(pruned::day_in).map(|(day, _)| day).collect();
+        assert_eq!((days, state.marked.map(|(day, _)| day)), (vec![later], Some(later)));
+        vault.close().unwrap();
     }
 }

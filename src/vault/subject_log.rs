@@ -112,7 +112,7 @@ fn run(core: &Core, stopped: &Receiver<()>) {
 
 impl Core {
     /// Indexes the blocks that are full, until `enough`.
-    fn index_full_blocks(&self, enough: impl Fn() -> bool) -> Result<(), VaultError> {
+    pub(super) fn index_full_blocks(&self, enough: impl Fn() -> bool) -> Result<(), VaultError> {
         let store = self.tree.store();
         loop {
             let begun = self.subject_log.blocks().max(self.minimum_index() / BLOCK_ENTRIES);
@@ -261,12 +261,14 @@ impl Search<'_> {
             if !self.may_go_on() {
                 break;
             }
-            // The row that the log begins with may have been part of a longer one.
-            let first = first.max(self.least);
             let row = self.core.tree.store().get(&row_key(first))?;
             let at = usize::try_from(seq - first).unwrap_or(usize::MAX);
             let entries = row.as_deref().and_then(entries_in).unwrap_or_default();
-            let leaf = entries.get(at).map(|leaf| leaf.to_vec());
+            let leaf = match entries.get(at) {
+                Some(leaf) => Some(leaf.to_vec()),
+                // Its row was split since, where the log begins.
+                None => self.core.log_leaves(seq, seq + 1)?.into_iter().find_map(|(_, leaf)| leaf),
+            };
             self.look_at(seq, leaf)?;
         }
         Ok(())

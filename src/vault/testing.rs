@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{EngineChoice, Setup, Vault};
+use super::holds::draft::{HoldDraft, ScopeDraft};
+use super::{EngineChoice, Setup, Vault, VaultError};
 use crate::authz::{ActionKind, Authority, Binding, Permit, Principal, TenantScope};
 use crate::class::Role;
 use crate::clock::SystemClock;
+use crate::id::RecordId;
 use crate::keys::kek::{KekSource, create_file};
 use crate::store::Engine;
 
@@ -32,4 +34,18 @@ pub fn permit<A: ActionKind>(role: Role, tenant: Option<&str>) -> Permit<A> {
     let clear = Binding::default_clear(role);
     let binding = Binding { principal: principal.clone(), role, tenants, clear };
     Authority::new(vec![binding]).unwrap().decide(&principal, tenant).unwrap()
+}
+
+/// Places a legal hold on a record.
+pub async fn place_on(vault: &Vault, tenant: &str, record: RecordId) -> Result<(), VaultError> {
+    let hold = HoldDraft {
+        scope: ScopeDraft::Record(record),
+        reason: "litigation".into(),
+        issuer: String::new(),
+        reference: String::new(),
+        readers: [].into(),
+        expires: None,
+    };
+    let officer = permit(Role::PrivacyOfficer, Some(tenant));
+    vault.place_hold(&officer, tenant, hold, None).await.map(drop)
 }

@@ -2,6 +2,7 @@
 //! byte changed unnoticed; refusals counted; bounds kept.
 
 mod prune;
+mod prune_faults;
 mod subject;
 mod tail;
 mod tool;

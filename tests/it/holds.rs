@@ -10,9 +10,12 @@ use lethe::class::{ErasureReason, Role};
 use lethe::clock::UnixMillis;
 use lethe::id::RecordId;
 use lethe::vault::holds::draft::{HoldDraft, ScopeDraft};
-use lethe::vault::{Erasure, NewRecord, ReadSpec, Receipt, RecordChange, Vault, VaultError};
+use lethe::vault::{
+    EngineChoice, Erasure, NewRecord, ReadSpec, Receipt, RecordChange, Vault, VaultError, repair,
+};
 
-use crate::house::{TENANT, app, fields, get, permit, put, slug, text, update};
+use crate::crash::scratch;
+use crate::house::{House, TENANT, app, fields, furnish, get, permit, put, slug, text, update};
 use crate::retention::{Scene, by_hand, is_gone, noon, officer, person, until};
 
 /// A hold without an end, for a reason.
@@ -149,6 +152,11 @@ async fn of_a_batch_the_rest_goes_at_once_and_a_subject_waits_for_its_held_recor
     let again = put(&vault, "customer", person("a")).await.unwrap();
     assert_ne!((again.id, again.subject), (one.id, one.subject));
 
+    // The end of another hold has them looked at: the subject still waits for what is held of it.
+    let other = hold(&vault, ScopeDraft::Record(again.id)).await;
+    release(&vault, other).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert!(subject(&officer()).is_ok(), "its record is held");
     release(&vault, kept).await;
     until("the record went", || is_gone(&vault, one.id)).await;
     until("the subject went after it", || {
@@ -171,6 +179,7 @@ async fn a_query_holds_what_it_reached_once_and_what_comes_to_be_reached() {
     // It leaves what the query says, and stays held; the other comes into it.
     update(&vault, ulm, fields(&[("city", "Köln")])).await.unwrap();
     update(&vault, bonn, fields(&[("city", "Ulm")])).await.unwrap();
+    assert_eq!(erase(&vault, ulm).await.postponed.len(), 1);
     vault.close().unwrap();
     drop(vault);
     let vault = scene.house.open().unwrap();
@@ -256,6 +265,15 @@ async fn only_named_readers_read_what_is_restricted() {
     assert!(matches!(read(Role::Application), Err(VaultError::Restricted)));
     assert!(matches!(read(Role::PrivacyOfficer), Err(VaultError::Restricted)));
     assert!(read(Role::Support).is_ok());
+    // Whoever is named reads, and does not change.
+    let record = put(&vault, "customer", person("b")).await.unwrap().id;
+    let readers = BTreeSet::from([Role::Application]);
+    let draft = HoldDraft { readers, ..self::draft(ScopeDraft::Record(record)) };
+    vault.place_hold(&officer(), TENANT, draft, None).await.unwrap();
+    erase(&vault, record).await;
+    assert!(get(&vault, record).is_ok());
+    let changed = update(&vault, record, fields(&[("city", "Bonn")])).await;
+    assert!(matches!(changed, Err(VaultError::Restricted)));
     vault.close().unwrap();
 }
 
@@ -321,10 +339,13 @@ async fn a_hold_that_does_not_open_holds_everything_of_its_tenant_and_the_status
         let scene = Scene::at("2026-05-10", by_hand);
         let vault = scene.vault().await;
         let held = put(&vault, "customer", person("a")).await.unwrap().id;
-        let other = put(&vault, "customer", person("b")).await.unwrap().id;
-        hold(&vault, ScopeDraft::Record(held)).await;
-        assert_eq!(erase(&vault, other).await.receipts.len(), 1, "control: the hold is not on it");
-        let other = put(&vault, "customer", person("c")).await.unwrap().id;
+        hold(&vault, in_city("Ulm")).await;
+        update(&vault, held, fields(&[("city", "Köln")])).await.unwrap();
+        let other =
+            |name| put(&vault, "customer", fields(&[("reference", name), ("city", "Bonn")]));
+        let gone = other("b").await.unwrap().id;
+        assert_eq!(erase(&vault, gone).await.receipts.len(), 1, "control: the hold is not on it");
+        let other = other("c").await.unwrap().id;
         vault.close().unwrap();
         drop(vault);
         let rows = lethe::store::Engine::scan(&*scene.rows, b"r", b"s", 100).unwrap();
@@ -332,11 +353,47 @@ async fn a_hold_that_does_not_open_holds_everything_of_its_tenant_and_the_status
         let row = rows.into_iter().find(|row| is_hold(&row.value)).unwrap();
         let mut spoilt = row.value.clone();
         spoilt[at] ^= 1;
-        lethe::store::Engine::commit(&*scene.rows, &[(row.key, Some(spoilt))]).unwrap();
+        let write = |value| {
+            lethe::store::Engine::commit(&*scene.rows, &[(row.key.clone(), Some(value))]).unwrap();
+        };
+        write(spoilt);
         let vault = scene.house.open().unwrap();
         assert_eq!(erase(&vault, other).await.postponed.len(), 1, "byte {at}");
         let status = vault.status(&permit(Role::Auditor, None)).unwrap();
         assert!(status.warnings.iter().any(|w| w.contains("legal holds do not open")), "byte {at}");
         vault.close().unwrap();
+        drop(vault);
+        // It is restored: what it reached once it still holds.
+        write(row.value.clone());
+        let vault = scene.house.open().unwrap();
+        assert_eq!(erase(&vault, held).await.postponed.len(), 1, "byte {at}");
+        vault.close().unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_repair_keeps_what_is_held_and_what_waits() {
+    let dir = scratch();
+    let house = House::new(dir.path(), EngineChoice::Redb);
+    let vault = house.create();
+    furnish(&vault).await;
+    let bound = put(&vault, "customer", person("a")).await.unwrap().id;
+    let by_query = hold(&vault, in_city("Ulm")).await;
+    update(&vault, bound, fields(&[("city", "Köln")])).await.unwrap();
+    let named = fields(&[("reference", "b"), ("city", "Bonn")]);
+    let named = put(&vault, "customer", named).await.unwrap().id;
+    let by_name = hold(&vault, ScopeDraft::Record(named)).await;
+    assert_eq!(erase(&vault, named).await.postponed.len(), 1);
+    vault.close().unwrap();
+    drop(vault);
+    repair(&house.setup(), &*house.clock, false).unwrap();
+    let vault = house.open().unwrap();
+    assert_eq!(erase(&vault, bound).await.postponed.len(), 1, "it was bound by its query");
+    assert!(is_restricted(&vault, named));
+    release(&vault, by_name).await;
+    until("what waited was erased", || is_gone(&vault, named)).await;
+    assert!(is_restricted(&vault, bound));
+    release(&vault, by_query).await;
+    until("what waited was erased", || is_gone(&vault, bound)).await;
+    vault.close().unwrap();
 }

@@ -47,6 +47,7 @@ pub const HOMES: &[(&str, &[&str])] = &[
             "src/os.rs",
             "src/keys/file_anchor.rs",
             "src/keys/kek.rs",
+            "src/keys/memory_tests.rs",
             "src/store/guard.rs",
             "src/vault/open.rs",
             "src/vault/repair.rs",

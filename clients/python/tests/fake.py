@@ -15,9 +15,12 @@ from cryptography.x509.oid import NameOID
 from google.protobuf import message_factory
 
 from lethe.admin.v1 import audit_pb2, log_pb2, vault_pb2
-from lethe.v1 import record_pb2, retention_pb2, schema_pb2, subject_pb2, tenant_pb2
+from lethe.v1 import certificate_pb2, hold_pb2, record_pb2, retention_pb2, schema_pb2, subject_pb2, tenant_pb2
 
-FILES = (audit_pb2, log_pb2, record_pb2, retention_pb2, schema_pb2, subject_pb2, tenant_pb2, vault_pb2)
+FILES = (
+    audit_pb2, certificate_pb2, hold_pb2, log_pb2, record_pb2, retention_pb2, schema_pb2, subject_pb2, tenant_pb2,
+    vault_pb2,
+)  # fmt: skip
 METHODS = {
     f"/{service.full_name}/{method.name}": method
     for file in FILES

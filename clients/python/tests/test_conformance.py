@@ -11,6 +11,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import evidence_steps
 import grpc
 import pytest
 import retention_steps
@@ -488,6 +489,9 @@ class TestStory:
             story.refused(lethe.PermissionDenied, story.app.checkpoint, log)
         story.refused(lethe.PermissionDenied, story.operator.checkpoint, lethe.Log.AUDIT)
         assert story.operator.checkpoint(lethe.Log.LEDGER).size > 0
+
+    test_step_43_legal_holds = evidence_steps.holds
+    test_step_44_certificates = evidence_steps.certificates
 
     def test_step_41_nothing_printed(self, story):
         story.printed.append(repr(NewRecord("customer", A_FIELDS)))

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 def test_the_examples_of_the_readme_run(own_lethed, tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     (tmp_path / "lethe-dev").symlink_to(own_lethed.folder)
     (tmp_path / "example.py").write_text("\n".join(blocks))
     done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)

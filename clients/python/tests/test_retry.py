@@ -12,11 +12,12 @@ import pytest
 from fake import EXHAUSTED, METHODS, UNAVAILABLE, Fail
 
 import lethe
-from lethe import NewRecord, Reason, _calls, _retry
-from lethe.v1 import record_pb2, retention_pb2, schema_pb2, subject_pb2, tenant_pb2
+from lethe import NewRecord, Reason, _calls, _evidence_calls, _retry
+from lethe.v1 import hold_pb2, record_pb2, retention_pb2, schema_pb2, subject_pb2, tenant_pb2
 
 SCHEMA = lethe.Schema((lethe.Field("x", lethe.Kind.TEXT),))
 NEW = NewRecord("customer", {"x": "y"})
+HOLD = lethe.Hold("litigation", record="r")
 POLICY = lethe.RetentionPolicy(lethe.RetentionStart.CREATION, period="P3Y")
 DAY, NOW = dt.date(2030, 12, 31), dt.datetime(2030, 12, 31, tzinfo=dt.timezone.utc)
 CALLS = [
@@ -62,6 +63,13 @@ CALLS = [
     _calls.pause_rebucketing("t"),
     _calls.resume_rebucketing("t"),
     _calls.confirm_clock(NOW),
+    _evidence_calls.place_hold("t", HOLD, None),
+    _evidence_calls.get_hold("n"),
+    _evidence_calls.list_holds("t", False, ""),
+    _evidence_calls.release_hold("n", "over"),
+    _evidence_calls.list_postponed_erasures("t", ""),
+    _evidence_calls.certificate("t", "r", None, None, None, 0),
+    _evidence_calls.list_certificates("t", None, None, ""),
 ]
 READS = ("Get", "BatchGet", "List", "Find", "Export", "Explain", "Preview")
 # Keys and buckets are for operators, who have lethectl, as do those who export, witness and follow logs.
@@ -187,6 +195,7 @@ def test_what_carries_no_request_id_is_sent_once(fake, client):
     fake.answer("PauseRebucketing", UNAVAILABLE, retention_pb2.PauseRebucketingResponse())
     fake.answer("ResumeRebucketing", EXHAUSTED, retention_pb2.ResumeRebucketingResponse())
     fake.answer("ConfirmClock", UNAVAILABLE, retention_pb2.ConfirmClockResponse())
+    fake.answer("ReleaseHold", UNAVAILABLE, hold_pb2.ReleaseHoldResponse())
     for call in (
         lambda: client.erase_record("n"),
         lambda: client.erase_records("t", ["n"]),
@@ -201,10 +210,11 @@ def test_what_carries_no_request_id_is_sent_once(fake, client):
         lambda: client.pause_rebucketing("t"),
         lambda: client.resume_rebucketing("t"),
         lambda: client.confirm_clock(NOW),
+        lambda: client.release_hold("n", "over"),
     ):
         with pytest.raises((lethe.Unavailable, lethe.ResourceExhausted)):
             call()
-    assert len(fake.seen) == 13
+    assert len(fake.seen) == 14
 
 
 @pytest.mark.parametrize(

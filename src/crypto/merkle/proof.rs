@@ -35,7 +35,7 @@ fn split(n: u64) -> u64 {
 }
 
 /// The subtrees beside the way from a leaf to the root, nearest to the leaf first.
-pub fn inclusion_ranges(index: u64, size: u64) -> Vec<Range> {
+fn inclusion_ranges(index: u64, size: u64) -> Vec<Range> {
     let (mut start, mut end, mut path) = (0, size, Vec::new());
     while end - start > 1 {
         let middle = start + split(end - start);

@@ -18,7 +18,7 @@ use super::verify::instant;
 use crate::audit::{Act, Entry};
 use crate::authz::{Permit, ReadCertificate};
 use crate::class::{ErasureReason, Log};
-use crate::crypto::merkle::{leaf_hash, verify_inclusion};
+use crate::crypto::merkle::leaf_hash;
 use crate::id::{Day, RecVer, RecordId, TypeOrd};
 use crate::keys::Erased;
 use crate::keys::slots::BucketId;
@@ -33,7 +33,7 @@ use crate::vault::error::VaultError;
 use crate::vault::ledger::{Leaf, LeafFacts as Brief, LeafKind, leaf_key, unit_of};
 use crate::vault::logs::View;
 use crate::vault::registry::Tenant;
-use crate::vault::retention::manifest::{self, Killed, Leaves, decode_ids};
+use crate::vault::retention::manifest::Killed;
 use crate::vault::retention::zone::end_in_utc;
 use crate::vault::rows::Pointer;
 use crate::vault::slug::Slug;
@@ -231,42 +231,6 @@ impl Core {
         let killed = self.killed(bucket)?.ok_or(DAMAGED)?;
         let own = (killed.leaf_seq, killed.leaf) == (part.index, leaf_hash(&part.raw));
         if own { Ok(Some((bucket, killed))) } else { Err(DAMAGED) }
-    }
-
-    fn member(
-        &self,
-        bucket: BucketId,
-        killed: &Killed,
-        record: RecordId,
-    ) -> Result<Membership, VaultError> {
-        let size = u64::from(killed.count);
-        let ids = || {
-            self.tree.store().prefix(&manifest::prefix(bucket)).flat_map(|row| match row {
-                Ok(row) if manifest::is_summary(&row.key) => Vec::new(),
-                Ok(row) => match decode_ids(&row.value) {
-                    Some(ids) => ids.into_iter().map(Ok).collect(),
-                    None => vec![Err(VaultError::Damaged("bucket's list"))],
-                },
-                Err(e) => vec![Err(VaultError::from(e))],
-            })
-        };
-        let mut index = None;
-        for (at, id) in (0u64..).zip(ids()) {
-            if id? == record {
-                index = Some(at);
-                break;
-            }
-        }
-        let index = index.filter(|at| *at < size).ok_or(VaultError::Damaged("bucket's list"))?;
-        let key = self.tree.read().salt_key()?;
-        let leaves = Leaves { vault: self.vault(), bucket, key: &key };
-        let path = leaves.path((index, size), ids())?;
-        let hash = leaf_hash(&leaves.leaf(record));
-        if verify_inclusion(hash, index, (size, killed.root), &path).is_err() {
-            return Err(VaultError::Damaged("bucket's list"));
-        }
-        let salt = STANDARD.encode(leaves.salt(record));
-        Ok(Membership { index, salt, path: path_text(&path) })
     }
 
     /// Signs what was found, and proves it to the tree of `size` leaves.

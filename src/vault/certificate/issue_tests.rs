@@ -10,7 +10,7 @@ use crate::id::Gen;
 use crate::store::{Engine, Memory};
 use crate::vault::certificate::verify::{Held, verify};
 use crate::vault::registry::Tenant;
-use crate::vault::retention::manifest::summary_key;
+use crate::vault::retention::manifest::{encode_ids, list_key, summary_key};
 use crate::vault::rows::Tombstone;
 use crate::vault::schema::{FieldDraft, RetentionDraft, SchemaDraft};
 use crate::vault::testing::{permit, vault_with};
@@ -260,8 +260,8 @@ async fn there_is_no_certificate_of_a_batch_that_is_not_through() {
     assert_eq!(listed(), 0);
     scene.rows.commit(&[good]).unwrap();
     // A list that does not lead to the root that was logged proves nothing.
-    let row = manifest::list_key((bucket.tenant, bucket.bucket), 0);
-    let good = ahead(row, &|_| manifest::encode_ids(&[RecordId([1; 16])]));
+    let row = list_key((bucket.tenant, bucket.bucket), 0);
+    let good = ahead(row, &|_| encode_ids(&[RecordId([1; 16])]));
     let why = scene.get(Wanted::Record(went.id), None).await.err().unwrap();
     assert!(matches!(why, VaultError::Damaged("bucket's list")), "{why}");
     scene.rows.commit(&[good]).unwrap();

@@ -10,7 +10,8 @@ use super::super::super::facts::{
 use super::super::*;
 use crate::class::{ErasureLevel, Medium};
 use crate::crypto::checkpoint::Origin;
-use crate::crypto::merkle::{Frontier, consistency, inclusion};
+use crate::crypto::merkle::tile::root_of;
+use crate::crypto::merkle::{Frontier, Node, consistency, inclusion};
 use crate::crypto::{SaltKey, Signer};
 use crate::id::{BucketOrd, Gen, Kid, PageOrd, TenantOrd};
 use crate::keys::{BatchFacts, Erased};
@@ -65,9 +66,7 @@ impl Ledger {
         Checkpoint { origin, size, root: self.root_of(0, size) }
     }
 
-    fn nodes(
-        &self,
-    ) -> impl FnMut(crate::crypto::merkle::Node) -> Result<Digest32, Infallible> + '_ {
+    fn nodes(&self) -> impl FnMut(Node) -> Result<Digest32, Infallible> + '_ {
         |node| {
             let start = node.index << node.level;
             Ok(self.root_of(start, start + (1 << node.level)))
@@ -111,7 +110,7 @@ impl Made {
         let key = salts();
         let list = Leaves { vault, bucket: (tenant, bucket), key: &key };
         let of_bucket = matches!(kind, Kind::Bucket | Kind::RecordWithBucket);
-        let root = list.root(&ids());
+        let root = list.sum_up(&ids()).0;
         let reason =
             if of_bucket { ErasureReason::Retention } else { ErasureReason::SubjectRequest };
         let kid = Kid { tenant, bucket, page: PageOrd::of(3), slot: 4 };
@@ -197,8 +196,12 @@ impl Made {
             not_covered: not_covered(kind, ErasureLevel::LocalAnchor),
         };
         let made = Document::sign(vault, facts, &ledger.signer).unwrap();
-        let all: Vec<_> = ids().into_iter().map(Ok).collect();
-        let path = list.path((7, 9), all).unwrap();
+        let hashes = list.hashes(&ids());
+        let mut node = |node: Node| {
+            let whole = hashes.chunks(1 << node.level).nth(node.index as usize);
+            Ok::<_, Infallible>(root_of(whole.unwrap()))
+        };
+        let path = inclusion(7, 9, &mut node).unwrap().unwrap();
         let salt = STANDARD.encode(list.salt(RECORD));
         let member = Membership { index: 7, salt, path: path_text(&path) };
         let document = Document {

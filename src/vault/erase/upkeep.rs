@@ -61,6 +61,7 @@ impl Worker {
 
     /// What the last batch left is deleted, now that no other follows at once.
     fn settle(&self) {
+        self.core.index.free_wiped();
         if self.core.tree.check_running().is_ok()
             && !self.core.tree.store().stopped()
             && let Err(e) = self.core.tree.settle()

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Token;
 use crate::keys::KeyError;
@@ -51,11 +51,30 @@ impl RunFilter {
         Ok(hit)
     }
 
+    /// Overwrites all of them; to free them takes longer.
+    pub fn wipe(&mut self) {
+        self.leaves.values_mut().for_each(|prints| prints.as_mut_slice().zeroize());
+    }
+
     pub fn remove(&mut self, leaf: u32, token: &Token) {
         if let Some(known) = self.leaves.get_mut(&leaf)
             && let Some(at) = known.iter().position(|p| *p == fingerprint(&token.0))
         {
             known.swap_remove(at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_wiped_filter_no_fingerprint_is_left() {
+        let listing = Listing { token: [7; 16], page: 1, slot: 2 };
+        let mut filter = RunFilter::of(&[(3, vec![listing; 5])].into());
+        assert_eq!(filter.leaves[&3].as_slice(), [0x0707; 5], "control");
+        filter.wipe();
+        assert_eq!(filter.leaves[&3].as_slice(), [0; 5]);
     }
 }

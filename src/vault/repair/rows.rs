@@ -25,7 +25,7 @@ use crate::vault::holds::postponed;
 use crate::vault::ledger::{LEAF_BYTES, frontier_key, leaf_key};
 use crate::vault::registry::Meta;
 use crate::vault::requests;
-use crate::vault::retention::manifest::{Killed, decode_ids, is_summary};
+use crate::vault::retention::manifest::{Killed, decode_blocks, decode_ids, is_of_ids, is_summary};
 use crate::vault::retention::time::{MARK_KEY, Mark};
 use crate::vault::rows::{Fate, Intent, Pointer, Tombstone, record_in};
 use crate::vault::sealed::{self, Version};
@@ -372,7 +372,8 @@ impl<'a> Pass<'a> {
                 Some(killed) if killed.generation > self.generation => return Ok(()),
                 killed => killed.is_some(),
             },
-            false => decode_ids(&row.value).is_some(),
+            false if is_of_ids(&row.key) => decode_ids(&row.value).is_some(),
+            false => decode_blocks(&row.value).is_some(),
         };
         if !sound {
             count(&mut self.report.lost, "rows of what went with buckets");

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::manifest::{self, Leaves, ROW_IDS, decode_ids, encode_ids};
+use super::manifest::{self, Leaves, ROW_BLOCKS, ROW_IDS, decode_ids, encode_blocks, encode_ids};
 use crate::crypto::Digest32;
 use crate::id::{Kid, RecordId};
 use crate::keys::rows::prefix_end;
@@ -122,26 +122,28 @@ impl Core {
         Ok(())
     }
 
-    fn write_list(&self, bucket: BucketId, ids: &[RecordId]) -> Result<List, VaultError> {
+    /// Writes a list of ids that ascend, in place of what was there.
+    pub(in crate::vault) fn write_list(
+        &self,
+        bucket: BucketId,
+        ids: &[RecordId],
+    ) -> Result<List, VaultError> {
         self.clear_list(bucket)?;
-        let rows: Vec<_> = ids.chunks(ROW_IDS).map(encode_ids).collect();
-        for (at, rows) in rows.chunks(WRITE_ROWS).enumerate() {
-            let mut batch = Batch { urgency: Urgency::Vital, ..Batch::default() };
-            for (n, row) in (at * WRITE_ROWS..).zip(rows) {
-                let n = u32::try_from(n).map_err(|_| VaultError::Exhausted("the bucket's list"))?;
-                batch.put(manifest::list_key(bucket, n), row.clone());
-            }
-            self.tree.store().commit_blocking(batch)?;
-        }
-        self.sum_up(bucket, ids)
-    }
-
-    fn sum_up(&self, bucket: BucketId, ids: &[RecordId]) -> Result<List, VaultError> {
-        let key = self.tree.read().salt_key()?;
-        let leaves = Leaves { vault: self.vault(), bucket, key: &key };
         let count = u32::try_from(ids.len());
         let count = count.map_err(|_| VaultError::Exhausted("the bucket's list"))?;
-        Ok(List { count, root: leaves.root(ids) })
+        let key = self.tree.read().salt_key()?;
+        let (root, blocks) = Leaves { vault: self.vault(), bucket, key: &key }.sum_up(ids);
+        let numbered = |row| manifest::list_key(bucket, row);
+        let ids = (0u32..).map(numbered).zip(ids.chunks(ROW_IDS).map(encode_ids));
+        let numbered = |row| manifest::blocks_key(bucket, row);
+        let blocks = (0u32..).map(numbered).zip(blocks.chunks(ROW_BLOCKS).map(encode_blocks));
+        let rows: Vec<_> = ids.chain(blocks).map(|(key, row)| (key, Some(row))).collect();
+        for rows in rows.chunks(WRITE_ROWS) {
+            let writes = rows.to_vec();
+            let batch = Batch { urgency: Urgency::Vital, writes, ..Batch::default() };
+            self.tree.store().commit_blocking(batch)?;
+        }
+        Ok(List { count, root })
     }
 
     /// Deletes a list that was made before.
@@ -190,10 +192,9 @@ impl Core {
         let mut ids = Vec::new();
         for row in self.tree.store().prefix(&manifest::prefix(bucket)) {
             let row = row?;
-            if manifest::is_summary(&row.key) {
-                continue;
+            if manifest::is_of_ids(&row.key) {
+                ids.extend(decode_ids(&row.value).ok_or(VaultError::Damaged("bucket's list"))?);
             }
-            ids.extend(decode_ids(&row.value).ok_or(VaultError::Damaged("bucket's list"))?);
         }
         Ok(ids)
     }

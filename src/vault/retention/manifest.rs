@@ -1,22 +1,29 @@
 //! What went with a bucket: the ids of its records, in order, the root over them, and what the ledger says of the
-//! bucket.
+//! bucket. The hashes over blocks of ids make the proof for one record a matter of its own block.
 //!
 //! Invariants: ids are vault-issued and random, and nothing else is kept of a record; each has a leaf of its own under
 //! a salt of its own, so that the proof for one tells nothing of its neighbours; a list counts only once the row that
-//! sums it up has committed with the bucket's leaf.
+//! sums it up has committed with the bucket's leaf; hashes of blocks only save time, and count as far as they lead to
+//! its root.
 
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
-use crate::crypto::merkle::{Frontier, inclusion_ranges, leaf_hash};
+use crate::crypto::merkle::tile::{TILE_HEIGHT, TILE_WIDTH, root_of};
+use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::crypto::{Digest32, SaltKey, hmac_sha256, labels};
 use crate::id::{BucketOrd, Day, Gen, RecordId, TenantOrd, TypeOrd, VaultId};
 use crate::keys::slots::BucketId;
-use crate::store::sum::with_sum;
-use crate::vault::error::VaultError;
+use crate::store::sum::{checked, with_sum};
 use crate::vault::rows::Fields;
 
 /// Ids in one row.
 pub const ROW_IDS: usize = 500;
+/// Ids in a block that is hashed as a whole.
+pub const BLOCK_IDS: usize = TILE_WIDTH as usize;
+/// Hashes of blocks in one row.
+pub const ROW_BLOCKS: usize = 128;
+/// In the place of a row's number: hashes of blocks begin here.
+const BLOCKS: u32 = 1 << 31;
 /// In the place of a row's number: the row that sums up the bucket.
 const SUMMARY: u32 = u32::MAX;
 
@@ -40,9 +47,20 @@ pub fn list_key(bucket: BucketId, row: u32) -> Vec<u8> {
     [prefix(bucket).as_slice(), &row.to_be_bytes()].concat()
 }
 
+/// Key of a row of hashes of blocks.
+pub fn blocks_key(bucket: BucketId, row: u32) -> Vec<u8> {
+    list_key(bucket, BLOCKS | row)
+}
+
 /// Key of the row that sums up the bucket.
 pub fn summary_key(bucket: BucketId) -> Vec<u8> {
     list_key(bucket, SUMMARY)
+}
+
+/// Whether a key of this kind is that of a row of ids.
+pub fn is_of_ids(key: &[u8]) -> bool {
+    let number = key.get(7..).and_then(|n| n.try_into().ok()).map(u32::from_be_bytes);
+    number.is_some_and(|number| number < BLOCKS)
 }
 
 /// Whether a key of this kind is a summary's.
@@ -69,6 +87,16 @@ pub fn decode_ids(value: &[u8]) -> Option<Vec<RecordId>> {
         ids.push(RecordId(at.take()?));
     }
     at.end(ids)
+}
+
+/// A row of hashes of blocks, at most [`ROW_BLOCKS`].
+pub fn encode_blocks(hashes: &[Digest32]) -> Vec<u8> {
+    with_sum([b"LTX3".as_slice(), hashes.as_flattened()].concat())
+}
+
+pub fn decode_blocks(value: &[u8]) -> Option<Vec<Digest32>> {
+    let (hashes, rest) = checked(value)?.strip_prefix(b"LTX3".as_slice())?.as_chunks::<32>();
+    (rest.is_empty() && hashes.len() <= ROW_BLOCKS).then(|| hashes.to_vec())
 }
 
 /// What the ledger says of a killed bucket.
@@ -141,44 +169,36 @@ impl Leaves<'_> {
         [labels::WENT, &self.vault.0, &tenant, &bucket, &record.0, &self.salt(record)].concat()
     }
 
-    /// The hashes beside the way from the leaf at `index` of a list of `size` ids to its root, nearest first. The ids
-    /// are gone through once, in order, and none is kept.
-    pub fn path(
-        &self,
-        (index, size): (u64, u64),
-        ids: impl IntoIterator<Item = Result<RecordId, VaultError>>,
-    ) -> Result<Vec<Digest32>, VaultError> {
-        let ranges = inclusion_ranges(index, size);
-        let mut parts: Vec<_> = ranges.iter().map(|r| (*r, Frontier::default())).collect();
-        parts.sort_by_key(|((start, _), _)| *start);
-        let mut at = parts.iter_mut().peekable();
-        for (n, id) in (0u64..).zip(ids) {
-            let id = id?;
-            while at.next_if(|((_, end), _)| *end <= n).is_some() {}
-            if let Some(((start, _), part)) = at.peek_mut()
-                && *start <= n
-            {
-                part.push(leaf_hash(&self.leaf(id)));
-            }
-        }
-        let root = |range| parts.iter().find(|(r, _)| r == range).map(|(_, part)| part.root());
-        let path: Option<Vec<_>> = ranges.iter().map(root).collect();
-        path.ok_or(VaultError::Damaged("bucket's list"))
+    /// The hashes of leaves.
+    pub fn hashes(&self, ids: &[RecordId]) -> Vec<Digest32> {
+        ids.iter().map(|id| leaf_hash(&self.leaf(*id))).collect()
     }
 
-    /// The root over these ids, which are in order.
-    pub fn root<'i>(&self, ids: impl IntoIterator<Item = &'i RecordId>) -> Digest32 {
-        let mut frontier = Frontier::default();
-        ids.into_iter().for_each(|id| frontier.push(leaf_hash(&self.leaf(*id))));
-        frontier.root()
+    /// The root over these ids, which are in order, and the hashes of the blocks that are full.
+    pub fn sum_up(&self, ids: &[RecordId]) -> (Digest32, Vec<Digest32>) {
+        let (mut frontier, mut blocks) = (Frontier::default(), Vec::new());
+        let (full, rest) = ids.as_chunks::<BLOCK_IDS>();
+        for block in full {
+            let hash = root_of(&self.hashes(block));
+            // Blocks of the same size always follow each other.
+            frontier.push_tree(TILE_HEIGHT, hash);
+            blocks.push(hash);
+        }
+        self.hashes(rest).into_iter().for_each(|hash| frontier.push(hash));
+        (frontier.root(), blocks)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::merkle::verify_inclusion;
     use crate::limits::ROW_BYTES_MAX;
+
+    const BUCKET: BucketId = (TenantOrd::of(1), BucketOrd::of(2));
+
+    fn id(n: u64) -> RecordId {
+        RecordId((u128::from(n) << 64 | 7).to_be_bytes())
+    }
 
     #[test]
     fn rows_survive_their_bytes_and_no_altered_one_does() {
@@ -198,35 +218,38 @@ mod tests {
         assert_eq!(Killed::decode(&killed.encode()), Some(killed));
         assert_eq!(decode_ids(&encode_ids(&[])), Some(vec![]));
         assert!(encode_ids(&[RecordId([0; 16]); ROW_IDS]).len() <= ROW_BYTES_MAX);
-        for bytes in [encode_ids(&ids), killed.encode()] {
+        assert_eq!(decode_blocks(&encode_blocks(&[[9; 32]; 2])), Some(vec![[9; 32]; 2]));
+        assert_eq!(decode_blocks(&encode_blocks(&[[9; 32]; ROW_BLOCKS + 1])), None);
+        assert!(encode_blocks(&[[0; 32]; ROW_BLOCKS]).len() <= ROW_BYTES_MAX);
+        for bytes in [encode_ids(&ids), killed.encode(), encode_blocks(&[[9; 32]; 2])] {
             for bit in 0..bytes.len() * 8 {
                 let mut bad = bytes.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
                 assert!(decode_ids(&bad).is_none() && Killed::decode(&bad).is_none());
+                assert!(decode_blocks(&bad).is_none());
             }
         }
-        let bucket = (TenantOrd::of(1), BucketOrd::of(2));
+        let bucket = BUCKET;
         assert!(is_summary(&summary_key(bucket)) && !is_summary(&list_key(bucket, 9)));
+        let keys = [list_key(bucket, 9), blocks_key(bucket, 9), summary_key(bucket)];
+        assert_eq!(keys.map(|key| is_of_ids(&key)), [true, false, false]);
+        assert!(!is_summary(&blocks_key(bucket, 9)));
         assert!(list_key(bucket, 9).starts_with(&prefix(bucket)));
         assert!(list_key(bucket, 9).starts_with(&tenant_prefix(bucket.0)));
         assert_eq!(bucket_in(&list_key(bucket, 9)), Some(bucket.1));
     }
 
     #[test]
-    fn each_record_of_a_list_has_its_way_to_the_root_and_to_no_other() {
+    fn what_is_summed_up_by_blocks_is_the_root_over_all() {
         let key = SaltKey::copied(&[1; 32]);
-        let bucket = (TenantOrd::of(1), BucketOrd::of(2));
-        let leaves = Leaves { vault: VaultId([1; 16]), bucket, key: &key };
-        for size in 1..=20u8 {
-            let ids: Vec<RecordId> = (0..size).map(|n| RecordId([n; 16])).collect();
-            let head = (u64::from(size), leaves.root(&ids));
-            for (index, id) in (0u64..).zip(&ids) {
-                let path = leaves.path((index, head.0), ids.iter().map(|id| Ok(*id))).unwrap();
-                let hash = leaf_hash(&leaves.leaf(*id));
-                assert_eq!(verify_inclusion(hash, index, head, &path), Ok(()), "{index} {size}");
-                let other = leaf_hash(&leaves.leaf(RecordId([99; 16])));
-                assert!(verify_inclusion(other, index, head, &path).is_err());
-            }
+        let leaves = Leaves { vault: VaultId([1; 16]), bucket: BUCKET, key: &key };
+        for size in [0, 1, 2, 255, 256, 257, 511, 512, 513, 1_000, 1_024] {
+            let ids: Vec<RecordId> = (0..size).map(id).collect();
+            let (root, blocks) = leaves.sum_up(&ids);
+            let hashes = leaves.hashes(&ids);
+            assert_eq!(root, root_of(&hashes), "{size}");
+            let whole = hashes.chunks_exact(256).map(root_of);
+            assert!(whole.eq(blocks.iter().copied()), "{size}");
         }
     }
 
@@ -236,7 +259,7 @@ mod tests {
         let of = |vault, bucket, key, ids: &[u8]| {
             let bucket = (TenantOrd::of(1), BucketOrd::of(bucket));
             let ids: Vec<RecordId> = ids.iter().map(|n| RecordId([*n; 16])).collect();
-            Leaves { vault: VaultId([vault; 16]), bucket, key }.root(&ids)
+            Leaves { vault: VaultId([vault; 16]), bucket, key }.sum_up(&ids).0
         };
         let base = of(1, 1, &key, &[1, 2, 3]);
         assert_eq!(of(1, 1, &key, &[1, 2, 3]), base);

@@ -279,6 +279,35 @@ async fn what_was_used_a_moment_before_the_sweep_stays() {
     vault.close().unwrap();
 }
 
+/// The evidence of what went tells of nothing that lives.
+#[tokio::test]
+async fn what_leaves_after_the_list_was_made_is_not_on_it() {
+    let scene = Scene::at("2026-05-10", by_hand);
+    let vault = scene.vault().await;
+    make(
+        &vault,
+        rule("seen", |d| {
+            (d.start, d.period) = (Some(StartKind::LastUse), "P1M".into());
+        }),
+    )
+    .await;
+    until("nothing moves", || moving(&vault) == 0).await;
+    let mut all = Vec::new();
+    for n in 0..4 {
+        all.push(put(&vault, "customer", person(&n.to_string())).await.unwrap().id);
+    }
+    scene.clock.set(lethe::clock::UnixMillis(end("2026-06-10").0 - 1_000));
+    sweep(&vault).await;
+    assert_eq!(vault.retention_state().closed_records, 4, "all are listed");
+    all[1..].iter().for_each(|id| drop(get(&vault, *id).unwrap()));
+    scene.clock.set(end("2026-06-10"));
+    let swept = sweep(&vault).await;
+    let gone: Vec<u64> = swept.gone.iter().map(|gone| gone.records).collect();
+    assert_eq!(gone, [1]);
+    assert!(is_gone(&vault, all[0]) && all[1..].iter().all(|id| !is_gone(&vault, *id)));
+    vault.close().unwrap();
+}
+
 /// Under a minimum a use changes nothing; when the minimum is gone, it counts.
 #[tokio::test]
 async fn a_use_counts_for_the_rules_that_come_later() {

@@ -31,6 +31,7 @@ from .errors import (
     Unavailable,
     Violation,
 )
+from .evidence import CertificateSummary, Hold, HoldQuery, HoldReader, PostponedErasure
 from .model import (
     AuditEntry,
     AuditHead,
@@ -89,6 +90,7 @@ __all__ = [
     "AuditKind",
     "AuditMember",
     "AuditPage",
+    "CertificateSummary",
     "Change",
     "ChangeKind",
     "ChangesMissed",
@@ -105,6 +107,9 @@ __all__ = [
     "Field",
     "Fields",
     "Found",
+    "Hold",
+    "HoldQuery",
+    "HoldReader",
     "ImportFailure",
     "ImportedChunk",
     "InclusionProof",
@@ -118,6 +123,7 @@ __all__ = [
     "NotFound",
     "PermissionDenied",
     "Postponed",
+    "PostponedErasure",
     "Reason",
     "RebucketingState",
     "Receipt",

@@ -7,6 +7,7 @@ library's own errors would quote it.
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -63,19 +64,7 @@ from .v1 import erasure_pb2, record_pb2, retention_pb2, schema_pb2, subject_pb2,
 _INT64 = range(-(1 << 63), 1 << 63)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SLUG = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-_E = TypeVar(
-    "_E",
-    AuditKind,
-    ChangeKind,
-    Classification,
-    ClockState,
-    Kind,
-    Level,
-    Mask,
-    Reason,
-    RetentionEffect,
-    RetentionStart,
-)
+_E = TypeVar("_E", bound=enum.IntEnum)
 
 
 def text(field: str, value: object) -> str:
@@ -186,7 +175,7 @@ class DateFields:
 
     def record(self, sent: record_pb2.Record) -> Record:
         kinds = self._kinds.get(sent.schema, {})
-        values = {name: _value(one, kinds.get(name)) for name, one in sent.fields.items()}
+        values = {name: plain(one, kinds.get(name)) for name, one in sent.fields.items()}
         return Record(
             name=sent.name,
             schema=sent.schema,
@@ -195,11 +184,11 @@ class DateFields:
             etag=sent.etag,
             create_time=time(sent.create_time),
             update_time=time(sent.update_time),
-            expire_date=_day(sent.expire_date),
+            expire_date=last_day(sent.expire_date),
         )
 
 
-def _value(sent: record_pb2.Value, kind: Kind | None) -> Value:
+def plain(sent: record_pb2.Value, kind: Kind | None = None) -> Value:
     which = sent.WhichOneof("kind")
     if which == "string_value" and kind is Kind.DATE:
         try:
@@ -217,11 +206,11 @@ def time(stamp: Timestamp) -> dt.datetime:
     return dt.datetime.fromtimestamp(stamp.seconds, dt.timezone.utc) + dt.timedelta(microseconds=stamp.nanos // 1000)
 
 
-def _day(iso: str) -> dt.date | None:
+def last_day(iso: str) -> dt.date | None:
     return dt.date.fromisoformat(iso) if iso else None
 
 
-def _member(kind: type[_E], number: int) -> _E:
+def member(kind: type[_E], number: int) -> _E:
     """A number of a later vault is told as UNSPECIFIED rather than refused."""
     try:
         return kind(number)
@@ -230,8 +219,8 @@ def _member(kind: type[_E], number: int) -> _E:
 
 
 def change(sent: record_pb2.WatchRecordsResponse) -> Change:
-    kind = _member(ChangeKind, sent.kind)
-    return Change(kind, sent.name, sent.schema, _day(sent.expire_date), time(sent.time))
+    kind = member(ChangeKind, sent.kind)
+    return Change(kind, sent.name, sent.schema, last_day(sent.expire_date), time(sent.time))
 
 
 def imported(first: int, sent: record_pb2.ImportRecordsResponse) -> ImportedChunk:
@@ -285,13 +274,13 @@ def schema(sent: schema_pb2.Schema) -> Schema:
     found = [
         Field(
             name=f.name,
-            kind=_member(Kind, f.kind),
-            classification=_member(Classification, f.classification),
+            kind=member(Kind, f.kind),
+            classification=member(Classification, f.classification),
             required=f.required,
             unique=f.unique,
             indexed=f.indexed,
             max_bytes=f.max_bytes,
-            mask=_member(Mask, f.mask),
+            mask=member(Mask, f.mask),
             purposes=tuple(f.purposes),
             description=f.description,
         )
@@ -310,8 +299,8 @@ def schema(sent: schema_pb2.Schema) -> Schema:
 def receipt(sent: erasure_pb2.ErasureReceipt) -> Receipt:
     return Receipt(
         name=sent.name,
-        level=_member(Level, sent.level),
-        reason=_member(Reason, sent.reason),
+        level=member(Level, sent.level),
+        reason=member(Reason, sent.reason),
         generation=sent.generation,
         leaf_index=sent.leaf_index,
         request_time=time(sent.request_time),
@@ -363,14 +352,14 @@ def retention_policy_out(given: RetentionPolicy, name: str = "", etag: str = "")
 
 def retention_policy(sent: retention_pb2.RetentionPolicy) -> RetentionPolicy:
     return RetentionPolicy(
-        start=_member(RetentionStart, sent.start),
+        start=member(RetentionStart, sent.start),
         schemas=tuple(sent.schemas),
-        classification=_member(Classification, sent.classification),
+        classification=member(Classification, sent.classification),
         purpose=sent.purpose,
         event_field=sent.event_field,
         period=sent.period,
         grace_period=sent.grace_period,
-        end_date=_day(sent.end_date),
+        end_date=last_day(sent.end_date),
         minimum=sent.minimum,
         maximum=sent.maximum,
         open_ended=sent.open_ended,
@@ -387,21 +376,21 @@ def retention_explanation(sent: retention_pb2.ExplainRetentionResponse) -> Reten
     lines = [
         RetentionLine(
             rule=line.rule,
-            effect=_member(RetentionEffect, line.effect),
-            end_date=_day(line.end_date),
+            effect=member(RetentionEffect, line.effect),
+            end_date=last_day(line.end_date),
             due_time=time(line.due_time) if line.HasField("due_time") else None,
             decides=line.decides,
             legal_basis=line.legal_basis,
         )
         for line in sent.lines
     ]
-    return RetentionExplanation(_day(sent.expire_date), _day(sent.present_expire_date), lines)
+    return RetentionExplanation(last_day(sent.expire_date), last_day(sent.present_expire_date), lines)
 
 
 def retention_forecast(sent: retention_pb2.RetentionForecast) -> RetentionForecast:
     return RetentionForecast(
         schema=sent.schema,
-        expire_date=_day(sent.expire_date),
+        expire_date=last_day(sent.expire_date),
         record_count=sent.record_count,
         staying_count=sent.staying_count,
         held_count=sent.held_count,
@@ -413,7 +402,7 @@ def retention_forecast(sent: retention_pb2.RetentionForecast) -> RetentionForeca
 def retention_status(sent: retention_pb2.GetRetentionStatusResponse) -> RetentionStatus:
     return RetentionStatus(
         due_by_time=time(sent.due_by_time),
-        clock_state=_member(ClockState, sent.clock_state),
+        clock_state=member(ClockState, sent.clock_state),
         last_sweep_time=time(sent.last_sweep_time) if sent.HasField("last_sweep_time") else None,
         sweep_interval=dt.timedelta(seconds=sent.sweep_interval_seconds),
         due_bucket_count=sent.due_bucket_count,
@@ -433,7 +422,7 @@ def retention_runs(sent: retention_pb2.RunRetentionResponse) -> RetentionRuns:
     runs = [
         RetentionRun(
             schema=run.schema,
-            expire_date=_day(run.expire_date),
+            expire_date=last_day(run.expire_date),
             record_count=run.record_count,
             staying_count=run.staying_count,
             receipt=receipt(run.receipt) if run.HasField("receipt") else None,
@@ -446,7 +435,7 @@ def retention_runs(sent: retention_pb2.RunRetentionResponse) -> RetentionRuns:
 def audit_entry(sent: audit_pb2.AuditEntry) -> AuditEntry:
     return AuditEntry(
         index=sent.index,
-        kind=_member(AuditKind, sent.kind),
+        kind=member(AuditKind, sent.kind),
         method=sent.method,
         code=sent.code,
         create_time=time(sent.create_time),
@@ -455,8 +444,8 @@ def audit_entry(sent: audit_pb2.AuditEntry) -> AuditEntry:
         role=sent.role,
         tenant=sent.tenant,
         schema=sent.schema,
-        clear=tuple(_member(Classification, c) for c in sent.clear),
-        masked=tuple(_member(Classification, c) for c in sent.masked),
+        clear=tuple(member(Classification, c) for c in sent.clear),
+        masked=tuple(member(Classification, c) for c in sent.masked),
         purpose=sent.purpose,
         total=sent.total,
         part=sent.part,
@@ -496,5 +485,5 @@ def consistency_proof(old_size: int, sent: log_pb2.GetConsistencyProofResponse) 
 
 
 def status(sent: vault_pb2.GetStatusResponse) -> VaultStatus:
-    level = _member(Level, sent.advertised_level)
+    level = member(Level, sent.advertised_level)
     return VaultStatus(sent.vault_id, sent.version, sent.public_key, level, list(sent.warnings))

@@ -27,6 +27,7 @@ from google.protobuf.message import Message
 from . import _calls as calls
 from . import _core as core
 from . import _wire as wire
+from ._aio_evidence import AsyncEvidenceCalls
 from ._aio_retention import AsyncRetentionCalls
 from ._aio_streams import AsyncWatch, Import, pause_or_raise, read
 from ._retry import DEADLINE_DEFAULT, Attempts
@@ -61,7 +62,7 @@ _A = TypeVar("_A", bound=Message)
 _P = TypeVar("_P")
 
 
-class AsyncVault(AsyncRetentionCalls):
+class AsyncVault(AsyncEvidenceCalls, AsyncRetentionCalls):
     """A connection to a vault, for the event loop that runs when it is made."""
 
     def __init__(self, config_file: str | Path, deadline: float = DEADLINE_DEFAULT) -> None:

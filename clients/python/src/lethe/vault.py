@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from . import _calls as calls
 from . import _core as core
 from . import _wire as wire
+from ._evidence import EvidenceCalls
 from ._retention import RetentionCalls
 from ._retry import DEADLINE_DEFAULT, Attempts
 from ._streams import Import, Watch, pause_or_raise, read, to_bytes
@@ -47,7 +48,7 @@ _A = TypeVar("_A", bound=Message)
 _P = TypeVar("_P")
 
 
-class Vault(RetentionCalls):
+class Vault(EvidenceCalls, RetentionCalls):
     """A connection to a vault. Threads may share it.
 
     `deadline` (seconds, at most 60) bounds each call with all its attempts; each method takes one of its own too.
