@@ -275,6 +275,7 @@ mod tests {
             let plain = Plain::new(fresh.keys.to_vec());
             let opened = Opened { made: Gen(1), aux: vec![], plain };
             let node = cache.wrap(&page(1), &opened).unwrap();
+            assert_eq!(node.sealed.capacity(), node.sealed.len(), "it grew, and left a copy");
             assert_eq!(cache.open(&page(1), &node).unwrap()[..], fresh.keys[..]);
             for slot in 0..=u8::MAX {
                 let key = cache.dek(&page(1), &node, slot).unwrap();

@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use super::current::Sort;
 use super::holds::postponed::{Postponed, prefix};
-use super::schema::{FieldDraft, RetentionDraft, SchemaDraft};
 use super::slug::Slug;
-use super::testing::{permit, place_on, vault_on};
+use super::testing::{permit, place_on, vault_on, visited};
 use super::value::Value;
 use super::{NewRecord, RecordChange, Vault, VaultError};
 use crate::audit::{Act, Entry, Kind};
-use crate::class::{Classification, ErasureReason, FieldKind, Role};
+use crate::class::{ErasureReason, Role};
 use crate::clock::UnixMillis;
 use crate::id::RecordId;
 use crate::store::Memory;
@@ -24,26 +23,11 @@ fn slug(text: &str) -> Slug {
 /// A vault with a visit, which is kept for a day.
 async fn with_a_visit(dir: &std::path::Path) -> (Vault, RecordId) {
     let vault = vault_on(dir, Arc::new(Memory::new()));
-    let (acme, operator) = (Some("acme"), Role::Operator);
-    vault.create_tenant(&permit(operator, None), slug("acme"), String::new()).await.unwrap();
-    let field = FieldDraft {
-        name: "note".into(),
-        kind: Some(FieldKind::Text),
-        class: Some(Classification::Sensitive),
-        max_bytes: 100,
-        ..FieldDraft::default()
-    };
-    let draft = SchemaDraft {
-        type_name: "visit".into(),
-        fields: vec![field],
-        retention: Some(RetentionDraft::RetainFor("P1D".into())),
-        erase_old_versions_synchronously: false,
-    };
-    vault.create_schema(&permit(operator, acme), "acme", draft).await.unwrap();
+    visited(&vault, "acme").await;
     let new =
         NewRecord { rtype: slug("visit"), subject: None, fields: note("first"), request: None };
-    let app = Role::Application;
-    let record = vault.create_record(&permit(app, acme), "acme", new).await.unwrap().id;
+    let app = permit(Role::Application, Some("acme"));
+    let record = vault.create_record(&app, "acme", new).await.unwrap().id;
     (vault, record)
 }
 

@@ -296,14 +296,19 @@ mod tests {
     use crate::store::Memory;
     use crate::vault::testing::vault_with;
 
+    /// A vault whose log keeps its entries for thirty days.
+    fn vault(dir: &std::path::Path) -> crate::vault::Vault {
+        vault_with(dir, Arc::new(Memory::new()), |setup| {
+            setup.audit_retain = "P30D".parse().ok();
+            setup.hooks.no_sweeps = true;
+        })
+    }
+
     /// The keeper leaves such a tree to the thread of the subjects' index, and goes on when it is near.
     #[test]
     fn a_log_that_is_long_is_pruned_once_its_tree_is_near() {
         let dir = tempfile::tempdir().unwrap();
-        let vault = vault_with(dir.path(), Arc::new(Memory::new()), |setup| {
-            setup.audit_retain = "P30D".parse().ok();
-            setup.hooks.no_sweeps = true;
-        });
+        let vault = vault(dir.path());
         let core = &*vault.core;
         let store = core.tree.store();
         let entry = Entry::new(Kind::Vault, Act::Sweep, UnixMillis(1)).encode();
@@ -326,14 +331,12 @@ mod tests {
         assert!(store.scan(&row_key(0), &row_key(core.minimum_index()), 1).unwrap().is_empty());
         vault.close().unwrap();
     }
+
     /// What is indexed after it was pruned would stay for ever.
     #[test]
     fn entries_that_are_not_indexed_yet_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let vault = vault_with(dir.path(), Arc::new(Memory::new()), |setup| {
-            setup.audit_retain = "P30D".parse().ok();
-            setup.hooks.no_sweeps = true;
-        });
+        let vault = vault(dir.path());
         vault.subject_indexer.stop();
         let core = &*vault.core;
         let mut batch = vital();
@@ -356,9 +359,7 @@ mod tests {
     #[test]
     fn the_mark_of_a_day_never_goes_back() {
         let dir = tempfile::tempdir().unwrap();
-        let vault = vault_with(dir.path(), Arc::new(Memory::new()), |setup| {
-            setup.hooks.no_sweeps = true;
-        });
+        let vault = vault(dir.path());
         let core = &*vault.core;
         let later = Day(core.clock.now().day().0 + 5);
         let mut state = State { marked: Some((later, u64::MAX)), cleared: true };

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::holds::draft::{HoldDraft, ScopeDraft};
+use super::schema::{FieldDraft, RetentionDraft, SchemaDraft};
+use super::slug::Slug;
 use super::{EngineChoice, Setup, Vault, VaultError};
 use crate::authz::{ActionKind, Authority, Binding, Permit, Principal, TenantScope};
-use crate::class::Role;
+use crate::class::{Classification, FieldKind, Role};
 use crate::clock::SystemClock;
 use crate::id::RecordId;
 use crate::keys::kek::{KekSource, create_file};
@@ -34,6 +36,28 @@ pub fn permit<A: ActionKind>(role: Role, tenant: Option<&str>) -> Permit<A> {
     let clear = Binding::default_clear(role);
     let binding = Binding { principal: principal.clone(), role, tenants, clear };
     Authority::new(vec![binding]).unwrap().decide(&principal, tenant).unwrap()
+}
+
+/// Makes a tenant whose one record type is the visit, which is kept for a day and may have a note.
+pub async fn visited(vault: &Vault, tenant: &str) {
+    let slug = |text| Slug::parse(text).unwrap();
+    let operator = permit(Role::Operator, None);
+    vault.create_tenant(&operator, slug(tenant), String::new()).await.unwrap();
+    let note = FieldDraft {
+        name: "note".into(),
+        kind: Some(FieldKind::Text),
+        class: Some(Classification::General),
+        max_bytes: 100,
+        ..FieldDraft::default()
+    };
+    let draft = SchemaDraft {
+        type_name: "visit".into(),
+        fields: vec![note],
+        retention: Some(RetentionDraft::RetainFor("P1D".into())),
+        erase_old_versions_synchronously: false,
+    };
+    let operator = permit(Role::Operator, Some(tenant));
+    vault.create_schema(&operator, tenant, draft).await.unwrap();
 }
 
 /// Places a legal hold on a record.

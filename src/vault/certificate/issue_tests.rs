@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::authz::{ActionKind, Authority, Binding, Principal, TenantScope};
-use crate::class::{Classification, FieldKind, Role};
+use crate::class::Role;
 use crate::clock::UnixMillis;
 use crate::id::Gen;
 use crate::store::{Engine, Memory};
@@ -12,8 +12,7 @@ use crate::vault::certificate::verify::{Held, verify};
 use crate::vault::registry::Tenant;
 use crate::vault::retention::manifest::{encode_ids, list_key, summary_key};
 use crate::vault::rows::Tombstone;
-use crate::vault::schema::{FieldDraft, RetentionDraft, SchemaDraft};
-use crate::vault::testing::{permit, vault_with};
+use crate::vault::testing::{permit, vault_with, visited};
 use crate::vault::{NewRecord, RecordView};
 
 fn slug(text: &str) -> Slug {
@@ -41,22 +40,7 @@ impl Scene {
         let dir = tempfile::tempdir().unwrap();
         let rows = Arc::new(Memory::new());
         let vault = vault_with(dir.path(), rows.clone(), |setup| setup.hooks.no_sweeps = true);
-        let operator = permit(Role::Operator, None);
-        vault.create_tenant(&operator, slug("acme"), String::new()).await.unwrap();
-        let note = FieldDraft {
-            name: "note".into(),
-            kind: Some(FieldKind::Text),
-            class: Some(Classification::General),
-            ..FieldDraft::default()
-        };
-        let draft = SchemaDraft {
-            type_name: "visit".into(),
-            fields: vec![note],
-            retention: Some(RetentionDraft::RetainFor("P1D".into())),
-            erase_old_versions_synchronously: false,
-        };
-        let operator = permit(Role::Operator, Some("acme"));
-        vault.create_schema(&operator, "acme", draft).await.unwrap();
+        visited(&vault, "acme").await;
         let tenant = vault.core.registry.find("acme").unwrap();
         Self { _dir: dir, rows, vault, tenant }
     }

@@ -2,12 +2,11 @@
 
 use super::*;
 use crate::audit::Kind;
-use crate::class::{Classification, FieldKind, Role};
+use crate::class::Role;
 use crate::store::Memory;
 use crate::vault::current::Sort;
 use crate::vault::rows::Intent;
-use crate::vault::schema::{FieldDraft, RetentionDraft, SchemaDraft};
-use crate::vault::testing::{permit, place_on, vault_on};
+use crate::vault::testing::{permit, place_on, vault_on, visited};
 use crate::vault::{NewRecord, ReadSpec};
 
 fn slug(text: &str) -> Slug {
@@ -23,21 +22,7 @@ async fn with_a_visit(dir: &std::path::Path) -> (Vault, crate::vault::RecordView
 
 /// A visit of a new tenant.
 async fn visit(vault: &Vault, tenant: &str) -> crate::vault::RecordView {
-    vault.create_tenant(&permit(Role::Operator, None), slug(tenant), String::new()).await.unwrap();
-    let note = FieldDraft {
-        name: "note".into(),
-        kind: Some(FieldKind::Text),
-        class: Some(Classification::General),
-        ..FieldDraft::default()
-    };
-    let draft = SchemaDraft {
-        type_name: "visit".into(),
-        fields: vec![note],
-        retention: Some(RetentionDraft::RetainFor("P1D".into())),
-        erase_old_versions_synchronously: false,
-    };
-    let operator = permit(Role::Operator, Some(tenant));
-    vault.create_schema(&operator, tenant, draft).await.unwrap();
+    visited(vault, tenant).await;
     another(vault, tenant).await
 }
 

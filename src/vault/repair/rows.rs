@@ -444,12 +444,14 @@ impl<'a> Pass<'a> {
                 return Ok(());
             }
         }
-        if splits == 0 {
+        let parts = || (0..=u8::MAX).map(|byte| [prefix, &[byte]].concat());
+        // Where not even one of the parts can be read, the way to all of them is lost: each would be tried in vain.
+        let leads_on = |part: Vec<u8>| engine.scan(&part, &prefix_end(&part), 1).is_ok();
+        if splits == 0 || !parts().any(leads_on) {
             count(&mut self.report.lost, "unreadable ranges of rows");
             return Ok(());
         }
-        for byte in 0..=u8::MAX {
-            let part = [prefix, &[byte]].concat();
+        for part in parts() {
             let part_end = prefix_end(&part);
             if part_end > from && part.as_slice() < end {
                 let start = from.clone().max(part.clone());
@@ -470,3 +472,7 @@ fn intent_for(old: Pointer, record: RecordId, now: UnixMillis) -> Intent {
         requested: now,
     }
 }
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

@@ -99,6 +99,8 @@ pub(super) fn kind(e: &VaultError) -> &'static str {
         VaultError::Keys(KeyError::Stopped) => "stopped",
         VaultError::Keys(KeyError::Anchor(AnchorError::StoreOlder { .. })) => "store older",
         VaultError::Keys(KeyError::Anchor(AnchorError::Foreign { .. })) => "foreign",
+        // The end of the log is gone, and rows of it: the log cannot have been continued by what is left.
+        VaultError::Keys(KeyError::Anchor(AnchorError::Log { .. })) => "log lost",
         VaultError::NotFound(_) => "not found",
         e => panic!("damage answered as {e:?}"),
     }

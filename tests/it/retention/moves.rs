@@ -253,10 +253,8 @@ async fn use_lengthens_a_life_and_a_look_of_the_officer_does_not() {
     vault.close().unwrap();
 }
 
-/// Nobody waits for a use to be written down: the sweep does, before it judges.
-#[tokio::test]
-async fn what_was_used_a_moment_before_the_sweep_stays() {
-    let scene = Scene::at("2026-05-10", by_hand);
+/// A vault with so many records that are kept for a month from their last use.
+async fn in_use(scene: &Scene, records: usize) -> (Vault, Vec<RecordId>) {
     let vault = scene.vault().await;
     make(
         &vault,
@@ -266,10 +264,18 @@ async fn what_was_used_a_moment_before_the_sweep_stays() {
     )
     .await;
     until("nothing moves", || moving(&vault) == 0).await;
-    let mut all = Vec::new();
-    for n in 0..80 {
+    let mut all = Vec::with_capacity(records);
+    for n in 0..records {
         all.push(put(&vault, "customer", person(&n.to_string())).await.unwrap().id);
     }
+    (vault, all)
+}
+
+/// Nobody waits for a use to be written down: the sweep does, before it judges.
+#[tokio::test]
+async fn what_was_used_a_moment_before_the_sweep_stays() {
+    let scene = Scene::at("2026-05-10", by_hand);
+    let (vault, all) = in_use(&scene, 80).await;
     scene.clock.set(noon("2026-06-10"));
     all.iter().for_each(|id| drop(get(&vault, *id).unwrap()));
     scene.clock.set(end("2026-06-10"));
@@ -283,19 +289,7 @@ async fn what_was_used_a_moment_before_the_sweep_stays() {
 #[tokio::test]
 async fn what_leaves_after_the_list_was_made_is_not_on_it() {
     let scene = Scene::at("2026-05-10", by_hand);
-    let vault = scene.vault().await;
-    make(
-        &vault,
-        rule("seen", |d| {
-            (d.start, d.period) = (Some(StartKind::LastUse), "P1M".into());
-        }),
-    )
-    .await;
-    until("nothing moves", || moving(&vault) == 0).await;
-    let mut all = Vec::new();
-    for n in 0..4 {
-        all.push(put(&vault, "customer", person(&n.to_string())).await.unwrap().id);
-    }
+    let (vault, all) = in_use(&scene, 4).await;
     scene.clock.set(lethe::clock::UnixMillis(end("2026-06-10").0 - 1_000));
     sweep(&vault).await;
     assert_eq!(vault.retention_state().closed_records, 4, "all are listed");
