@@ -162,9 +162,18 @@ impl Tree {
         Ok(source.prepare_next()?)
     }
 
+    /// Gives memory back that batches wiped; nobody waits for it.
+    pub fn free_wiped(&self) {
+        self.cache.free_wiped();
+    }
+
+    #[cfg(test)]
+    pub fn to_free(&self) -> usize {
+        self.cache.to_free()
+    }
+
     /// S8 of the last batch, if no batch took it along.
     pub fn settle(&self) -> Result<(), KeyError> {
-        self.cache.free_wiped();
         let mut leftover = self.leftover();
         if !leftover.writes.is_empty() {
             self.store.commit_blocking(leftover.clone())?;

@@ -187,11 +187,11 @@ impl NodeCache {
             let doomed: Vec<_> = shard.nodes.extract_if(|path, _| of_bucket(path)).collect();
             for (_, mut node) in doomed {
                 shard.bytes = shard.bytes.saturating_sub(node.sealed.len() + OVERHEAD);
-                // Whoever still has it wipes it in the end.
-                if let Some(node) = Arc::get_mut(&mut node) {
-                    node.sealed.zeroize();
+                // Whoever else still has it wipes it by letting go.
+                if let Some(alone) = Arc::get_mut(&mut node) {
+                    alone.sealed.zeroize();
+                    self.wiped().push(node);
                 }
-                self.wiped().push(node);
             }
         }
     }
@@ -199,6 +199,11 @@ impl NodeCache {
     pub fn free_wiped(&self) {
         let wiped = std::mem::take(&mut *self.wiped());
         drop(wiped);
+    }
+
+    #[cfg(test)]
+    pub fn to_free(&self) -> usize {
+        self.wiped().len()
     }
 
     fn wiped(&self) -> MutexGuard<'_, Vec<Arc<Cached>>> {
@@ -263,8 +268,14 @@ mod tests {
         let leaf = |n| Path { kind: NodeKind::Leaf, ..page(n) };
         let back = cache.wrap(&leaf(1), &opened(9)).unwrap();
         assert!(cache.open(&leaf(2), &back).is_err(), "a node is bound to its path");
+        let held = cache.find(&dir).unwrap();
+        let holders = Arc::strong_count(&held);
         cache.remove_bucket(TenantOrd::of(1), BucketOrd::of(1));
         assert!(cache.find(&dir).is_none());
+        assert_eq!(Arc::strong_count(&held), holders - 1, "who has it last wipes it");
+        assert!(cache.to_free() > 0);
+        cache.free_wiped();
+        assert_eq!(cache.to_free(), 0);
     }
 
     #[test]

@@ -156,6 +156,11 @@ impl Index {
         drop(wiped);
     }
 
+    #[cfg(test)]
+    pub fn to_free(&self) -> usize {
+        self.wiped().len()
+    }
+
     fn wiped(&self) -> MutexGuard<'_, Vec<Run>> {
         self.wiped.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -191,3 +191,24 @@ async fn who_asks_for_what_just_went_with_its_bucket_gets_the_evidence_of_that()
     assert_eq!(told.receipts[0].signed_bytes, killed.signed_bytes);
     vault.close().unwrap();
 }
+
+/// Whoever is killed last may be followed by nobody.
+#[test]
+fn what_a_kill_wiped_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (vault, first) = runtime.block_on(with_a_visit(dir.path()));
+    let core = &*vault.core;
+    let acme = core.registry.find("acme").unwrap();
+    let kid = core.find_current(&acme, first.id, Sort::Record).unwrap().pointer.kid;
+    let bucket = (kid.tenant, kid.bucket);
+    core.index.flush(&core.tree, bucket, core.first_unlisted(bucket)).unwrap();
+    let fates = kill(&vault, &[("acme", first.expires)]);
+    assert!(matches!(fates.as_slice(), [Fate::Killed { records: 1, .. }]));
+    let since = std::time::Instant::now();
+    while core.tree.to_free() + core.index.to_free() > 0 {
+        assert!(since.elapsed().as_secs() < 10, "it piles up");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    vault.close().unwrap();
+}

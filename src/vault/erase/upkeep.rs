@@ -61,7 +61,6 @@ impl Worker {
 
     /// What the last batch left is deleted, now that no other follows at once.
     fn settle(&self) {
-        self.core.index.free_wiped();
         if self.core.tree.check_running().is_ok()
             && !self.core.tree.store().stopped()
             && let Err(e) = self.core.tree.settle()
@@ -73,6 +72,9 @@ impl Worker {
     /// What is done without being asked.
     pub(super) fn tend(&mut self) {
         self.tend_at = Instant::now() + TICK;
+        // However much there is to do: what is wiped is not to pile up.
+        self.core.tree.free_wiped();
+        self.core.index.free_wiped();
         if self.core.tree.check_running().is_err() || self.core.tree.store().stopped() {
             return;
         }

@@ -92,10 +92,10 @@ def _count(field: str, given: object) -> int:
     return given
 
 
-def _reader(given: object) -> int:
+def _reader(given: HoldReader) -> int:
     if given not in list(HoldReader):
         raise InvalidArgument.of("hold.readers", "must be of HoldReader")
-    return int(given)  # type: ignore[call-overload, no-any-return]
+    return int(given)
 
 
 def hold_out(given: Hold) -> hold_pb2.Hold:
