@@ -116,7 +116,7 @@ pub const PRINCIPALS_MAX: usize = 100_000;
 pub const REFUSALS_MAX: usize = 1_024;
 /// Refused calls are counted together for this long.
 pub const REFUSALS_EVERY: Duration = Duration::from_secs(60);
-/// Entries of the audit log that one call looks at; a page may end before it is full.
+/// Entries of the audit log, and rows of its index, that one call looks at; a page may end before it is full.
 pub const AUDIT_LOOK_MAX: u64 = 16_384;
 /// Blocks of 256 entries of the audit log that are pruned at a sweep.
 pub const LOG_PRUNE_BLOCKS: u64 = 256;

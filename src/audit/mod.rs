@@ -9,6 +9,7 @@ mod entry;
 mod head;
 pub mod named;
 pub mod pruned;
+pub mod spans;
 
 pub use book::{Book, FRONTIER_KEY, MEMBERS_MAX, entries_in, first_in, load, row_key, split};
 pub use entry::{Act, Entry, EntryError, Kind, Member, Seen, principal_hash, purpose_hash};

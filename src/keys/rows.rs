@@ -21,7 +21,7 @@ pub const ROW_KINDS: [(u8, &str); 25] = [
         "audit entries: hashes, enums, numbers, and random pseudonyms that die with what they stand for",
     ),
     (b'f', "audit frontier: hashes only"),
-    (b'y', "which entries name a subject: its pseudonym, which dies with it, and numbers"),
+    (b'y', "which entries name a subject: bytes of its pseudonym, which dies with it, and numbers"),
     (b'z', "what stays of pruned audit entries: hashes of blocks, and a number"),
     (b'j', "length of the audit log on a day: numbers only"),
     (b'c', "cosignature of a checkpoint: hashes, numbers and public keys only"),

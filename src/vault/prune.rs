@@ -6,7 +6,6 @@
 //! Invariants: nothing goes before its time by the vault's own count and by the wall clock; the hash that stays of a
 //! block has the bound root above it, unless the log was damaged before; what a crash leaves behind goes later.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,13 +13,13 @@ use super::calendar::Period;
 use super::core::Core;
 use super::error::VaultError;
 use super::logs::{Head, TileTree, View};
-use crate::audit::{Entry, entries_in, first_in, named, pruned, row_key, split};
+use crate::audit::{Entry, entries_in, first_in, pruned, row_key, split};
 use crate::class::Log;
 use crate::crypto::Digest32;
 use crate::crypto::merkle::tile::{TILE_WIDTH, root_of};
 use crate::crypto::merkle::{Frontier, leaf_hash};
 use crate::id::Day;
-use crate::limits::{COMMIT_GROUP_MAX, LOG_PRUNE_BLOCKS, LOG_TREE_BEHIND, SCAN_PAGE_ROWS};
+use crate::limits::{LOG_PRUNE_BLOCKS, LOG_TREE_BEHIND, SCAN_PAGE_ROWS};
 use crate::store::{Batch, Store, StoreError, Urgency};
 
 /// Entries that a row of the log can hold at most.
@@ -113,8 +112,7 @@ impl Core {
                 self.prune(&mut tree, begun, until)?;
             }
             if !state.cleared {
-                self.clear_pruned(&tree)?;
-                state.cleared = true;
+                state.cleared = self.clear_pruned(&tree)?;
             }
         }
         let done = entries / TILE_WIDTH <= self.pruned.blocks();
@@ -249,39 +247,25 @@ impl Core {
         Ok(hashes.map_or(LOST, |hashes| root_of(&hashes)))
     }
 
-    /// Deletes what is left of pruned entries: rows of the index, their own, and tiles with hashes of them.
-    fn clear_pruned(&self, tree: &TileTree) -> Result<(), VaultError> {
+    /// Deletes what is left of pruned entries: postings of the index, their rows, and tiles with hashes of them.
+    /// Whether all is gone.
+    fn clear_pruned(&self, tree: &TileTree) -> Result<bool, VaultError> {
+        // Postings go before their entries, so that none is left without a trace.
+        if !self.cut_index()? {
+            return Ok(false);
+        }
         let (store, minimum) = (self.tree.store(), self.minimum_index());
         let (mut from, until) = (row_key(0), row_key(minimum));
         loop {
             let rows = store.scan(&from, &until, SCAN_PAGE_ROWS)?;
             let Some(last) = rows.last() else { break };
             from = [last.key.as_slice(), &[0]].concat();
-            let mut gone = BTreeSet::new();
-            for row in rows {
-                let first = first_in(&row.key).unwrap_or_default();
-                for (seq, leaf) in (first..).zip(entries_in(&row.value).unwrap_or_default()) {
-                    gone.extend(named::keys_of(seq, leaf));
-                }
-                // An index row goes with its entry's row or before it, so that none is left without a trace.
-                gone.insert(row.key);
-                if gone.len() >= COMMIT_GROUP_MAX {
-                    self.delete(std::mem::take(&mut gone))?;
-                }
-            }
-            self.delete(gone)?;
+            let mut batch = vital();
+            rows.into_iter().for_each(|row| batch.delete(row.key));
+            store.commit_blocking(batch)?;
         }
         tree.forget_entries(minimum / TILE_WIDTH);
-        Ok(())
-    }
-
-    fn delete(&self, keys: BTreeSet<Vec<u8>>) -> Result<(), VaultError> {
-        let mut batch = vital();
-        keys.into_iter().for_each(|key| batch.delete(key));
-        if !batch.is_empty() {
-            self.tree.store().commit_blocking(batch)?;
-        }
-        Ok(())
+        Ok(true)
     }
 }
 

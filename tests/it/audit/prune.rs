@@ -66,9 +66,13 @@ impl Scene {
         self.rows.scan(b"a", b"b", usize::MAX).unwrap()
     }
 
+    /// Numbers of the entries that the index has something of.
     fn named(&self) -> BTreeSet<u64> {
-        let rows = self.rows.scan(b"y", b"z", usize::MAX).unwrap();
-        rows.iter().filter_map(|row| named::block_in(&row.key)).collect()
+        let rows = self.rows.scan(named::INDEXED_KEY, b"z", usize::MAX).unwrap().into_iter();
+        let rows = rows.filter(|row| row.key != named::INDEXED_KEY);
+        let read = rows.map(|row| named::NamedRow::decode(&row.key, &row.value).unwrap());
+        let of = |row: named::NamedRow| row.postings.into_iter().map(move |p| p.of(row.span).0);
+        read.flat_map(of).collect()
     }
 
     /// Tiles with hashes of single entries.
@@ -78,6 +82,18 @@ impl Scene {
         files.filter_map(|f| f.unwrap().file_name().to_string_lossy().parse().ok()).collect()
     }
 
+    /// That the index has nothing of an entry whose own row is gone. Of how many entries it has something.
+    pub fn check_traces(&self) -> usize {
+        let of = |row: &Row| {
+            let first = first_in(&row.key).unwrap();
+            first..first + entries_in(&row.value).unwrap().len() as u64
+        };
+        let there: BTreeSet<u64> = self.entries().iter().flat_map(of).collect();
+        let named = self.named();
+        assert!(named.is_subset(&there), "{:?}", named.difference(&there));
+        named.len()
+    }
+
     /// That nothing of the pruned entries is left, and all of the others.
     pub fn check_rows(&self, minimum: u64) {
         let mut next = minimum;
@@ -85,7 +101,7 @@ impl Scene {
             assert_eq!(first_in(&row.key), Some(next), "the rows follow each other");
             next += entries_in(&row.value).unwrap().len() as u64;
         }
-        assert!(self.named().iter().all(|block| *block >= minimum / BLOCK));
+        assert!(self.named().iter().all(|seq| (minimum..next).contains(seq)));
         assert!(self.tiles().iter().all(|tile| *tile >= minimum / BLOCK));
     }
 }

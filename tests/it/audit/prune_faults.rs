@@ -25,7 +25,7 @@ async fn a_fault_at_any_step_of_it_is_made_good_by_the_next_start() {
     scene.pass(40);
     let io = || StoreError::Io("planned".into());
     let (good, template) = (scene.rows.clone(), scene.house.dir.clone());
-    let (mut n, mut steps) = (0, BTreeSet::new());
+    let (mut n, mut steps, mut traces) = (0, BTreeSet::new(), BTreeSet::new());
     loop {
         n += 1;
         let mut fired = false;
@@ -51,6 +51,7 @@ async fn a_fault_at_any_step_of_it_is_made_good_by_the_next_start() {
             let _ = vault.run_retention(&permit(Role::PrivacyOfficer, None)).await;
             fired |= plan.writes() >= at;
             drop(vault);
+            traces.insert(scene.check_traces());
             plan.clear();
             let vault = scene.house.open().unwrap();
             let begun = check_tree(&vault).await;
@@ -68,6 +69,7 @@ async fn a_fault_at_any_step_of_it_is_made_good_by_the_next_start() {
             break;
         }
     }
+    assert!(traces.contains(&0) && traces.len() > 1, "before it and after: {traces:?}");
     assert!(n > 4 && steps.iter().any(|(begun, _)| *begun), "{n} {steps:?}");
     assert!(steps.iter().any(|(begun, _)| !*begun), "{steps:?}");
 }
