@@ -1,8 +1,8 @@
-//! P1, P2 and P3 through the door: reads, batches and durable creates over mutual TLS, against a bare tonic server that
-//! answers with the same bytes. Server and client are processes of their own on both sides, and the client is the same.
+//! P1, P2 and P3 through the door: reads, batches, exports and durable creates over mutual TLS, against a bare tonic
+//! server that answers with the same bytes. Servers are processes of their own, and the client is the same.
 //!
 //! `cargo bench --profile release --bench call -- [--calls N] [--callers N] [--bytes N] [--quick]`. The CPU of a call
-//! is the server process's; `--serve vault|echo` is what the benchmark starts for itself.
+//! is the server process's; `--echo` is what the benchmark starts for itself.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/sides.rs"]
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use lethe::proto::v1;
 
-use sides::{Side, furnish, record, serve};
+use sides::{Side, furnish, record, serve_echo};
 use support::{Common, Outcome, line, median, per_second};
 
 #[derive(Parser)]
@@ -32,10 +32,10 @@ struct Args {
     #[arg(long, default_value_t = 5)]
     rounds: u64,
     /// Only these kinds of calls, for a profiler.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Get, Kind::Batch, Kind::Create])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = KINDS)]
     only: Vec<Kind>,
     #[arg(long, hide = true)]
-    serve: Option<String>,
+    echo: bool,
     #[arg(long, hide = true)]
     dir: Option<PathBuf>,
     #[command(flatten)]
@@ -43,6 +43,8 @@ struct Args {
 }
 
 const BATCH: usize = 100;
+/// Creates last: what they add would be exported too.
+const KINDS: [Kind; 5] = [Kind::Get, Kind::Sync, Kind::Batch, Kind::Export, Kind::Create];
 
 fn main() -> Outcome<()> {
     let mut args = Args::parse();
@@ -51,8 +53,8 @@ fn main() -> Outcome<()> {
         args.rounds = args.rounds.min(2);
     }
     let runtime = support::runtime()?;
-    match (args.serve.as_deref(), &args.dir) {
-        (Some(what), Some(dir)) => runtime.block_on(serve(what, dir, args.common.bytes)),
+    match &args.dir {
+        Some(dir) if args.echo => runtime.block_on(serve_echo(dir, args.common.bytes_of_a_call())),
         _ => runtime.block_on(compare(&args)),
     }
 }
@@ -89,34 +91,51 @@ impl Figures {
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Kind {
     Get,
+    /// The same where reads wait for the log's disk.
+    Sync,
     Batch,
+    Export,
     Create,
 }
 
 async fn compare(args: &Args) -> Outcome<()> {
     let dir = support::scratch()?;
     let at = dir.path().join("vault");
-    let vault = Side::start("vault", &at, args.common.bytes).await?;
-    let echo = Side::start("echo", &at, args.common.bytes).await?;
-    let names = furnish(&at, &vault, args.common.bytes, 20).await?;
-    let mut figures: [[Figures; 2]; 3] = Default::default();
-    for round in 0..args.rounds {
-        for kind in &args.only {
-            for (side, of) in [(&vault, 0), (&echo, 1)] {
+    let vault = Side::vault(&[], &at, "").await?;
+    let echo = Side::echo(&[], &at, args.common.bytes_of_a_call()).await?;
+    let names = furnish(&at, &vault, args.common.bytes_of_a_call(), 20).await?;
+    // One that answers a read when the disk has its entry.
+    let at = dir.path().join("sync");
+    let sync = Side::vault(&[], &at, "\n[audit]\nreads = \"sync\"\n").await?;
+    let of_sync = furnish(&at, &sync, args.common.bytes_of_a_call(), 1).await?;
+    let mut figures: [[Figures; 2]; 5] = Default::default();
+    for kind in &args.only {
+        let (own, names) = match kind {
+            Kind::Sync => (&sync, &of_sync),
+            _ => (&vault, &names),
+        };
+        for round in 0..args.rounds {
+            for (side, of) in [(own, 0), (&echo, 1)] {
                 let figures = &mut figures[*kind as usize][of];
-                measure(side, *kind, &names, round, args, figures).await?;
+                measure(side, *kind, names, round, args, figures).await?;
             }
         }
     }
     println!(
         "call: {} rounds of {} calls, {} callers ({} for creates), values of {} bytes in 6 fields",
-        args.rounds, args.calls, args.callers, args.writers, args.common.bytes
+        args.rounds,
+        args.calls,
+        args.callers,
+        args.writers,
+        args.common.bytes_of_a_call()
     );
     for kind in &args.only {
         let [vault, echo] = &figures[*kind as usize];
         let (what, targets) = match kind {
             Kind::Get => ("P1 GetRecord", [">= 0.8", "-", "<= 1.5"]),
+            Kind::Sync => ("P1 GetRecord, audited in `sync`", ["-", "-", "-"]),
             Kind::Batch => ("P2 BatchGetRecords of 100", [">= 0.6", "-", "-"]),
+            Kind::Export => ("P2 ExportRecords, 10,000 each", [">= 0.6", "-", "-"]),
             Kind::Create => ("P3 CreateRecord, durable, three indexed fields", ["-", "-", "-"]),
         };
         vault.against(what, echo, targets);
@@ -134,10 +153,14 @@ async fn measure(
 ) -> Outcome<()> {
     let (calls, callers) = match kind {
         Kind::Get => (args.calls, args.callers),
+        Kind::Sync => ((args.calls / 10).max(10), args.callers),
         Kind::Batch => ((args.calls / 40).max(10), args.callers),
+        Kind::Export => ((args.calls / 1_000).max(4), 4),
         Kind::Create => (args.calls, args.writers),
     };
-    let (client, names, bytes) = (side.client.clone(), names.clone(), args.common.bytes);
+    let (client, names, bytes) =
+        (side.client.clone(), names.clone(), args.common.bytes_of_a_call());
+    let is_echo = side.is_echo;
     let before = (side.cpu()?, Instant::now());
     let each = support::crowd(callers, calls, move |n| {
         let (client, names) = (client.clone(), names.clone());
@@ -147,7 +170,7 @@ async fn measure(
             let parent = format!("tenants/{}", support::TENANT);
             let start = Instant::now();
             match kind {
-                Kind::Get => {
+                Kind::Get | Kind::Sync => {
                     let request = v1::GetRecordRequest { name: name(n), ..Default::default() };
                     client.records().get_record(request).await?;
                 }
@@ -156,6 +179,18 @@ async fn measure(
                     let request =
                         v1::BatchGetRecordsRequest { parent, names, ..Default::default() };
                     client.records().batch_get_records(request).await?;
+                }
+                Kind::Export => {
+                    // What the echo answers with; the vault begins with its first record.
+                    let page_token = if is_echo { names.len().to_string() } else { String::new() };
+                    let request =
+                        v1::ExportRecordsRequest { parent, page_token, ..Default::default() };
+                    let mut parts = client.streams().export_records(request).await?.into_inner();
+                    let mut count = 0;
+                    while let Some(part) = parts.message().await? {
+                        count += part.records.len();
+                    }
+                    assert_eq!(count, names.len());
                 }
                 Kind::Create => {
                     let record = record(1_000_000 + round * 1_000_000 + n, bytes);

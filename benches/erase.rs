@@ -45,7 +45,7 @@ fn main() -> Outcome<()> {
 async fn run(args: &Args) -> Outcome<()> {
     let dir = support::scratch()?;
     let vault = support::create(dir.path(), &args.common).await?;
-    let mut ids = support::load(&vault, args.records, args.common.bytes).await?;
+    let mut ids = support::load(&vault, args.records, args.common.bytes()).await?;
     shuffle(&mut ids);
     support::settle().await?;
     let mut disk = Disk::new(&dir.path().join("rival"), &args.common)?;

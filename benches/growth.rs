@@ -71,7 +71,7 @@ struct Said {
 fn step(name: &str, dir: &Path, records: u64, args: &Args) -> Outcome<Said> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--step", name, "--engine", &args.common.engine]);
-    command.args(["--records", &records.to_string(), "--bytes", &args.common.bytes.to_string()]);
+    command.args(["--records", &records.to_string(), "--bytes", &args.common.bytes().to_string()]);
     let output = command.arg("--dir").arg(dir).stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8(output.stdout)?;
     if !output.status.success() {
@@ -103,7 +103,11 @@ fn compare(args: &Args) -> Outcome<()> {
     }
     println!(
         "P9 growth: {} against {} records, {}, values of {} bytes, medians of {} rounds",
-        args.records, args.small, args.common.engine, args.common.bytes, args.rounds
+        args.records,
+        args.small,
+        args.common.engine,
+        args.common.bytes(),
+        args.rounds
     );
     let mid =
         |said: &[Said], of: fn(&Said) -> f64| median(&said.iter().map(of).collect::<Vec<_>>());
@@ -128,7 +132,7 @@ fn compare(args: &Args) -> Outcome<()> {
 
 async fn load(dir: &Path, args: &Args) -> Outcome<()> {
     let vault = support::create(dir, &args.common).await?;
-    let ids = support::load(&vault, args.records, args.common.bytes).await?;
+    let ids = support::load(&vault, args.records, args.common.bytes()).await?;
     let bytes: Vec<u8> = ids.iter().flat_map(|id| id.0).collect();
     std::fs::write(dir.join("ids"), bytes)?;
     support::settle().await?;

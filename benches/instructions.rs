@@ -21,7 +21,7 @@ use std::process::Command;
 use clap::Parser;
 use lethe::proto::v1;
 
-use sides::{Side, furnish, serve};
+use sides::{Side, furnish, serve_echo};
 use support::{Common, Outcome, line};
 
 #[derive(Parser)]
@@ -38,7 +38,7 @@ struct Args {
     #[arg(long)]
     own: bool,
     #[arg(long, hide = true)]
-    serve: Option<String>,
+    echo: bool,
     #[arg(long, hide = true)]
     dir: Option<PathBuf>,
     #[command(flatten)]
@@ -46,20 +46,29 @@ struct Args {
 }
 
 /// What is done once for a group of entries, however large.
-const OF_A_GROUP: &str = "as lethe::store::Engine>::commit";
+const OF_A_GROUP: [&str; 2] =
+    ["as lethe::store::Engine>::commit", "as lethe::store::Chronicle>::head"];
 
 /// What P10 is about: functions whose cost, with all that they call, is counted.
 const PARTS: [(&str, &[&str]); 3] = [
     ("rights", &["lethe::rpc::permit::permit"]),
     ("masking and shaping", &["Core>::view_of"]),
-    ("audit", &["Core>::note_reading", "Core>::entry", "as lethe::store::Chronicle>::append"]),
+    (
+        "audit",
+        &[
+            "Core>::note_reading",
+            "Core>::entry",
+            "as lethe::store::Chronicle>::append",
+            "lethe::vault::subject_log::run",
+        ],
+    ),
 ];
 
 fn main() -> Outcome<()> {
     let args = Args::parse();
     let runtime = support::runtime()?;
-    match (args.serve.as_deref(), &args.dir) {
-        (Some(what), Some(dir)) => runtime.block_on(serve(what, dir, args.common.bytes)),
+    match &args.dir {
+        Some(dir) if args.echo => runtime.block_on(serve_echo(dir, args.common.bytes_of_a_call())),
         _ => runtime.block_on(compare(&args)),
     }
 }
@@ -73,7 +82,10 @@ async fn compare(args: &Args) -> Outcome<()> {
         let many = count(args, what, args.many, dir.path()).await?;
         each.push(many.saturating_sub(few) as f64 / calls as f64);
     }
-    println!("instructions: {calls} GetRecord calls of one caller, {} bytes", args.common.bytes);
+    println!(
+        "instructions: {calls} GetRecord calls of one caller, {} bytes",
+        args.common.bytes_of_a_call()
+    );
     line("P1 instructions a call", each[0], "", each[1], "<= 1.35");
     let at = |calls: u64| dir.path().join(format!("vault-{calls}.out"));
     let costs = by_function(&at(args.few), &at(args.many), true)?;
@@ -81,7 +93,7 @@ async fn compare(args: &Args) -> Outcome<()> {
         let of = costs.iter().filter(|(name, _)| functions.iter().any(|f| name.ends_with(f)));
         of.map(|(_, count)| count).sum::<i64>() as f64 / calls as f64
     };
-    let own = each[0] - cost(&[OF_A_GROUP]);
+    let own = each[0] - cost(&OF_A_GROUP);
     line("P1 without the log's commits", own, "", each[1], "<= 1.35");
     let parts = PARTS.map(|(part, functions)| (part, cost(functions)));
     parts.iter().for_each(|(part, count)| line(&format!("P10 {part}"), *count, "", own, "-"));
@@ -137,17 +149,19 @@ async fn count(args: &Args, what: &str, calls: u64, dir: &Path) -> Outcome<u64> 
     let at = dir.join(format!("{what}-{calls}"));
     let log = dir.join(format!("{what}-{calls}.log"));
     let out = dir.join(format!("{what}-{calls}.out"));
-    if what == "echo" {
-        // It needs the certificates that a vault of its own would have made.
-        Side::start("vault", &at, args.common.bytes).await?.end()?;
-    }
     let log_file = format!("--log-file={}", log.display());
     let out_file = format!("--callgrind-out-file={}", out.display());
     let wrapper = ["valgrind", "--tool=callgrind", &log_file, &out_file];
-    let side = Side::start_under(&wrapper, what, &at, args.common.bytes).await?;
-    let names = match what {
-        "vault" => furnish(&at, &side, args.common.bytes, 1).await?,
-        _ => vec![format!("tenants/{}/records/x", support::TENANT)].into(),
+    let (side, names) = match what {
+        "vault" => {
+            let side = Side::vault(&wrapper, &at, "").await?;
+            let names = furnish(&at, &side, args.common.bytes_of_a_call(), 1).await?;
+            (side, names)
+        }
+        _ => {
+            let side = Side::echo(&wrapper, &at, args.common.bytes_of_a_call()).await?;
+            (side, vec![format!("tenants/{}/records/x", support::TENANT)].into())
+        }
     };
     for n in 0..calls {
         let name = names[(n as usize * 7) % names.len()].clone();

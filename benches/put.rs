@@ -64,7 +64,7 @@ async fn run(args: &Args) -> Outcome<()> {
     let journal = Journal::open(theirs.path(), VaultId([0; 16]), |_| false)?;
     let engine = args.common.open_engine(&theirs.path().join("store"))?;
     let store = Store::open(engine, Some(Box::new(journal)), Some(guard))?;
-    let row_bytes = row_bytes(args.common.bytes)?;
+    let row_bytes = row_bytes(args.common.bytes())?;
     let (mut mine, mut rival) = (Side::default(), Side::default());
     let wants = |side: &str| args.only.as_deref().is_none_or(|only| only == side);
     for round in 0..args.rounds {
@@ -82,7 +82,11 @@ async fn run(args: &Args) -> Outcome<()> {
     }
     println!(
         "P3 put: {} rounds of {} records, {} callers, {}, values of {} bytes, record row of {row_bytes} bytes",
-        args.rounds, args.records, args.callers, args.common.engine, args.common.bytes
+        args.rounds,
+        args.records,
+        args.callers,
+        args.common.engine,
+        args.common.bytes()
     );
     line("creates", median(&mine.rate), "1/s", median(&rival.rate), ">= 0.6");
     line("CPU a create", median(&mine.cpu_micros), "us", median(&rival.cpu_micros), "-");
@@ -96,7 +100,7 @@ async fn vault_round(
     from: u64,
     args: &Args,
 ) -> Outcome<()> {
-    let (vault, about, bytes) = (vault.clone(), about.clone(), args.common.bytes);
+    let (vault, about, bytes) = (vault.clone(), about.clone(), args.common.bytes());
     let (permit, rtype) = (Arc::new(app(support::TENANT)?), support::slug(support::CUSTOMER)?);
     crowd(args.callers, args.records, move |n| {
         let (vault, permit, rtype) = (vault.clone(), permit.clone(), rtype.clone());

@@ -48,7 +48,7 @@ fn main() -> Outcome<()> {
 async fn run(args: &Args) -> Outcome<()> {
     let dir = support::scratch()?;
     let vault = support::create(dir.path(), &args.common).await?;
-    let ids = Arc::new(support::load(&vault, args.records, args.common.bytes).await?);
+    let ids = Arc::new(support::load(&vault, args.records, args.common.bytes()).await?);
     support::settle().await?;
     let permit = support::operator(None)?;
     let mut quiet = Vec::new();

@@ -150,7 +150,10 @@ fn report(dir: &std::path::Path, args: &Args, live: u64, plain: u64, when: &str)
     let rest = support::bytes_under(&data)? - reserve;
     println!(
         "P11 space ({when}): {} tenants, {} live records of {} bytes, {}",
-        args.tenants, live, args.common.bytes, args.common.engine
+        args.tenants,
+        live,
+        args.common.bytes(),
+        args.common.engine
     );
     let mib = |n: u64| n as f64 / f64::from(1 << 20);
     println!(
@@ -177,7 +180,7 @@ impl Year {
 
     async fn create(&mut self, args: &Args) -> Outcome<()> {
         let (vault, bytes, tenants, from) =
-            (self.vault.clone(), args.common.bytes, args.tenants, self.made);
+            (self.vault.clone(), args.common.bytes(), args.tenants, self.made);
         let visitors = self.visitors.clone();
         self.made += args.creates;
         let today = self.clock.now();

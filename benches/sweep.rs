@@ -45,7 +45,7 @@ async fn run(args: &Args) -> Outcome<()> {
     setup.keeper.interval = Duration::from_secs(24 * 3600);
     let vault = support::create_with(dir.path(), &setup, Arc::clone(&clock) as Arc<dyn Clock>)?;
     support::add_tenant(&vault, TENANT, "P1D").await?;
-    let ids = support::load_as(&vault, VISIT, args.records, args.common.bytes).await?;
+    let ids = support::load_as(&vault, VISIT, args.records, args.common.bytes()).await?;
     support::settle().await?;
     let mut disk = Disk::new(&dir.path().join("rival"), &args.common)?;
     let syncs = median(&disk.sync_times(50)?);
@@ -66,7 +66,9 @@ async fn run(args: &Args) -> Outcome<()> {
     check(&vault, &ids).await?;
     println!(
         "P6 sweep: {} records of {} bytes in one closed bucket, {}",
-        args.records, args.common.bytes, args.common.engine
+        args.records,
+        args.common.bytes(),
+        args.common.engine
     );
     println!("closed and listed in {listed:.2?}, before the day was over");
     let bound = syncs * 4 + Duration::from_secs(1);

@@ -7,6 +7,20 @@ use serde::{Deserialize, Serialize};
 /// Greatest value of a 24-bit ordinal.
 pub const ORDINAL_MAX: u32 = (1 << 24) - 1;
 
+/// The parts one after the other. `N` is the sum of their lengths.
+pub fn joined<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut out = [0; N];
+    let mut at = 0;
+    for part in parts {
+        // A sum that is wrong shows in every row that the function is used for.
+        let Some(place) = out.get_mut(at..at + part.len()) else { break };
+        place.copy_from_slice(part);
+        at += part.len();
+    }
+    debug_assert_eq!(at, N, "parts of another length");
+    out
+}
+
 macro_rules! ordinal {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -70,6 +84,11 @@ macro_rules! random_id {
         }
 
         impl $name {
+            /// Its text, written into `out`.
+            pub fn encode(self, out: &mut [u8; 36]) -> &str {
+                uuid::Uuid::from_bytes(self.0).hyphenated().encode_lower(out)
+            }
+
             /// Parses the hyphenated lower-case form only.
             pub fn parse(s: &str) -> Option<Self> {
                 let id = uuid::Uuid::try_parse(s).ok()?;

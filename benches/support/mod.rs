@@ -46,15 +46,23 @@ pub struct Common {
     /// Sizes that show only that it works.
     #[arg(long)]
     pub quick: bool,
-    /// Bytes of all values of a record.
-    #[arg(long, default_value_t = 512)]
-    pub bytes: usize,
+    /// Bytes of all values of a record [default: 512, and 1024 where calls are measured].
+    #[arg(long)]
+    bytes: Option<usize>,
     /// cargo says this to every benchmark.
     #[arg(long, hide = true)]
     pub bench: bool,
 }
 
 impl Common {
+    pub fn bytes(&self) -> usize {
+        self.bytes.unwrap_or(512)
+    }
+
+    pub fn bytes_of_a_call(&self) -> usize {
+        self.bytes.unwrap_or(1024)
+    }
+
     pub fn engine(&self) -> Outcome<EngineChoice> {
         match self.engine.as_str() {
             "redb" => Ok(EngineChoice::Redb),

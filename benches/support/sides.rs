@@ -1,4 +1,4 @@
-//! The two sides of a comparison through the door: a whole vault, and a bare tonic server that answers with the same
+//! The two sides of a comparison through the door: `lethed` itself, and a bare tonic server that answers with the same
 //! bytes over the same TLS. Each is a process of its own, and the client is the same.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
@@ -8,13 +8,13 @@ use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lethe::client::{Client, ClientConfig};
 use lethe::clock::{Clock, SystemClock};
 use lethe::proto::v1;
 use lethe::proto::v1::record_service_server::{RecordService, RecordServiceServer};
-use lethe::server::{DevDir, Opening, run};
+use lethe::server::{Config, DevDir};
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -29,63 +29,84 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::support::{CUSTOMER, Outcome, TENANT, fields};
 
-/// The server that this process is asked to be, if it is.
-pub async fn serve(what: &str, dir: &Path, bytes: usize) -> Outcome<()> {
-    match what {
-        "vault" => serve_vault(dir).await,
-        _ => serve_echo(dir, bytes).await,
-    }
-}
-
 /// A server in a process of its own.
 pub struct Side {
-    child: Child,
+    child: Starting,
     pub client: Client,
+    pub is_echo: bool,
 }
 
-impl Drop for Side {
+/// A process that does not outlive what started it.
+struct Starting(Child);
+
+impl Drop for Starting {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
+}
+
+fn wrapped(wrapper: &[&str], program: &str) -> Command {
+    match wrapper.split_first() {
+        None => Command::new(program),
+        Some((first, arguments)) => {
+            let mut command = Command::new(first);
+            command.args(arguments).arg(program);
+            command
+        }
+    }
+}
+
+/// The configuration of a development vault that lets through as many calls as there may be, and `more` of it.
+fn dir_config(dir: &Path, more: &str) -> Outcome<Config> {
+    let made = DevDir::prepare(dir, Some("127.0.0.1:0".parse()?), SystemClock.now())?;
+    if made.fresh {
+        let most = lethe::limits::CALLS_MAX;
+        let file = dir.join("lethed.toml");
+        let text = std::fs::read_to_string(&file)?;
+        let limits = format!("\n[limits]\ncalls_per_second = {most}\ncalls_burst = {most}\n");
+        std::fs::write(&file, text + &limits + more)?;
+    }
+    Ok(made.config)
 }
 
 impl Side {
-    pub async fn start(what: &str, dir: &Path, bytes: usize) -> Outcome<Self> {
-        Self::start_under(&[], what, dir, bytes).await
+    /// The daemon, as it is shipped, with a development vault; `wrapper` is a program that runs it, `more` goes into
+    /// its configuration.
+    pub async fn vault(wrapper: &[&str], dir: &Path, more: &str) -> Outcome<Self> {
+        let config = dir_config(dir, more)?;
+        let mut command = wrapped(wrapper, env!("CARGO_BIN_EXE_lethed"));
+        command.arg("dev").arg("--dir").arg(dir);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut side = Starting(child);
+        let until = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(config.listen).await.is_err() {
+            if Instant::now() > until || side.0.try_wait()?.is_some() {
+                return Err("lethed does not come up".into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let client = client(dir, &config.listen.to_string(), "application").await?;
+        Ok(Self { child: side, client, is_echo: false })
     }
 
-    /// The same, run by another program.
-    pub async fn start_under(
-        wrapper: &[&str],
-        what: &str,
-        dir: &Path,
-        bytes: usize,
-    ) -> Outcome<Self> {
+    /// The echo, with the certificates of a vault that is in `dir` or is made there.
+    pub async fn echo(wrapper: &[&str], dir: &Path, bytes: usize) -> Outcome<Self> {
+        dir_config(dir, "")?;
         let own = std::env::current_exe()?;
-        let mut command = match wrapper.split_first() {
-            None => Command::new(own),
-            Some((program, arguments)) => {
-                let mut command = Command::new(program);
-                command.args(arguments).arg(own);
-                command
-            }
-        };
-        let mut child = command
-            .args(["--serve", what, "--bytes", &bytes.to_string(), "--dir"])
-            .arg(dir)
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut said = BufReader::new(child.stdout.take().ok_or("no output")?);
+        let mut command = wrapped(wrapper, own.to_str().ok_or("path")?);
+        command.args(["--echo", "--bytes", &bytes.to_string(), "--dir"]).arg(dir);
+        let mut child = Starting(command.stdout(Stdio::piped()).spawn()?);
+        let mut said = BufReader::new(child.0.stdout.take().ok_or("no output")?);
         let mut addr = String::new();
         said.read_line(&mut addr)?;
         let client = client(dir, addr.trim(), "application").await?;
-        Ok(Self { child, client })
+        Ok(Self { child, client, is_echo: true })
     }
 
     /// CPU that the process has used.
     pub fn cpu(&self) -> Outcome<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.0.id()))?;
         let after = stat.rsplit(')').next().ok_or("stat")?;
         let ticks: Vec<u64> =
             after.split_whitespace().skip(11).take(2).filter_map(|t| t.parse().ok()).collect();
@@ -95,8 +116,8 @@ impl Side {
 
     /// Asks it to end, so that what runs it can say what it saw.
     pub fn end(mut self) -> Outcome<()> {
-        Command::new("kill").arg(self.child.id().to_string()).status()?;
-        self.child.wait()?;
+        Command::new("kill").arg(self.child.0.id().to_string()).status()?;
+        self.child.0.wait()?;
         Ok(())
     }
 }
@@ -111,17 +132,6 @@ async fn client(dir: &Path, addr: &str, name: &str) -> Outcome<Client> {
         server_name: Some("localhost".into()),
     };
     Ok(Client::connect(&config, Duration::from_secs(60)).await?)
-}
-
-async fn serve_vault(dir: &Path) -> Outcome<()> {
-    let free = Some("127.0.0.1:0".parse()?);
-    let mut config = DevDir::prepare(dir, free, SystemClock.now())?.config;
-    config.limits.calls_per_second = lethe::limits::CALLS_MAX;
-    config.limits.calls_burst = lethe::limits::CALLS_MAX;
-    let said = |up: &lethe::server::Up| println!("{}", up.addr);
-    let clock = Arc::new(SystemClock);
-    run(config, Opening::Either, clock, said, std::future::pending(), Arc::default()).await?;
-    Ok(())
 }
 
 /// The record that the echo answers with, and that the vault stores.
@@ -140,6 +150,25 @@ pub fn record(n: u64, bytes: usize) -> v1::Record {
 #[derive(Clone)]
 struct Echo {
     record: v1::Record,
+}
+
+/// A stream of the records of an export, in parts of as many as the vault's.
+struct Parts {
+    record: v1::Record,
+    left: usize,
+}
+
+impl tokio_stream::Stream for Parts {
+    type Item = Result<v1::ExportRecordsResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let count = self.left.min(500);
+        self.left -= count;
+        let records = vec![self.record.clone(); count];
+        Poll::Ready(
+            (count > 0).then(|| Ok(v1::ExportRecordsResponse { records, ..Default::default() })),
+        )
+    }
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -212,12 +241,14 @@ impl RecordService for Echo {
     ) -> Answer<Self::ImportRecordsStream> {
         unasked()
     }
-    type ExportRecordsStream = Never<v1::ExportRecordsResponse>;
+    type ExportRecordsStream = Parts;
+    /// As many records as the page token says.
     async fn export_records(
         &self,
-        _: Request<v1::ExportRecordsRequest>,
+        request: Request<v1::ExportRecordsRequest>,
     ) -> Answer<Self::ExportRecordsStream> {
-        unasked()
+        let left = request.into_inner().page_token.parse().unwrap_or_default();
+        Ok(Response::new(Parts { record: self.record.clone(), left }))
     }
     type WatchRecordsStream = Never<v1::WatchRecordsResponse>;
     async fn watch_records(
@@ -263,7 +294,7 @@ impl AsyncWrite for Plain {
 }
 
 /// Mutual TLS and tonic, and nothing of the vault's.
-async fn serve_echo(dir: &Path, bytes: usize) -> Outcome<()> {
+pub async fn serve_echo(dir: &Path, bytes: usize) -> Outcome<()> {
     let pki = dir.join("pki");
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(pki.join("ca.pem"))?)?;

@@ -282,17 +282,17 @@ impl Entry {
     pub fn encode(&self) -> Vec<Vec<u8>> {
         let parts = self.members.len().div_ceil(super::MEMBERS_MAX).max(1);
         let mut out = Vec::with_capacity(parts);
+        let mut members = self.members.chunks(super::MEMBERS_MAX);
         for part in 0..parts {
-            let members = self.members.iter().skip(part * super::MEMBERS_MAX);
-            let members: Vec<&Member> = members.take(super::MEMBERS_MAX).collect();
             // Nothing has as many members as 256 parts hold: limits.rs bounds every batch and page far below.
             let number = u8::try_from(part).unwrap_or(u8::MAX);
-            out.push(self.encode_part(number, part + 1 < parts, &members));
+            let of_part = members.next().unwrap_or_default();
+            out.push(self.encode_part(number, part + 1 < parts, of_part));
         }
         out
     }
 
-    fn encode_part(&self, part: u8, more: bool, members: &[&Member]) -> Vec<u8> {
+    fn encode_part(&self, part: u8, more: bool, members: &[Member]) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEAD_BYTES + members.len() * MEMBER_BYTES);
         out.extend_from_slice(MAGIC);
         out.push(self.kind as u8);
@@ -448,14 +448,7 @@ mod tests {
                 let mut other = bytes.clone();
                 other[bit / 8] ^= 1 << (bit % 8);
                 if let Ok(read) = Entry::decode(&other) {
-                    assert_eq!(
-                        read.encode_part(
-                            read.part,
-                            read.more,
-                            &read.members.iter().collect::<Vec<_>>()
-                        ),
-                        other
-                    );
+                    assert_eq!(read.encode_part(read.part, read.more, &read.members), other);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Every label and every AAD layout (docs/FORMAT.md), in one place. All are fixed-width or length-prefixed by position.
 
-use crate::id::VaultId;
+use crate::id::{VaultId, joined};
 
 /// HKDF info of a KEK's id.
 pub const KEK_ID: &[u8] = b"lethe/v1/kek-id";
@@ -51,8 +51,8 @@ pub fn node_aad(vault: VaultId, header: &[u8]) -> Vec<u8> {
 }
 
 /// AAD of a record row (§5).
-pub fn record_aad(vault: VaultId, header: &[u8]) -> Vec<u8> {
-    header_aad(b"VR1", vault, header)
+pub fn record_aad(vault: VaultId, header: &[u8; 52]) -> [u8; 71] {
+    joined(&[b"VR1", &vault.0, header])
 }
 
 /// AAD of a metadata row (§6).

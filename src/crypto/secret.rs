@@ -81,14 +81,14 @@ impl Drop for SecretBytes {
 impl ZeroizeOnDrop for SecretBytes {}
 
 macro_rules! secret {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident in $place:ty) => {
         $(#[$doc])*
-        pub struct $name([u8; 32]);
+        pub struct $name($place);
 
         impl Zeroize for $name {
             fn zeroize(&mut self) {
-                self.0 = [0; 32];
-                optimization_barrier(&self.0);
+                self.0.fill(0);
+                optimization_barrier(self.0.as_slice());
             }
         }
 
@@ -102,14 +102,16 @@ macro_rules! secret {
 
         impl $name {
             pub fn generate() -> Self {
-                let mut new = Self([0; 32]);
-                fill_random(&mut new.0);
+                let mut new = Self(<$place>::default());
+                fill_random(new.0.as_mut_slice());
                 new
             }
 
             /// Takes a copy of bytes that the caller zeroizes.
             pub fn copied(bytes: &[u8; 32]) -> Self {
-                Self(*bytes)
+                let mut new = Self(<$place>::default());
+                new.0.copy_from_slice(bytes);
+                new
             }
 
             /// The secret. Grep for this name to find every place that sees one.
@@ -119,7 +121,7 @@ macro_rules! secret {
 
             /// The same secret once more, for a second place in the tree that must hold it.
             pub fn duplicate(&self) -> Self {
-                Self(self.0)
+                Self::copied(self.expose())
             }
         }
 
@@ -133,31 +135,32 @@ macro_rules! secret {
 
 secret!(
     /// Opens one node of the key tree.
-    NodeKey
+    NodeKey in [u8; 32]
 );
 secret!(
-    /// Opens one version of one record.
-    Dek
+    /// Opens one version of one record. Boxed: what is moved leaves a copy on the stack, and a record's key must not be
+    /// there after its erasure.
+    Dek in Box<[u8; 32]>
 );
 secret!(
     /// Key-encryption key: seals the anchor. Its secrecy is no part of the erasure argument.
-    Kek
+    Kek in [u8; 32]
 );
 secret!(
     /// Opens a tenant's metadata rows.
-    MetaKey
+    MetaKey in [u8; 32]
 );
 secret!(
     /// Makes a tenant's blind-index tokens.
-    IndexKey
+    IndexKey in [u8; 32]
 );
 secret!(
     /// Opens the names of principals.
-    NamesKey
+    NamesKey in [u8; 32]
 );
 secret!(
     /// Salts the ids in the list of what went with a bucket.
-    SaltKey
+    SaltKey in [u8; 32]
 );
 
 /// A key in locked memory: the root key and the node cache's key.

@@ -23,7 +23,7 @@ const SHARDS: usize = 16;
 /// What a cached node costs beside its sealed body.
 const OVERHEAD: usize = 160;
 /// Record keys in one piece of a page.
-const PIECE_SLOTS: u8 = 16;
+const PIECE_SLOTS: u8 = 8;
 const PIECE: usize = PIECE_SLOTS as usize * DEK_BYTES;
 /// Bytes by which a sealed piece is longer.
 const SEAL: usize = NONCE_BYTES + TAG_BYTES;
@@ -71,7 +71,7 @@ fn piece_of(path: &Path) -> usize {
 fn aad(path: &Path, piece: usize) -> [u8; PATH_BYTES + 1] {
     let mut aad = [0; PATH_BYTES + 1];
     aad.iter_mut().zip(path.bytes()).for_each(|(to, from)| *to = from);
-    // A page has at most 128 slots, so at most 8 pieces.
+    // A page has at most 128 slots, so at most 16 pieces.
     if let Some(last) = aad.last_mut() {
         *last = piece as u8;
     }

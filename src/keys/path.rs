@@ -2,6 +2,8 @@
 //!
 //! Invariant: a directory never moves a child when it grows, so growth removes no key from any node.
 
+use std::hash::{Hash, Hasher};
+
 use crate::id::{BucketOrd, Kid, PageOrd, RunOrd, TenantOrd};
 
 /// Children in the owner itself.
@@ -81,7 +83,7 @@ impl NodeKind {
 }
 
 /// Names a node. Fields that a kind does not use are 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     pub kind: NodeKind,
     pub tenant: TenantOrd,
@@ -89,6 +91,13 @@ pub struct Path {
     pub run: RunOrd,
     pub level: u8,
     pub ord: u32,
+}
+
+/// Of its bytes, which are another for each: one write instead of one for each part.
+impl Hash for Path {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.bytes());
+    }
 }
 
 /// Which entry of its parent a node is.

@@ -9,6 +9,8 @@ use tonic_types::StatusExt;
 
 use super::page::Query;
 use super::records;
+use super::served::{BatchCreateRecordsResponse, BatchGetRecordsResponse, ExportRecordsResponse};
+use super::shown::Shown;
 use super::status::{self, Terms, Violations};
 use super::stream::{self, Outgoing, Outlet};
 use super::{Rpc, convert, names};
@@ -17,9 +19,8 @@ use crate::id::{RecordId, RequestId};
 use crate::limits::{BATCH_CREATE_MAX, BATCH_GET_MAX, WATCH_MAX};
 use crate::proto::v1::import_records_request::Message as Incoming;
 use crate::proto::v1::{
-    BatchCreateRecordsRequest, BatchCreateRecordsResponse, BatchGetRecordsRequest,
-    BatchGetRecordsResponse, ExportRecordsRequest, ExportRecordsResponse, ImportChunk,
-    ImportFailure, ImportRecordsRequest, ImportRecordsResponse, ImportViolation, Record,
+    BatchCreateRecordsRequest, BatchGetRecordsRequest, ExportRecordsRequest, ImportChunk,
+    ImportFailure, ImportRecordsRequest, ImportRecordsResponse, ImportViolation,
     WatchRecordsRequest, WatchRecordsResponse,
 };
 use crate::vault::slug::Slug;
@@ -67,7 +68,7 @@ impl Rpc {
                 vault.create_records(&permit, id.as_str(), new).await
             })
             .await?;
-        let records = views.into_iter().map(|v| convert::record(tenant.as_str(), v)).collect();
+        let records = views.iter().map(|v| Shown::new(tenant.as_str(), v)).collect();
         Ok(Response::new(BatchCreateRecordsResponse { records }))
     }
 
@@ -86,7 +87,7 @@ impl Rpc {
         let permit = self.permit::<ReadRecord>(&extensions, Some(tenant))?;
         let views = self.vault.get_records(&permit, tenant, &wanted, &spec);
         let views = views.map_err(|e| status::of(e, Terms::Names, tenant))?;
-        let records = views.into_iter().map(|v| convert::record(tenant, v)).collect();
+        let records = views.iter().map(|v| Shown::new(tenant, v)).collect();
         Ok(Response::new(BatchGetRecordsResponse { records }))
     }
 
@@ -222,8 +223,7 @@ impl Rpc {
             let next_page_token = self.next_page(&permit, &export.query(), cursor)?;
             let damaged_names: Vec<String> =
                 page.damaged.iter().map(|id| names::record(tenant, *id)).collect();
-            let records: Vec<Record> =
-                page.views.into_iter().map(|v| convert::record(tenant, v)).collect();
+            let records: Vec<_> = page.views.iter().map(|v| Shown::new(tenant, v)).collect();
             // A part without records says how far the walk is, but it need not be sent.
             if !records.is_empty() || !damaged_names.is_empty() || last.is_none() {
                 out.send(ExportRecordsResponse { records, next_page_token, damaged_names }).await?;

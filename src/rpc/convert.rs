@@ -20,7 +20,7 @@ use crate::vault::schema::{
 };
 use crate::vault::slug::FieldName;
 use crate::vault::value::Value;
-use crate::vault::{Change, ChangeKind, RecordView, SubjectView, TenantInfo};
+use crate::vault::{Change, ChangeKind, SubjectView, TenantInfo};
 
 /// What is wrong with an id that says more than that it is one.
 pub const NOT_RANDOM: &str = "must be a random UUID (version 4) in lower case";
@@ -108,19 +108,6 @@ pub fn fields(
         }
     }
     fields
-}
-
-pub fn record(tenant: &str, view: RecordView) -> v1::Record {
-    v1::Record {
-        name: names::record(tenant, view.id),
-        schema: names::schema(tenant, &view.rtype),
-        subject: names::subject(tenant, view.subject),
-        fields: view.fields.into_iter().map(|(name, v)| (name, value_out(v))).collect(),
-        etag: view.version.0.to_string(),
-        create_time: Some(timestamp(view.created)),
-        update_time: Some(timestamp(view.updated)),
-        expire_date: date(view.expires),
-    }
 }
 
 /// What a watcher hears.

@@ -9,6 +9,7 @@ mod admin;
 mod audit;
 mod bulk;
 mod certificates;
+mod codec;
 mod convert;
 mod erasure;
 mod field_mask;
@@ -21,6 +22,9 @@ pub mod permit;
 mod records;
 mod retention;
 mod schemas;
+mod served;
+mod services;
+mod shown;
 pub mod status;
 mod stream;
 mod subjects;
@@ -31,24 +35,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tonic::service::Routes;
 use tonic::{Extensions, Status};
-use tonic_health::pb::health_server::HealthServer;
 
+pub use self::services::Services;
 use self::status::Terms;
 use self::stream::Streams;
 use crate::authz::{ActionKind, Authority, Permit};
-use crate::limits::MESSAGE_BYTES_MAX;
-use crate::proto::admin::audit_service_server::AuditServiceServer;
-use crate::proto::admin::log_service_server::LogServiceServer;
-use crate::proto::admin::vault_service_server::VaultServiceServer;
-use crate::proto::v1::certificate_service_server::CertificateServiceServer;
-use crate::proto::v1::hold_service_server::HoldServiceServer;
-use crate::proto::v1::record_service_server::RecordServiceServer;
-use crate::proto::v1::retention_service_server::RetentionServiceServer;
-use crate::proto::v1::schema_service_server::SchemaServiceServer;
-use crate::proto::v1::subject_service_server::SubjectServiceServer;
-use crate::proto::v1::tenant_service_server::TenantServiceServer;
 use crate::vault::{Vault, VaultError};
 
 /// All services over one vault. Cheap to clone.
@@ -65,32 +57,14 @@ pub type Exposition = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Every service of a vault, and its health.
 /// `stopping` turns true when the server is asked to stop.
-pub fn routes(
+pub fn services(
     vault: Arc<Vault>,
     authority: Arc<Authority>,
     stopping: watch::Receiver<bool>,
     exposition: Exposition,
-) -> Routes {
-    let health = HealthServer::new(health::Probe::new(Arc::clone(&vault)));
-    let rpc = Rpc { vault, authority, streams: Streams::new(stopping), exposition };
-    macro_rules! bounded {
-        ($server:ident) => {
-            $server::new(rpc.clone())
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX)
-        };
-    }
-    Routes::new(health)
-        .add_service(bounded!(TenantServiceServer))
-        .add_service(bounded!(SchemaServiceServer))
-        .add_service(bounded!(SubjectServiceServer))
-        .add_service(bounded!(RecordServiceServer))
-        .add_service(bounded!(RetentionServiceServer))
-        .add_service(bounded!(HoldServiceServer))
-        .add_service(bounded!(CertificateServiceServer))
-        .add_service(bounded!(AuditServiceServer))
-        .add_service(bounded!(LogServiceServer))
-        .add_service(bounded!(VaultServiceServer))
+) -> Services {
+    let health = health::Probe::new(Arc::clone(&vault));
+    Services::new(Rpc { vault, authority, streams: Streams::new(stopping), exposition }, health)
 }
 
 impl Rpc {

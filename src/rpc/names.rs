@@ -20,6 +20,10 @@ const RETENTION_POLICY: NotAName = NotAName("tenants/{tenant}/retentionPolicies/
 const HOLD: NotAName = NotAName("tenants/{tenant}/holds/{uuid}");
 const SUBJECT: NotAName = NotAName("tenants/{tenant}/subjects/{uuid}");
 
+pub const SCHEMAS: &str = "schemas";
+pub const RECORDS: &str = "records";
+pub const SUBJECTS: &str = "subjects";
+
 /// What is wrong with a name that is not of the call's tenant.
 pub const OTHER_TENANT: &str = "is of another tenant";
 
@@ -49,7 +53,7 @@ fn below<T>(
 }
 
 pub fn parse_schema(name: &str) -> Result<Below<Slug>, NotAName> {
-    below(name, "schemas", SCHEMA, |id| Slug::parse(id).ok())
+    below(name, SCHEMAS, SCHEMA, |id| Slug::parse(id).ok())
 }
 
 pub fn parse_retention_policy(name: &str) -> Result<Below<Slug>, NotAName> {
@@ -57,11 +61,11 @@ pub fn parse_retention_policy(name: &str) -> Result<Below<Slug>, NotAName> {
 }
 
 pub fn parse_record(name: &str) -> Result<Below<RecordId>, NotAName> {
-    below(name, "records", RECORD, RecordId::parse)
+    below(name, RECORDS, RECORD, RecordId::parse)
 }
 
 pub fn parse_subject(name: &str) -> Result<Below<RecordId>, NotAName> {
-    below(name, "subjects", SUBJECT, RecordId::parse)
+    below(name, SUBJECTS, SUBJECT, RecordId::parse)
 }
 
 pub fn parse_hold(name: &str) -> Result<Below<RecordId>, NotAName> {
@@ -72,8 +76,13 @@ pub fn tenant(tenant: &str) -> String {
     format!("tenants/{tenant}")
 }
 
+/// The pieces of the name of what lies below a tenant.
+pub fn pieces<'a>(tenant: &'a str, collection: &'a str, id: &'a str) -> [&'a str; 6] {
+    ["tenants/", tenant, "/", collection, "/", id]
+}
+
 pub fn schema(tenant: &str, rtype: &Slug) -> String {
-    format!("tenants/{tenant}/schemas/{rtype}")
+    pieces(tenant, SCHEMAS, rtype.as_str()).concat()
 }
 
 pub fn retention_policy(tenant: &str, id: &Slug) -> String {
@@ -81,11 +90,11 @@ pub fn retention_policy(tenant: &str, id: &Slug) -> String {
 }
 
 pub fn record(tenant: &str, id: RecordId) -> String {
-    format!("tenants/{tenant}/records/{id}")
+    pieces(tenant, RECORDS, id.encode(&mut [0; 36])).concat()
 }
 
 pub fn subject(tenant: &str, id: RecordId) -> String {
-    format!("tenants/{tenant}/subjects/{id}")
+    pieces(tenant, SUBJECTS, id.encode(&mut [0; 36])).concat()
 }
 
 pub fn hold(tenant: &str, id: RecordId) -> String {

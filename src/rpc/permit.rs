@@ -9,10 +9,34 @@ use tonic::{Extensions, Status};
 
 use crate::authz::{ActionKind, Authority, Permit, Principal};
 
-/// Whether the certificate of a call's connection still counts. The door puts it beside the principal; calls that last
-/// ask it again at each part.
+/// Whether the certificate of a call's connection still counts. Calls that last ask it again at each part.
 pub trait Standing: Send + Sync {
     fn holds(&self) -> bool;
+}
+
+/// Who makes a call, as the door saw it. The only thing that it tells the services of a call.
+#[derive(Clone)]
+pub struct Caller(Arc<Known>);
+
+struct Known {
+    principal: Principal,
+    /// The path of the call, as the table of methods has it.
+    method: &'static str,
+    standing: Box<dyn Standing>,
+}
+
+impl Caller {
+    pub fn new(principal: Principal, method: &'static str, standing: Box<dyn Standing>) -> Self {
+        Self(Arc::new(Known { principal, method, standing }))
+    }
+
+    pub fn principal(&self) -> &Principal {
+        &self.0.principal
+    }
+
+    pub fn method(&self) -> &'static str {
+        self.0.method
+    }
 }
 
 /// What a caller hears who lacks a right.
@@ -24,12 +48,13 @@ pub fn permit<A: ActionKind>(
     authority: &Authority,
     tenant: Option<&str>,
 ) -> Result<Permit<A>, Status> {
-    let principal = extensions
-        .get::<Principal>()
+    let caller = extensions
+        .get::<Caller>()
         .ok_or_else(|| Status::unauthenticated("no client certificate"))?;
-    if extensions.get::<Arc<dyn Standing>>().is_some_and(|standing| !standing.holds()) {
+    if !caller.0.standing.holds() {
         return Err(Status::unauthenticated("the client certificate does not count any more"));
     }
+    let principal = caller.principal();
     authority.decide::<A>(principal, tenant).map_err(|denial| {
         tracing::info!(%principal, %denial, "denied");
         Status::permission_denied(DENIED)
@@ -44,6 +69,20 @@ mod tests {
     use crate::authz::{Binding, CreateTenant, ReadRecord, TenantScope};
     use crate::class::Role;
 
+    struct Stays(bool);
+
+    impl Standing for Stays {
+        fn holds(&self) -> bool {
+            self.0
+        }
+    }
+
+    fn by(principal: Principal, stays: bool) -> Extensions {
+        let mut extensions = Extensions::default();
+        extensions.insert(Caller::new(principal, "/a/b", Box::new(Stays(stays))));
+        extensions
+    }
+
     #[test]
     fn every_refusal_reads_the_same() {
         let app = Principal::parse("spiffe://test/application").unwrap();
@@ -54,12 +93,10 @@ mod tests {
             clear: Binding::default_clear(Role::Application),
         };
         let authority = Authority::new(vec![binding]).unwrap();
-        let mut known = Extensions::default();
-        known.insert(app);
+        let known = by(app, true);
         assert!(permit::<ReadRecord>(&known, &authority, Some("a")).is_ok());
 
-        let mut stranger = Extensions::default();
-        stranger.insert(Principal::parse("spiffe://test/stranger").unwrap());
+        let stranger = by(Principal::parse("spiffe://test/stranger").unwrap(), true);
         let refusals = [
             permit::<ReadRecord>(&known, &authority, Some("b")).unwrap_err(),
             permit::<CreateTenant>(&known, &authority, None).map(|_| ()).unwrap_err(),
@@ -70,5 +107,8 @@ mod tests {
         }
         let nobody = permit::<ReadRecord>(&Extensions::default(), &authority, Some("a"));
         assert_eq!(nobody.unwrap_err().code(), Code::Unauthenticated);
+        let gone = by(Principal::parse("spiffe://test/application").unwrap(), false);
+        let gone = permit::<ReadRecord>(&gone, &authority, Some("a"));
+        assert_eq!(gone.unwrap_err().code(), Code::Unauthenticated);
     }
 }

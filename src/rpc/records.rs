@@ -7,6 +7,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::field_mask::{self, Mask};
 use super::page::{self, Query};
+use super::served::record_service_server::RecordService;
+use super::served::{
+    BatchCreateRecordsResponse, BatchGetRecordsResponse, CreateRecordResponse,
+    ExportRecordsResponse, FindRecordsResponse, GetRecordResponse, ListRecordsResponse,
+    UpdateRecordResponse,
+};
+use super::shown::Shown;
 use super::status::{self, Terms, Violations};
 use super::stream::Outgoing;
 use super::{Rpc, convert, erasure, names};
@@ -14,15 +21,12 @@ use crate::authz::{CreateRecord, EraseRecord, ReadRecord, UpdateRecord};
 use crate::class::ErasureReason;
 use crate::id::{RecordId, RequestId};
 use crate::limits::BATCH_ERASE_MAX;
-use crate::proto::v1::record_service_server::RecordService;
 use crate::proto::v1::{
-    BatchCreateRecordsRequest, BatchCreateRecordsResponse, BatchEraseRecordsRequest,
-    BatchEraseRecordsResponse, BatchGetRecordsRequest, BatchGetRecordsResponse,
-    CreateRecordRequest, CreateRecordResponse, EraseRecordRequest, EraseRecordResponse,
-    ExportRecordsRequest, ExportRecordsResponse, FindRecordsRequest, FindRecordsResponse,
-    GetRecordRequest, GetRecordResponse, ImportRecordsRequest, ImportRecordsResponse,
-    ListRecordsRequest, ListRecordsResponse, Record, UpdateRecordRequest, UpdateRecordResponse,
-    WatchRecordsRequest, WatchRecordsResponse,
+    BatchCreateRecordsRequest, BatchEraseRecordsRequest, BatchEraseRecordsResponse,
+    BatchGetRecordsRequest, CreateRecordRequest, EraseRecordRequest, EraseRecordResponse,
+    ExportRecordsRequest, FindRecordsRequest, GetRecordRequest, ImportRecordsRequest,
+    ImportRecordsResponse, ListRecordsRequest, Record, UpdateRecordRequest, WatchRecordsRequest,
+    WatchRecordsResponse,
 };
 use crate::vault::slug::{FieldName, Slug};
 use crate::vault::value::Value;
@@ -145,7 +149,7 @@ impl RecordService for Rpc {
                 vault.create_record(&permit, id.as_str(), new).await
             })
             .await?;
-        let record = Some(convert::record(tenant.as_str(), view));
+        let record = Some(Shown::new(tenant.as_str(), &view));
         Ok(Response::new(CreateRecordResponse { record }))
     }
 
@@ -203,7 +207,7 @@ impl RecordService for Rpc {
         let permit = self.permit::<ReadRecord>(&extensions, Some(tenant))?;
         let view = self.vault.get_record(&permit, tenant, name.id, &spec);
         let view = view.map_err(|e| status::of(e, Terms::Record, tenant))?;
-        Ok(Response::new(GetRecordResponse { record: Some(convert::record(tenant, view)) }))
+        Ok(Response::new(GetRecordResponse { record: Some(Shown::new(tenant, &view)) }))
     }
 
     async fn update_record(
@@ -221,7 +225,7 @@ impl RecordService for Rpc {
                 vault.update_record(&permit, id.as_str(), change).await
             })
             .await?;
-        let record = Some(convert::record(tenant.as_str(), view));
+        let record = Some(Shown::new(tenant.as_str(), &view));
         Ok(Response::new(UpdateRecordResponse { record }))
     }
 
@@ -254,7 +258,7 @@ impl RecordService for Rpc {
         let last = page.next.as_ref().map(|id| id.0.as_slice());
         let next_page_token = self.next_page(&permit, &query, last)?;
         let damaged_names = page.damaged.iter().map(|id| names::record(tenant, *id)).collect();
-        let records = page.views.into_iter().map(|v| convert::record(tenant, v)).collect();
+        let records = page.views.iter().map(|v| Shown::new(tenant, v)).collect();
         Ok(Response::new(ListRecordsResponse { records, next_page_token, damaged_names }))
     }
 
@@ -275,7 +279,7 @@ impl RecordService for Rpc {
         let views =
             self.vault.find_records(&permit, tenant, &schema.id, field.as_str(), value, &spec);
         let (views, incomplete) = views.map_err(|e| status::of(e, Terms::Query, tenant))?;
-        let records: Vec<Record> = views.into_iter().map(|v| convert::record(tenant, v)).collect();
+        let records = views.iter().map(|v| Shown::new(tenant, v)).collect();
         Ok(Response::new(FindRecordsResponse { records, incomplete }))
     }
 

@@ -17,8 +17,9 @@ use tokio_stream::Stream;
 use tonic::{Extensions, Response, Status, Streaming};
 
 use super::Rpc;
+use super::permit::Caller;
 use super::status;
-use super::witness::{Called, Witness};
+use super::witness::Witness;
 use crate::authz::Principal;
 use crate::limits::{self, STREAM_STALL_MAX};
 use crate::vault::Vault;
@@ -147,8 +148,7 @@ impl Rpc {
         F: Future<Output = Result<(), Status>> + Send + 'static,
     {
         // The status of a stream comes after the door has seen its beginning, so it is told here.
-        let path = extensions.get::<Called>().copied();
-        let caller = extensions.get::<Principal>().cloned().zip(path);
+        let caller = extensions.get::<Caller>().cloned();
         let place = Arc::clone(&self.streams.places).try_acquire_owned();
         let place = place.map_err(|_| status::too_many("too many streams are open"))?;
         let (out, messages) = mpsc::channel(1);
@@ -165,8 +165,9 @@ impl Rpc {
                 _ = stopping.wait_for(|stops| *stops) => Err(status::stopping()),
             };
             if let Err(status) = outcome {
-                if let Some((principal, path)) = &caller {
-                    Witness::refused(&*vault, principal, path.0, status.code());
+                if let Some(caller) = &caller {
+                    let (principal, method) = (caller.principal(), caller.method());
+                    Witness::refused(&*vault, principal, method, status.code());
                 }
                 // A peer that takes nothing does not hear why either.
                 let _ = timeout(STREAM_STALL_MAX, out.send(Err(status))).await;

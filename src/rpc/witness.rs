@@ -9,10 +9,6 @@ use super::status::{self, Terms};
 use crate::authz::Principal;
 use crate::vault::Vault;
 
-/// The path of a call, as the table of methods has it. The door puts it beside the principal.
-#[derive(Clone, Copy)]
-pub struct Called(pub &'static str);
-
 /// What the door tells of each call.
 pub trait Witness: Send + Sync {
     /// A call was refused, or failed.

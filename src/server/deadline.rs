@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use tonic::Status;
-use tonic::codegen::http::HeaderMap;
+use tonic::codegen::http::{HeaderMap, HeaderName};
 
 /// The header that carries a caller's deadline.
-pub const HEADER: &str = "grpc-timeout";
+pub static HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The time for a call with these headers. A header that cannot be read is the caller's error: to serve the call as if
 /// none had been sent would do work that nobody waits for.
 pub fn of(headers: &HeaderMap, max: Duration) -> Result<Duration, Status> {
-    let mut values = headers.get_all(HEADER).iter();
+    let mut values = headers.get_all(&HEADER).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(max),
         (Some(value), None) => value
@@ -52,7 +52,7 @@ mod tests {
         let max = Duration::from_secs(60);
         let of = |value: &'static str| {
             let mut headers = HeaderMap::new();
-            headers.insert(HEADER, value.parse().unwrap());
+            headers.insert(&HEADER, value.parse().unwrap());
             of(&headers, max).ok()
         };
         assert_eq!(super::of(&HeaderMap::new(), max).ok(), Some(max));
@@ -67,8 +67,8 @@ mod tests {
             assert_eq!(parse(bad), None, "{bad}");
         }
         let mut twice = HeaderMap::new();
-        twice.append(HEADER, "1S".parse().unwrap());
-        twice.append(HEADER, "2S".parse().unwrap());
+        twice.append(&HEADER, "1S".parse().unwrap());
+        twice.append(&HEADER, "2S".parse().unwrap());
         assert!(super::of(&twice, max).is_err());
     }
 }

@@ -14,10 +14,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tonic::body::Body;
-use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::codegen::http::{HeaderMap, HeaderName, Request, Response};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::deadline;
 use super::guest::{Guest, Unwelcome};
@@ -25,12 +25,11 @@ use super::trust::Trust;
 use crate::authz::{self, Principal};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::rpc::permit::Standing;
+use crate::rpc::permit::{Caller, Standing};
 use crate::rpc::status::undecodable;
-use crate::rpc::witness::{Called, Witness};
+use crate::rpc::witness::Witness;
 
 /// What the gate needs to know.
-#[derive(Clone)]
 pub struct GateLayer {
     pub trust: Arc<Trust>,
     pub clock: Arc<dyn Clock>,
@@ -39,18 +38,16 @@ pub struct GateLayer {
     pub deadline_max: Duration,
 }
 
-impl<S> Layer<S> for GateLayer {
-    type Service = Gate<S>;
-
-    fn layer(&self, inner: S) -> Gate<S> {
-        Gate { inner, gate: self.clone() }
+impl GateLayer {
+    pub fn before<S>(self, inner: S) -> Gate<S> {
+        Gate { inner, gate: Arc::new(self) }
     }
 }
 
 #[derive(Clone)]
 pub struct Gate<S> {
     inner: S,
-    gate: GateLayer,
+    gate: Arc<GateLayer>,
 }
 
 type Reply = Result<Response<Body>, Infallible>;
@@ -69,22 +66,21 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let (began, gate) = (Instant::now(), self.gate.clone());
-        let called = Called(method(request.uri().path()));
-        let (guest, time) = match gate.examine(&request) {
+        let (began, gate) = (Instant::now(), Arc::clone(&self.gate));
+        let method = method(request.uri().path());
+        let (guest, time) = match gate.examine(&request, method, began) {
             Ok(passed) => passed,
             Err(status) => {
                 let guest = request.extensions().get::<Guest>();
-                gate.ended(guest.map(Guest::principal), called, status.code(), began);
+                gate.ended(guest.map(Guest::principal), method, status.code(), began);
                 return Box::pin(std::future::ready(Ok(status.into_http())));
             }
         };
-        let principal = guest.principal().clone();
-        request.extensions_mut().insert(principal.clone());
-        request.extensions_mut().insert(called);
         let untaken = guest.untaken();
-        let standing = Stay { guest, trust: gate.trust.clone(), clock: gate.clock.clone() };
-        request.extensions_mut().insert(Arc::new(standing) as Arc<dyn Standing>);
+        let principal = guest.principal().clone();
+        let standing = Box::new(Stay { guest, gate: Arc::clone(&gate) });
+        let caller = Caller::new(principal, method, standing);
+        request.extensions_mut().insert(caller.clone());
         let call = self.inner.call(request);
         Box::pin(async move {
             let served = async {
@@ -109,7 +105,7 @@ where
                 None => Code::Ok,
                 Some(Ok(status) | Err(status)) => status.code(),
             };
-            gate.ended(Some(&principal), called, code, began);
+            gate.ended(Some(caller.principal()), method, code, began);
             Ok(reply)
         })
     }
@@ -118,26 +114,30 @@ where
 /// What a call that lasts asks whether it may go on.
 struct Stay {
     guest: Guest,
-    trust: Arc<Trust>,
-    clock: Arc<dyn Clock>,
+    gate: Arc<GateLayer>,
 }
 
 impl Standing for Stay {
     fn holds(&self) -> bool {
-        self.guest.stays(&self.trust, self.clock.now())
+        self.guest.stays(&self.gate.trust, self.gate.clock.now())
     }
 }
 
 impl GateLayer {
-    fn examine(&self, request: &Request<Body>) -> Result<(Guest, Duration), Status> {
+    fn examine(
+        &self,
+        request: &Request<Body>,
+        method: &str,
+        began: Instant,
+    ) -> Result<(Guest, Duration), Status> {
         let guest = request
             .extensions()
             .get::<Guest>()
             .ok_or_else(|| Status::unauthenticated("no client certificate"))?;
         guest
-            .admit(&self.trust, self.clock.now(), Instant::now())
+            .admit(&self.trust, self.clock.now(), began)
             .map_err(|unwelcome| self.refusal(unwelcome))?;
-        if authz::action_of(request.uri().path()).is_none() {
+        if method == UNLISTED {
             return Err(Status::unimplemented("no such method"));
         }
         if is_compressed(request.headers()) {
@@ -148,8 +148,14 @@ impl GateLayer {
     }
 
     /// How a call ended. A stream is told of when it begins.
-    fn ended(&self, principal: Option<&Principal>, called: Called, code: Code, began: Instant) {
-        let (method, name, took) = (called.0, name_of(code), began.elapsed());
+    fn ended(
+        &self,
+        principal: Option<&Principal>,
+        method: &'static str,
+        code: Code,
+        began: Instant,
+    ) {
+        let (name, took) = (name_of(code), began.elapsed());
         self.metrics.calls.add((method, name), took);
         tracing::debug!(method, code = name, micros = took.as_micros(), "call");
         match code {
@@ -189,10 +195,13 @@ fn is_failure(reply: &Response<Body>) -> bool {
     reply.headers().get("grpc-status").is_some_and(|status| status != "0")
 }
 
-/// The path of a call as the table has it; all that it lacks share a name.
+/// What all paths share that the table lacks.
+const UNLISTED: &str = "unlisted";
+
+/// The path of a call as the table has it.
 fn method(path: &str) -> &'static str {
     let at = authz::RPCS.binary_search_by(|(rpc, _)| (*rpc).cmp(path)).ok();
-    at.and_then(|at| authz::RPCS.get(at)).map_or("unlisted", |(rpc, _)| *rpc)
+    at.and_then(|at| authz::RPCS.get(at)).map_or(UNLISTED, |(rpc, _)| *rpc)
 }
 
 /// As gRPC writes it.
@@ -218,9 +227,12 @@ fn name_of(code: Code) -> &'static str {
     }
 }
 
+/// The header that says how messages are compressed.
+static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+
 /// Compressed secrets beside chosen text leak through their length (CRIME).
 fn is_compressed(headers: &HeaderMap) -> bool {
-    headers.get_all("grpc-encoding").iter().any(|encoding| encoding != "identity")
+    headers.get_all(&ENCODING).iter().any(|encoding| encoding != "identity")
 }
 
 #[cfg(test)]
@@ -253,7 +265,7 @@ mod tests {
         }
 
         fn call(&mut self, request: Request<Body>) -> Self::Future {
-            let principal = request.extensions().get::<Principal>().unwrap().to_string();
+            let principal = request.extensions().get::<Caller>().unwrap().principal().to_string();
             let path = request.uri().path().to_owned();
             Box::pin(async move {
                 match path.rsplit('/').next().unwrap() {
@@ -330,7 +342,7 @@ mod tests {
                 witness: Arc::clone(&seen) as Arc<dyn Witness>,
                 deadline_max: Duration::from_millis(200),
             };
-            Self { seen, _dir: dir, guest, gate: layer.layer(Inner), clock, metrics }
+            Self { seen, _dir: dir, guest, gate: layer.before(Inner), clock, metrics }
         }
 
         async fn call(&self, path: &str, headers: &[(&'static str, &str)], known: bool) -> Status {
@@ -382,13 +394,13 @@ mod tests {
         let slow = "/lethe.v1.RecordService/GetRecord";
         for (granted, least, most) in [("0n", 0, 150), ("20m", 20, 150), ("1H", 200, 5_000)] {
             let since = Instant::now();
-            let got = bench.call(slow, &[(deadline::HEADER, granted)], true).await;
+            let got = bench.call(slow, &[(deadline::HEADER.as_str(), granted)], true).await;
             let took = since.elapsed().as_millis();
             assert_eq!(got.code(), Code::DeadlineExceeded, "{granted}");
             assert!((least..most).contains(&took), "{granted} took {took} ms");
         }
         assert_eq!(bench.call(slow, &[], true).await.code(), Code::DeadlineExceeded);
-        let bad = bench.call(CHECK, &[(deadline::HEADER, "soon")], true).await;
+        let bad = bench.call(CHECK, &[(deadline::HEADER.as_str(), "soon")], true).await;
         assert_eq!(bad.code(), Code::InvalidArgument);
     }
 
@@ -446,7 +458,9 @@ mod tests {
             bench.call(path, &[], true).await;
             bench.call(path, &[], false).await;
         }
-        bench.call("/lethe.v1.RecordService/GetRecord", &[(deadline::HEADER, "1m")], true).await;
+        bench
+            .call("/lethe.v1.RecordService/GetRecord", &[(deadline::HEADER.as_str(), "1m")], true)
+            .await;
         let who = "spiffe://test/application";
         let told = [
             (format!("{who} unlisted"), Code::Unimplemented),

@@ -4,6 +4,7 @@
 //! connection, lets calls end for at most `DoorLimits::shutdown`, and then closes the vault. While it serves, changed
 //! files of the door, of the policy and of the identities are taken without a restart.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::service::Routes;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http::{Request, Response};
 use tonic::transport::Server;
 
 use super::accept::{DoorLimits, Reception};
@@ -74,13 +77,18 @@ impl Door {
         self.listener.local_addr()
     }
 
-    /// Serves `routes` until `stop` resolves.
-    pub async fn serve(
+    /// Serves `services` until `stop` resolves.
+    pub async fn serve<S>(
         self,
-        routes: Routes,
+        services: S,
         witness: Arc<dyn Witness>,
         stop: impl Future<Output = ()>,
-    ) -> Result<(), ServerError> {
+    ) -> Result<(), ServerError>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send + 'static,
+    {
         let Self { listener, trust, trust_domain, limits: bounds, metrics, clock, reload } = self;
         let gate = GateLayer {
             trust: Arc::clone(&trust),
@@ -103,9 +111,8 @@ impl Door {
             .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
             .http2_max_pending_accept_reset_streams(Some(limits::PENDING_RESETS_MAX))
             .http2_max_local_error_reset_streams(Some(limits::LOCAL_RESETS_MAX))
-            .layer(gate)
             .serve_with_incoming_shutdown(
-                routes.prepare(),
+                gate.before(services),
                 ReceiverStream::new(incoming).map(Ok::<_, std::io::Error>),
                 async move {
                     stop.await;
@@ -179,7 +186,7 @@ pub async fn run(
     let shown = Arc::clone(&view);
     let exposition = Arc::new(move || shown.text());
     let authority = Arc::clone(&wiring.authority);
-    let routes = rpc::routes(Arc::clone(&vault), authority, stopping, exposition);
+    let services = rpc::services(Arc::clone(&vault), authority, stopping, exposition);
     let addr = door.local_addr().unwrap_or(config.listen);
     view.opened(&vault);
     tracing::info!(%addr, "listening");
@@ -196,7 +203,7 @@ pub async fn run(
     };
     let relaying = tokio::spawn(relay(reload, reloads));
     let keeping = tokio::spawn(rights.keep(Arc::clone(&wiring.metrics), of_rights));
-    let served = door.serve(routes, Arc::clone(&vault) as Arc<dyn Witness>, stop).await;
+    let served = door.serve(services, Arc::clone(&vault) as Arc<dyn Witness>, stop).await;
     relaying.abort();
     keeping.abort();
     // Also after an error: what is closed opens quickly again.

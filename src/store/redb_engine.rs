@@ -19,7 +19,8 @@ type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
 /// The file `redb` of a directory.
 pub struct Redb {
     /// The rows as the last commit left them, opened once for all readers. Goes before the database does: redb closes
-    /// its file cleanly only when nobody reads it. `None` during a commit, so that redb can use what that frees.
+    /// its file cleanly only when nobody reads it. It stays during a commit: reads go on as before, and redb can use
+    /// what the commit frees one commit later. `None` after one that failed.
     latest: RwLock<Option<Arc<Table>>>,
     db: Database,
 }
@@ -99,8 +100,7 @@ impl Engine for Redb {
     }
 
     fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), StoreError> {
-        self.set_latest(None);
-        caught(|| {
+        let done = caught(|| {
             let mut tx = self.db.begin_write()?;
             tx.set_durability(Durability::Immediate)?;
             {
@@ -117,7 +117,11 @@ impl Engine for Redb {
             let table = self.db.begin_read().map_err(redb::Error::from);
             self.set_latest(table.and_then(|tx| Ok(tx.open_table(ROWS)?)).ok());
             Ok(())
-        })
+        });
+        if done.is_err() {
+            self.set_latest(None);
+        }
+        done
     }
 }
 

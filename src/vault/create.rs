@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::core::{Core, Stripes, Vault};
 use super::current::SUBJECT;
 use super::error::VaultError;
-use super::fieldmap::FieldMap;
+use super::fieldmap::{EncodedMap, FieldMap};
 use super::index::Token;
 use super::put::Home;
 use super::records::{new_id, subject_map};
@@ -360,7 +360,7 @@ impl Core {
         self.metrics.creates.add(views.len() as u64);
         for (_, view) in &views {
             self.watch.tell(tenant.ord, || {
-                Change::record(ChangeKind::Created, view.id, &view.rtype, now)
+                Change::record(ChangeKind::Created, view.id, view.rtype(), now)
             });
         }
         Ok(views)
@@ -397,6 +397,7 @@ impl Core {
         }
         slots.push(slot);
         let (spec, clear) = (ReadSpec::default(), permit.clear(schema.type_name().as_str(), None));
-        Ok((at, view(&schema, id, RecVer(1), expires, map, clear, &spec)))
+        let of = (id, RecVer(1), expires);
+        Ok((at, view(schema, of, EncodedMap::of(&map)?, clear, &spec)?))
     }
 }

@@ -311,9 +311,12 @@ impl Core {
         let secrets = self.tree.read().tenant(unit.kid.tenant).ok();
         let schema = tenant.and_then(|t| t.schema_of(unit.rtype));
         let tokens = match (&open, &secrets, tenant) {
-            (Some(open), Some(secrets), Some(_)) => {
-                Some(tokens_ever(&secrets.index, unit.rtype, schema.as_deref(), &open.fields))
-            }
+            (Some(open), Some(secrets), Some(_)) => Some(tokens_ever(
+                &secrets.index,
+                unit.rtype,
+                schema.as_deref(),
+                &open.fields.to_map(),
+            )),
             _ => None,
         };
         // A version that does not open: every row that its key could have is deleted.
@@ -342,7 +345,7 @@ impl Core {
         let open = self.open_at(d.kid, None).ok()?;
         let secrets = self.tree.read().tenant(d.kid.tenant).ok()?;
         let schema = self.tenant_of(d.kid.tenant)?.schema_of(d.rtype);
-        Some(tokens_ever(&secrets.index, d.rtype, schema.as_deref(), &open.fields))
+        Some(tokens_ever(&secrets.index, d.rtype, schema.as_deref(), &open.fields.to_map()))
     }
 
     fn count_rows(&self, kid: Kid) -> u16 {

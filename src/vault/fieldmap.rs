@@ -1,9 +1,13 @@
 //! The plaintext of a record: subject, times and fields, padded (docs/FORMAT.md §5.1).
 //!
-//! Guarantees: one map has one encoding, and [`FieldMap::decode`] accepts only that one: lengths,
+//! Guarantees: one map has one encoding, and [`EncodedMap::parse`] accepts only that one: lengths,
 //! order, types, UTF-8 and padding are all checked. Decoding is total, and allocates in proportion to
 //! the input's own size. The padded length tells nothing finer than a step of 64 bytes, or of Padmé
 //! above 1,024. Buffers are overwritten when dropped.
+
+mod encoded;
+
+pub use encoded::{EncodedMap, Text, ValueRef};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +16,7 @@ use super::value::Value;
 use crate::audit::Member;
 use crate::clock::UnixMillis;
 use crate::crypto::SecretBytes;
-use crate::id::{Day, FieldOrd, RecordId};
+use crate::id::{FieldOrd, RecordId};
 use crate::limits;
 
 /// `subject[16] | subject_ref[16] | record_ref[16] | created i64 | updated i64 | used i64 | count u16`.
@@ -122,43 +126,9 @@ impl FieldMap {
     }
 
     /// Accepts exactly what [`FieldMap::encode`] makes.
+    #[cfg(test)]
     pub fn decode(bytes: &[u8]) -> Result<FieldMap, FieldMapError> {
-        let mut all = Reader(bytes);
-        let len = usize::try_from(u32::from_be_bytes(all.array()?))
-            .map_err(|_| FieldMapError::RecordTooLarge)?;
-        if len > HEAD_BYTES + limits::FIELDS_MAX * ENTRY_HEAD_BYTES + limits::RECORD_BYTES_MAX {
-            return Err(FieldMapError::RecordTooLarge);
-        }
-        let mut body = Reader(all.take(len)?);
-        if bytes.len() != padded_len(LEN_BYTES + len) {
-            return Err(FieldMapError::PaddedLength);
-        }
-        if all.0.iter().any(|b| *b != 0) {
-            return Err(FieldMapError::Padding);
-        }
-        let subject = RecordId(body.array()?);
-        let member = Member { subject: body.array()?, record: body.array()? };
-        let created = UnixMillis(i64::from_be_bytes(body.array()?));
-        let updated = UnixMillis(i64::from_be_bytes(body.array()?));
-        let used = UnixMillis(i64::from_be_bytes(body.array()?));
-        let count = u16::from_be_bytes(body.array()?);
-        if usize::from(count) > limits::FIELDS_MAX {
-            return Err(FieldMapError::TooManyFields);
-        }
-        let mut fields = BTreeMap::new();
-        for _ in 0..count {
-            let (ord, value) = entry(&mut body)?;
-            if fields.last_key_value().is_some_and(|(last, _)| *last >= ord) {
-                return Err(FieldMapError::Order);
-            }
-            fields.insert(ord, value);
-        }
-        if !body.0.is_empty() {
-            return Err(FieldMapError::TrailingBytes);
-        }
-        let map = FieldMap { subject, member, created, updated, used, fields };
-        map.body_len()?;
-        Ok(map)
+        EncodedMap::parse(SecretBytes::new(bytes.to_vec()), 0..bytes.len()).map(|map| map.to_map())
     }
 
     fn count(&self) -> Result<u16, FieldMapError> {
@@ -213,54 +183,6 @@ fn vtype(value: &Value) -> u8 {
 
 fn width(len: usize) -> Result<[u8; 4], FieldMapError> {
     u32::try_from(len).map(u32::to_be_bytes).map_err(|_| FieldMapError::RecordTooLarge)
-}
-
-fn entry(body: &mut Reader<'_>) -> Result<(FieldOrd, Value), FieldMapError> {
-    let ord = FieldOrd(u16::from_be_bytes(body.array()?));
-    let [vtype] = body.array()?;
-    let len = usize::try_from(u32::from_be_bytes(body.array()?))
-        .map_err(|_| FieldMapError::ValueTooLarge)?;
-    if len > limits::VALUE_BYTES_MAX {
-        return Err(FieldMapError::ValueTooLarge);
-    }
-    let bytes = body.take(len)?;
-    let value = match vtype {
-        VTYPE_TEXT => {
-            Value::Text(std::str::from_utf8(bytes).map_err(|_| FieldMapError::Utf8)?.to_owned())
-        }
-        VTYPE_INTEGER => Value::Integer(i64::from_be_bytes(fixed(bytes)?)),
-        VTYPE_NUMBER => Value::Number(f64::from_bits(u64::from_be_bytes(fixed(bytes)?))),
-        VTYPE_BOOLEAN => match fixed(bytes)? {
-            [0] => Value::Boolean(false),
-            [1] => Value::Boolean(true),
-            [_] => return Err(FieldMapError::Boolean),
-        },
-        VTYPE_DATE => Value::Date(Day(i32::from_be_bytes(fixed(bytes)?))),
-        VTYPE_BYTES => Value::Bytes(bytes.to_vec()),
-        _ => return Err(FieldMapError::ValueType),
-    };
-    Ok((ord, value))
-}
-
-fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], FieldMapError> {
-    bytes.try_into().map_err(|_| FieldMapError::ValueLength)
-}
-
-/// What is left of the input.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, n: usize) -> Result<&'a [u8], FieldMapError> {
-        let (head, rest) = self.0.split_at_checked(n).ok_or(FieldMapError::Truncated)?;
-        self.0 = rest;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FieldMapError> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(FieldMapError::Truncated)?;
-        self.0 = rest;
-        Ok(*head)
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::core::Core;
 use super::current::{Found, Sort};
 use super::error::VaultError;
-use super::fieldmap::FieldMap;
+use super::fieldmap::{EncodedMap, FieldMap};
 use super::index::{Token, subject_token, token};
 use super::registry::Tenant;
 use super::schema::Schema;
@@ -55,7 +55,7 @@ impl Core {
                 continue;
             };
             let found = self.lookup(tenant, schema.ord(), token, |other| {
-                other.fields.get(ord).is_some_and(|v| v.matches(value, def.kind))
+                other.get(*ord).is_some_and(|v| v.to_value().matches(value, def.kind))
             })?;
             let current = found.current.iter().map(|f| f.open.version.record);
             // One that does not open has the value too, as far as the index knows. One whose erasure was asked for has
@@ -76,7 +76,7 @@ impl Core {
         tenant: &Tenant,
         rtype: TypeOrd,
         token: &Token,
-        matches: impl Fn(&FieldMap) -> bool,
+        matches: impl Fn(&EncodedMap) -> bool,
     ) -> Result<LookedUp, VaultError> {
         let candidates = self.index.find(&self.tree, &tenant.buckets(Some(rtype)), token)?;
         let (mut found, mut bytes) = (LookedUp::default(), 0);
@@ -93,8 +93,7 @@ impl Core {
             let Some(record) = named.or_else(|| self.damaged.record_of(kid)) else { continue };
             match self.find_current(tenant, record, Sort::Record) {
                 Ok(f) if f.pointer.kid == kid && matches(&f.open.fields) => {
-                    let values = f.open.fields.fields.values();
-                    bytes += values.map(Value::encoded_len).sum::<usize>();
+                    bytes += f.open.fields.iter().map(|(_, v)| v.encoded_len()).sum::<usize>();
                     found.current.push(f);
                 }
                 // Superseded, erased, or of another value: not what was looked for.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::core::{Core, Vault};
 use super::current::{Found, SUBJECT, Sort, is_built_in};
 use super::error::VaultError;
-use super::fieldmap::FieldMap;
+use super::fieldmap::{EncodedMap, FieldMap};
 use super::holds::Facts;
 use super::holds::postponed::{bound_key, bound_row};
 use super::index::{Token, token};
@@ -31,6 +31,9 @@ use crate::id::{RecVer, RecordId, RequestId};
 use crate::keys::KeyError;
 use crate::limits;
 use crate::store::Batch;
+
+/// What a record takes of an answer beside its fields.
+const RECORD_BYTES: usize = 200;
 
 /// A change of a record.
 pub struct RecordChange {
@@ -99,7 +102,7 @@ impl Vault {
         let (mut views, mut bytes) = (Vec::with_capacity(records.len()), 0);
         for (at, record) in records.iter().enumerate() {
             let view = core.read_one(permit, &tenant, *record, spec).map_err(|e| e.at(at))?;
-            bytes += view.fields.values().map(|v| v.encoded_len() + 32).sum::<usize>() + 200;
+            bytes += view.fields.room() + RECORD_BYTES;
             if bytes > limits::FIND_BYTES_MAX {
                 return Err(VaultError::TooLarge(
                     "the records are too large together: ask for fewer, or for fewer fields",
@@ -151,7 +154,7 @@ impl Vault {
         }
         let patch = schema.check_patch(change.set, &remove)?;
         let now = core.time.begin(&*core.clock);
-        let mut map = open.fields;
+        let mut map = open.fields.to_map();
         let (rtype, record) = (pointer.rtype, change.record);
         let queries = core.holds.queries_on(tenant.ord, Facts { rtype, record, map: &map });
         patch.apply(&mut map.fields)?;
@@ -194,7 +197,8 @@ impl Vault {
             batch.put(key, row);
         }
         let (spec, clear) = (ReadSpec::default(), permit.clear(schema.type_name().as_str(), None));
-        let view = view(&schema, change.record, rec_ver, expires, map, clear, &spec);
+        let of = (change.record, rec_ver, expires);
+        let view = view(schema.clone(), of, EncodedMap::of(&map)?, clear, &spec)?;
         let entry = core.entry(permit, Act::UpdateRecord).of(tenant.ord).showing([&view]);
         batch.entries = entry.encode();
         let moved = ticket.kid.bucket != present.1;
@@ -263,9 +267,9 @@ impl Vault {
                     Ok(found)
                         if core.check_unrestricted(&tenant, &found, permit.role()).is_err() => {}
                     Ok(found) => {
-                        let fields = &found.open.fields.fields;
-                        bytes += fields.values().map(Value::encoded_len).sum::<usize>() + 200;
-                        page.views.push(core.view_of(&tenant, id, found, permit, spec)?);
+                        let view = core.view_of(&tenant, id, found, permit, spec)?;
+                        bytes += view.fields.room() + RECORD_BYTES;
+                        page.views.push(view);
                     }
                     // Erased meanwhile, or damaged: the others are served.
                     Err(VaultError::Erased(_) | VaultError::NotFound(_)) => {}
@@ -319,7 +323,7 @@ impl Vault {
         let normal = value.normalised(def.kind);
         let token = token(&secrets.index, schema.ord(), def.ord, &normal);
         let found = core.lookup(&tenant, schema.ord(), &token, |map| {
-            map.fields.get(&def.ord).is_some_and(|v| v.matches(&value, def.kind))
+            map.get(def.ord).is_some_and(|v| v.to_value().matches(&value, def.kind))
         })?;
         let views: Result<Vec<RecordView>, VaultError> = found
             .current

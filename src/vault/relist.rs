@@ -99,7 +99,7 @@ pub fn relist_by(
             .and_then(|dek| sealed::open(tree.store(), tree.vault(), kid, &dek, named));
         match opened {
             Ok(open) => {
-                let tokens = tokens(&key, open.version.rtype, &open.fields);
+                let tokens = tokens(&key, open.version.rtype, &open.fields.to_map());
                 content.versions.push((kid, tokens));
             }
             Err(VaultError::Damaged(_)) => {

@@ -55,6 +55,6 @@ impl Core {
         let expires = tenant.day_of(found.pointer.kid.bucket);
         let map = found.open.fields;
         let clear = permit.clear(schema.type_name().as_str(), spec.purpose.as_deref());
-        Ok(view(&schema, record, found.pointer.rec_ver, expires, map, clear, spec))
+        view(schema, (record, found.pointer.rec_ver, expires), map, clear, spec)
     }
 }

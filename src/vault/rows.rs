@@ -3,7 +3,7 @@
 use crate::class::ErasureReason;
 use crate::clock::UnixMillis;
 use crate::crypto::Digest32;
-use crate::id::{BucketOrd, Day, Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd};
+use crate::id::{BucketOrd, Day, Gen, Kid, RecVer, RecordId, TenantOrd, TypeOrd, joined};
 use crate::store::sum::{checked, with_sum};
 
 /// Where a record's current version is.
@@ -33,8 +33,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn tenant_key(kind: u8, tenant: TenantOrd, record: RecordId) -> Vec<u8> {
-    [&[kind], tenant.bytes().as_slice(), &record.0].concat()
+fn tenant_key(kind: u8, tenant: TenantOrd, record: RecordId) -> [u8; 20] {
+    joined(&[&[kind], &tenant.bytes(), &record.0])
 }
 
 /// The record that a pointer's or tombstone's key names.
@@ -43,7 +43,7 @@ pub fn record_in(key: &[u8]) -> Option<RecordId> {
 }
 
 impl Pointer {
-    pub fn key(tenant: TenantOrd, record: RecordId) -> Vec<u8> {
+    pub fn key(tenant: TenantOrd, record: RecordId) -> [u8; 20] {
         tenant_key(b'u', tenant, record)
     }
 
@@ -127,7 +127,7 @@ pub struct Tombstone {
 const ERASED: u8 = 2;
 
 impl Tombstone {
-    pub fn key(tenant: TenantOrd, record: RecordId) -> Vec<u8> {
+    pub fn key(tenant: TenantOrd, record: RecordId) -> [u8; 20] {
         tenant_key(b't', tenant, record)
     }
 

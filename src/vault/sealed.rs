@@ -3,16 +3,23 @@
 //! Invariant: everything in a row's clear header is bound by its AAD; a row opens only as the version, record, tenant,
 //! schema and chunk that it was sealed as.
 
+use std::ops::Range;
+
 use zeroize::Zeroizing;
 
 use super::error::VaultError;
-use super::fieldmap::{FieldMap, chunks};
-use crate::crypto::{Dek, SecretBytes, hkdf32, labels, open_in_place, seal_append};
-use crate::id::{Kid, RecVer, RecordId, TypeOrd, VaultId};
+use super::fieldmap::{EncodedMap, FieldMap, chunks};
+use crate::crypto::{
+    Dek, NONCE_BYTES, SecretBytes, TAG_BYTES, hkdf32, labels, open_in_place, seal_append,
+};
+use crate::id::{Kid, RecVer, RecordId, TypeOrd, VaultId, joined};
 use crate::store::{Store, StoreError};
 
 const MAGIC: &[u8; 4] = b"LTR1";
 const HEADER: usize = 52;
+/// Where a header has the row's length; and its algorithm, chunk and whether that is the last.
+const LENGTH: Range<usize> = 4..8;
+const TAIL: Range<usize> = 48..HEADER;
 const ALG_AES_256_GCM: u8 = 1;
 const CHUNKS_MAX: u16 = 400;
 
@@ -27,8 +34,8 @@ pub struct Version {
 }
 
 /// Key of a chunk's row.
-pub fn row_key(kid: Kid, chunk: u16) -> Vec<u8> {
-    [b"r".as_slice(), &kid.bytes(), &chunk.to_be_bytes()].concat()
+pub fn row_key(kid: Kid, chunk: u16) -> [u8; 13] {
+    joined(&[b"r", &kid.bytes(), &chunk.to_be_bytes()])
 }
 
 /// The kid and chunk in a row's key.
@@ -55,10 +62,10 @@ fn header(version: &Version, length: usize, chunk: u16, last: bool) -> Vec<u8> {
 /// The row of a version that was lost: its header, and nothing that opens. It keeps its slot named, so that the version
 /// is known to be missing.
 pub fn lost(version: &Version) -> SealedRow {
-    let length = HEADER + 12 + 16;
+    let length = HEADER + NONCE_BYTES + TAG_BYTES;
     let mut row = header(version, length, 0, true);
     row.resize(length, 0);
-    (row_key(version.kid, 0), row)
+    (row_key(version.kid, 0).to_vec(), row)
 }
 
 /// The version that a row's clear header names; not authenticated.
@@ -78,12 +85,28 @@ pub fn peek(value: &[u8]) -> Option<Version> {
     })
 }
 
-fn chunk_key(dek: &Dek, chunk: u16) -> Zeroizing<[u8; 32]> {
-    let mut key = Zeroizing::new(*dek.expose());
-    if chunk > 0 {
-        hkdf32(&[], dek.expose(), labels::CHUNK, &mut key);
+/// The keys of a version's chunks: the record's own for the first, one derived from it for those after.
+struct ChunkKeys<'a> {
+    dek: &'a Dek,
+    later: Option<Zeroizing<[u8; 32]>>,
+}
+
+impl<'a> ChunkKeys<'a> {
+    fn of(dek: &'a Dek) -> Self {
+        Self { dek, later: None }
     }
-    key
+
+    fn at(&mut self, chunk: u16) -> &[u8; 32] {
+        let own = self.dek.expose();
+        if chunk == 0 {
+            return own;
+        }
+        self.later.get_or_insert_with(|| {
+            let mut key = Zeroizing::new([0; 32]);
+            hkdf32(&[], own, labels::CHUNK, &mut key);
+            key
+        })
+    }
 }
 
 /// Key and value.
@@ -98,15 +121,17 @@ pub fn seal(
 ) -> Result<Vec<SealedRow>, VaultError> {
     let padded = fields.encode()?;
     let count = chunks(&padded).len();
-    let mut rows = Vec::with_capacity(count);
+    let (mut rows, mut keys) = (Vec::with_capacity(count), ChunkKeys::of(dek));
     for (n, part) in chunks(&padded).enumerate() {
         let chunk = u16::try_from(n).ok().filter(|c| *c < CHUNKS_MAX);
         let chunk = chunk.ok_or(VaultError::Exhausted("the record is too large"))?;
-        let mut row = header(version, HEADER + 12 + part.len() + 16, chunk, n + 1 == count);
-        let aad = labels::record_aad(vault, &row);
-        seal_append(&chunk_key(dek, chunk), &aad, part, &mut row)
+        let mut row =
+            header(version, HEADER + NONCE_BYTES + part.len() + TAG_BYTES, chunk, n + 1 == count);
+        let aad =
+            labels::record_aad(vault, row.first_chunk().ok_or(VaultError::Damaged("record"))?);
+        seal_append(keys.at(chunk), &aad, part, &mut row)
             .map_err(|_| VaultError::Damaged("record"))?;
-        rows.push((row_key(version.kid, chunk), row));
+        rows.push((row_key(version.kid, chunk).to_vec(), row));
     }
     Ok(rows)
 }
@@ -114,7 +139,7 @@ pub fn seal(
 /// A record version, opened, and how many rows it has.
 pub struct OpenVersion {
     pub version: Version,
-    pub fields: FieldMap,
+    pub fields: EncodedMap,
     pub rows: u16,
 }
 
@@ -138,7 +163,7 @@ pub fn open_rows(
     expected: Option<(RecordId, RecVer)>,
 ) -> Result<OpenVersion, VaultError> {
     let damaged = || VaultError::Damaged("record");
-    let mut padded = SecretBytes::default();
+    let (mut padded, mut keys) = (SecretBytes::default(), ChunkKeys::of(dek));
     let mut found = None;
     for chunk in 0..CHUNKS_MAX {
         let mut value = SecretBytes::new(row(chunk)?.ok_or_else(damaged)?);
@@ -150,24 +175,36 @@ pub fn open_rows(
         }
         found = Some(version);
         let last = value.get(HEADER - 1) == Some(&1);
-        if value.get(..HEADER) != Some(&header(&version, value.len(), chunk, last)) {
+        // What `peek` does not say: with it, all of the header is as it was written.
+        let [hi, lo] = chunk.to_be_bytes();
+        if value.get(LENGTH) != Some(&(value.len() as u32).to_be_bytes())
+            || value.get(TAIL) != Some(&[ALG_AES_256_GCM, hi, lo, u8::from(last)])
+        {
             return Err(damaged());
         }
-        let aad = labels::record_aad(vault, value.get(..HEADER).unwrap_or_default());
+        let aad = labels::record_aad(vault, value.first_chunk().ok_or_else(damaged)?);
         let sealed = value.get_mut(HEADER..).ok_or_else(damaged)?;
-        let part = open_in_place(&chunk_key(dek, chunk), &aad, sealed).map_err(|_| damaged())?;
+        let part = open_in_place(keys.at(chunk), &aad, sealed).map_err(|_| damaged())?;
         // Most records are one row: those are read where they lie.
-        let whole = last && chunk == 0;
-        if !whole {
+        let fields = if last && chunk == 0 {
+            let start = HEADER + NONCE_BYTES;
+            let at = start..start + part.len();
+            EncodedMap::parse(value, at)?
+        } else {
             if padded.capacity() == 0 {
                 padded.reserve_exact(crate::limits::RECORD_BYTES_MAX + 64 * 1024);
             }
             padded.extend_from_slice(part);
-        }
-        if last {
-            let fields = FieldMap::decode(if whole { part } else { &padded })?;
-            return Ok(OpenVersion { version, fields, rows: chunk + 1 });
-        }
+            if !last {
+                continue;
+            }
+            // Of the room for the largest record no more is kept than this one needs.
+            let mut exact = SecretBytes::with_capacity(padded.len());
+            exact.extend_from_slice(&padded);
+            let at = 0..exact.len();
+            EncodedMap::parse(exact, at)?
+        };
+        return Ok(OpenVersion { version, fields, rows: chunk + 1 });
     }
     Err(damaged())
 }
@@ -222,7 +259,7 @@ mod tests {
             let named = Some((version.record, version.rec_ver));
             let read = |named| open(&store, VaultId([1; 16]), version.kid, &dek, named);
             let back = read(named).unwrap();
-            assert!(back.fields == fields && back.version == version);
+            assert!(back.fields.to_map() == fields && back.version == version);
             assert_eq!(usize::from(back.rows), rows.len());
             assert!(read(Some((RecordId([7; 16]), RecVer(3)))).is_err());
             assert!(read(Some((version.record, RecVer(4)))).is_err());
@@ -269,7 +306,7 @@ mod tests {
                 None,
             )
         };
-        assert!(open(&rows, version.kid).is_ok_and(|o| o.fields == fields));
+        assert!(open(&rows, version.kid).is_ok_and(|o| o.fields.to_map() == fields));
         let mut swapped = rows.clone();
         swapped.swap(1, 2);
         assert!(open(&swapped, version.kid).is_err(), "two chunks in another order");

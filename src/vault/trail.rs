@@ -126,10 +126,13 @@ impl Entry {
 
     /// The same of records that were shown.
     pub(super) fn showing<'a>(self, views: impl IntoIterator<Item = &'a RecordView>) -> Self {
-        let mut entry = self;
-        let traces: Vec<Trace> = views.into_iter().map(|v| v.trace).collect();
-        traces.iter().for_each(|t| entry.seen.add(t.seen));
-        entry.about(traces.into_iter().map(|t| (Some(t.rtype), t.member)))
+        let (mut seen, mut entry) = (self.seen, self);
+        entry = entry.about(views.into_iter().map(|view| {
+            let Trace { member, rtype, seen: of_view } = view.trace;
+            seen.add(of_view);
+            (Some(rtype), member)
+        }));
+        Self { seen, ..entry }
     }
 }
 

@@ -4,13 +4,17 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lethe::clock::{Clock, SystemClock};
 use lethe::server::DevDir;
+
+use crate::peer::PATIENCE;
 
 const NAME: &str = "Canarivalda Quillfeather";
 const PHONE: &str = "+8613800138011";
@@ -145,6 +149,33 @@ impl Stage {
         }
     }
 
+    /// How often each is in the memory that the daemon may write to. `None` if this user may not look into it.
+    fn in_memory(&self, needles: &[&[u8]]) -> Option<Vec<usize>> {
+        const STEP: usize = 1 << 20;
+        let process = format!("/proc/{}", self.daemon.id());
+        let maps = std::fs::read_to_string(format!("{process}/maps")).ok()?;
+        let memory = File::open(format!("{process}/mem")).ok()?;
+        let mut counts = vec![0; needles.len()];
+        let longest = needles.iter().map(|n| n.len()).max().unwrap();
+        let mut buffer = vec![0; STEP + longest];
+        for line in maps.lines().filter(|line| line.contains(" rw")) {
+            let (from, to) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+            let parse = |text| u64::from_str_radix(text, 16).unwrap();
+            let (mut at, end) = (parse(from), parse(to));
+            while at < end {
+                let most = usize::try_from(end - at).unwrap().min(buffer.len());
+                // What is mapped and not there, such as a guard page, cannot be read.
+                let read = memory.read_at(&mut buffer[..most], at).unwrap_or(0);
+                for (needle, count) in needles.iter().zip(&mut counts) {
+                    let found = buffer[..read].windows(needle.len()).filter(|w| w == needle);
+                    *count += found.count();
+                }
+                at += STEP as u64;
+            }
+        }
+        Some(counts)
+    }
+
     fn log(&self) -> Vec<u8> {
         std::fs::read(self._tmp.path().join("lethed.log")).unwrap()
     }
@@ -233,6 +264,29 @@ fn audited(stage: &mut Stage) -> Vec<u8> {
     let all = [listed.stdout, std::fs::read(export).unwrap()].concat();
     assert!(hits(b"FindRecords", &all) > 0, "control: the log tells of the search");
     all
+}
+
+/// Also what the gRPC and TLS libraries had in their buffers: the daemon's allocator overwrites what they free.
+#[test]
+fn r15_no_value_that_was_written_or_read_stays_in_the_daemon_s_memory() {
+    let mut stage = Stage::start();
+    work(&mut stage);
+    let looked_for = [NAME.as_bytes(), PHONE.as_bytes(), CITY.as_bytes(), b"spiffe://dev.lethe"];
+    let since = Instant::now();
+    loop {
+        let Some(counts) = stage.in_memory(&looked_for) else {
+            println!("not looked for: this user may not read another process's memory");
+            return;
+        };
+        let (values, known) = counts.split_at(3);
+        assert!(known[0] > 0, "what must be there is found");
+        if values.iter().all(|n| *n == 0) {
+            return;
+        }
+        // The last connection may still be closing.
+        assert!(since.elapsed() < PATIENCE, "{values:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]

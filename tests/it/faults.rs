@@ -21,6 +21,7 @@ use lethe::class::ErasureReason;
 use lethe::id::RecordId;
 use lethe::keys::KeyError;
 use lethe::store::StoreError;
+use lethe::vault::fieldmap::ValueRef;
 use lethe::vault::value::Value;
 use lethe::vault::{Receipt, Vault, VaultError};
 
@@ -45,7 +46,7 @@ impl Known {
         let view = get(vault, self.id)?;
         assert_eq!(text(&view, "note"), Some(self.note.as_str()), "a wrong value was served");
         let photo = match view.fields.get("photo") {
-            Some(Value::Bytes(b)) => b.iter().filter(|b| **b == 7).count(),
+            Some(ValueRef::Bytes(b)) => b.iter().filter(|b| **b == 7).count(),
             _ => 0,
         };
         assert_eq!(photo, self.photo, "a wrong value was served");

@@ -11,6 +11,7 @@ use lethe::class::{ErasureReason, Role};
 use lethe::crypto::merkle::{Frontier, leaf_hash};
 use lethe::id::RecordId;
 use lethe::store::{Engine, Memory};
+use lethe::vault::fieldmap::ValueRef;
 use lethe::vault::{EngineChoice, Vault, VaultError};
 
 use crate::crash::scratch;
@@ -70,9 +71,7 @@ async fn check(vault: &Vault, named: impl Fn(&str) -> String) {
     let note = |name: &str| text(&get(vault, id(name)).unwrap(), "note").unwrap().to_owned();
     assert_eq!((note("plain"), note("changed")), ("plain".into(), "changed twice".into()));
     let large = get(vault, id("large")).unwrap();
-    assert!(
-        matches!(&large.fields["photo"], lethe::vault::value::Value::Bytes(b) if b.len() == 20_000)
-    );
+    assert!(matches!(large.fields.get("photo"), Some(ValueRef::Bytes(b)) if b.len() == 20_000));
     assert!(matches!(get(vault, id("gone")), Err(VaultError::Erased(_))));
     let reason = ErasureReason::SubjectRequest;
     let again = vault.erase_records(&app(), TENANT, &[id("gone")], reason, None).await.unwrap();

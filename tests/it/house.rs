@@ -158,5 +158,5 @@ pub async fn update(
 
 /// The text of a field.
 pub fn text<'a>(view: &'a RecordView, field: &str) -> Option<&'a str> {
-    view.fields.get(field).and_then(Value::as_text)
+    view.fields.text(field)
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use lethe::authz::ReadRecord;
 use lethe::class::ErasureReason;
 use lethe::id::{RecVer, RecordId};
+use lethe::vault::fieldmap::ValueRef;
 use lethe::vault::value::Value;
 use lethe::vault::{EngineChoice, ReadSpec, Vault, VaultError};
 
@@ -218,7 +219,7 @@ impl Run {
     fn check(&self, id: RecordId) {
         let view = get(self.vault(), id).map_err(|e| format!("{e:?}")).unwrap();
         let photo = match view.fields.get("photo") {
-            Some(Value::Bytes(b)) => b.len(),
+            Some(ValueRef::Bytes(b)) => b.len(),
             _ => 0,
         };
         let seen = Expected {

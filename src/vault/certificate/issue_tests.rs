@@ -216,7 +216,7 @@ async fn there_is_no_certificate_of_a_batch_that_is_not_through() {
     let not_through =
         |e: VaultError| matches!(e, VaultError::Precondition(why) if why.contains("not through"));
     scene.whole(Wanted::Record(gone.id)).await;
-    let good = ahead(Tombstone::key(scene.tenant.ord, gone.id), &later);
+    let good = ahead(Tombstone::key(scene.tenant.ord, gone.id).to_vec(), &later);
     assert!(not_through(scene.get(Wanted::Record(gone.id), None).await.err().unwrap()));
     scene.rows.commit(&[good]).unwrap();
     scene.whole(Wanted::Record(gone.id)).await;

@@ -361,7 +361,7 @@ impl Worker {
             if d.whole {
                 rows.tombs.push((
                     drafts.len(),
-                    (Tombstone::key(tenant, d.record), d.rtype),
+                    (Tombstone::key(tenant, d.record).to_vec(), d.rtype),
                     d.reason,
                     d.requested,
                 ));
@@ -377,10 +377,10 @@ impl Worker {
                 count: 1,
                 reached: None,
             });
-            rows.after.extend((0..d.rows).map(|chunk| sealed::row_key(d.kid, chunk)));
+            rows.after.extend((0..d.rows).map(|chunk| sealed::row_key(d.kid, chunk).to_vec()));
             rows.after.push([b"q".as_slice(), &d.kid.bytes()].concat());
             if d.whole {
-                rows.after.push(Pointer::key(tenant, d.record));
+                rows.after.push(Pointer::key(tenant, d.record).to_vec());
                 if self.core.holds.postponed(tenant, d.record).is_some() {
                     rows.after.push(postponed_key(tenant, d.record));
                 }

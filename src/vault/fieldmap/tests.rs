@@ -1,6 +1,7 @@
 //! Round trips of seeded random maps, one fixed vector, and every way to damage an encoding.
 
 use super::*;
+use crate::id::Day;
 
 /// SplitMix64: a failure prints its seed and replays.
 struct Seeded(u64);

@@ -155,7 +155,7 @@ impl Core {
                 for path in pages_of(&self.tree, bucket, 0..u32::MAX)? {
                     let mut unreadable = self.damaged_holds(&path)?;
                     self.each_current(&path, &mut |_, id, open| {
-                        match open.and_then(|open| Hold::of_map(id, &open.fields)) {
+                        match open.and_then(|open| Hold::of_map(id, &open.fields.to_map())) {
                             Some(hold) => drop(self.holds.set(tenant.ord, hold)),
                             None => unreadable.push(id),
                         }
@@ -185,6 +185,6 @@ impl Core {
     /// Whether a hold keeps a version.
     pub(in crate::vault) fn is_held(&self, tenant: &Tenant, open: &OpenVersion) -> bool {
         let (rtype, record) = (open.version.rtype, open.version.record);
-        self.holds.is_held(tenant.ord, Facts { rtype, record, map: &open.fields })
+        self.holds.is_held(tenant.ord, Facts { rtype, record, map: &open.fields.to_map() })
     }
 }

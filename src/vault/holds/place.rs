@@ -269,7 +269,7 @@ impl Core {
     fn known_hold(&self, tenant: &Tenant, id: RecordId) -> Result<Arc<Hold>, VaultError> {
         match self.find_current(tenant, id, Sort::Hold) {
             Ok(found) => {
-                let known = Hold::of_map(id, &found.open.fields);
+                let known = Hold::of_map(id, &found.open.fields.to_map());
                 known.map(Arc::new).ok_or(VaultError::Damaged("legal hold"))
             }
             Err(e) => {
@@ -291,7 +291,7 @@ impl Core {
         let Ok(Found { pointer, open }) = self.find_current(tenant, record, sort) else {
             return Vec::new();
         };
-        let facts = super::Facts { rtype: pointer.rtype, record, map: &open.fields };
+        let facts = super::Facts { rtype: pointer.rtype, record, map: &open.fields.to_map() };
         self.holds.on(tenant.ord, facts).iter().map(|hold| hold.id).collect()
     }
 
@@ -321,7 +321,8 @@ impl Core {
         let _changing = tenant.changing.lock().await;
         let _alone = tenant.writing.write().await;
         let Found { pointer, open } = self.find_current(tenant, id, Sort::Hold)?;
-        let hold = Hold::of_map(id, &open.fields).ok_or(VaultError::Damaged("legal hold"))?;
+        let hold =
+            Hold::of_map(id, &open.fields.to_map()).ok_or(VaultError::Damaged("legal hold"))?;
         if hold.ended.is_some() {
             return Err(VaultError::Precondition("the legal hold has ended already"));
         }

@@ -211,7 +211,8 @@ impl Core {
         if self.holds.postponed(tenant.ord, record).is_none() {
             return Ok(());
         }
-        let holds = self.holds.on(tenant.ord, Facts { rtype, record, map: &found.open.fields });
+        let holds =
+            self.holds.on(tenant.ord, Facts { rtype, record, map: &found.open.fields.to_map() });
         // A subject may be kept for the sake of its records alone.
         let unheld = holds.is_empty() && role == Role::PrivacyOfficer;
         let named = |hold: &std::sync::Arc<Hold>| hold.readers.contains(&role);

@@ -190,7 +190,7 @@ impl<'a> Pass<'a> {
         };
         count(&mut self.report.kept, "record versions");
         for (chunk, value) in (0u16..).zip(rows) {
-            self.target.put(sealed::row_key(kid, chunk), value)?;
+            self.target.put(sealed::row_key(kid, chunk).to_vec(), value)?;
         }
         self.name(&open.version)
     }
@@ -223,7 +223,7 @@ impl<'a> Pass<'a> {
             Some(older) => self.ask(intent_for(older, version.record, self.now))?,
             None => {}
         }
-        Ok(self.target.put(key, pointer.encode())?)
+        Ok(self.target.put(key.to_vec(), pointer.encode())?)
     }
 
     fn ask(&mut self, intent: Intent) -> Result<(), VaultError> {

@@ -102,7 +102,7 @@ fn go_through(core: &Core, runtime: &Runtime, work: &Work, path: &Path) -> Resul
         // One that does not open stays where it is.
         let Some(open) = open else { return Ok(()) };
         let present = work.tenant.day_of(kid.bucket);
-        if core.expiry_of(&work.tenant, &schema, &open.fields) == present {
+        if core.expiry_of(&work.tenant, &schema, &open.fields.to_map()) == present {
             return Ok(());
         }
         match runtime.block_on(core.rehome(&work.tenant, record, None)) {

@@ -65,7 +65,7 @@ impl Core {
         let _record = self.lock_records(&[record]).await;
         let Found { pointer, open } = self.find_leaving(tenant, record, Sort::Record)?;
         let Some(schema) = tenant.schema_of(pointer.rtype) else { return Ok(false) };
-        let mut map = open.fields;
+        let mut map = open.fields.to_map();
         let newly = used.filter(|used| *used > map.used);
         map.used = newly.unwrap_or(map.used);
         let (wanted, present) =
@@ -143,7 +143,8 @@ impl Core {
             let version = (old.rtype, old.record, old.rec_ver, open.version.schema_rev);
             let mut batch = Batch::default();
             let home = Home::Expiry(Day::HELD);
-            let slot = self.put_old(tenant, version, home, &open.fields, &mut batch).await?;
+            let slot =
+                self.put_old(tenant, version, home, &open.fields.to_map(), &mut batch).await?;
             let moved = Intent { reason: ErasureReason::Moved, ..old };
             let kept = Intent { kid: slot.kid, ..old };
             batch.put(moved.key(), moved.encode());

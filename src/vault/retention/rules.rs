@@ -151,7 +151,7 @@ impl Vault {
         let rtype = found.pointer.rtype;
         let schema = tenant.schema_of(rtype).ok_or(VaultError::NotFound("schema"))?;
         let rules = tenant.rules(rtype);
-        let decision = decide(&schema, &rules, found.open.fields.facts());
+        let decision = decide(&schema, &rules, found.open.fields.to_map().facts());
         let entry = core.entry(permit, Act::ExplainRetention).of(tenant.ord);
         core.note(&entry.about([(Some(rtype), found.open.fields.member)]))?;
         let present = tenant.day_of(found.pointer.kid.bucket);

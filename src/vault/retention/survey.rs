@@ -93,7 +93,7 @@ impl Core {
                 found.damaged += 1;
                 return Ok(());
             };
-            let told = decide(&schema, &rules, open.fields.facts());
+            let told = decide(&schema, &rules, open.fields.to_map().facts());
             let held = self.is_held(tenant, &open);
             found.held += u64::from(held);
             found.staying += u64::from(told.expires > day && !held);

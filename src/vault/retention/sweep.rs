@@ -233,7 +233,7 @@ impl Worker {
         todo.retain(|b| !is_made(b) && newest.is_none_or(|newest| *b < newest));
         for bucket in todo.into_iter().rev() {
             self.core.close_and_list(bucket, epoch, &mut |_, open| {
-                let (version, map) = (&open.version, &open.fields);
+                let (version, map) = (&open.version, &open.fields.to_map());
                 let Some(schema) = one.tenant.schema_of(version.rtype) else { return Ok(false) };
                 if self.core.home_of(&one.tenant, &schema, version.record, map) <= one.key.1 {
                     return Ok(false);
