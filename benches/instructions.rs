@@ -6,8 +6,8 @@
 //! calls cost, in all and by function. Counts hardly depend on what else the machine does.
 //! `--top 60` tells the functions that cost most, with all that they call.
 //!
-//! The audit log's entries go to disk together every 50 ms. Under callgrind that is a handful, in life it is hundreds,
-//! so a second line leaves out what the engine does for a group, whatever its size. SHA-256 is counted in software.
+//! The audit log's entries go to disk together every 50 ms. Under callgrind that is some fifteen, in life it is
+//! hundreds, so a second line leaves out what is done for a group, whatever its size. SHA-256 is counted in software.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/sides.rs"]
