@@ -42,4 +42,4 @@ pub use permit::{ClassSet, Denial, Missing, Permit};
 pub use policy::{BUILT_IN_POLICY, Fault, POLICY_SCHEMA, Policy, PolicyFaults};
 pub use principal::{Principal, PrincipalError, TrustDomain};
 pub use review::{Entry, Shown, review};
-pub use rpcs::{RPCS, action_of};
+pub use rpcs::{RPCS, listed};

@@ -70,10 +70,10 @@ pub const RPCS: &[(&str, Action)] = &[
     ("/lethe.v1.TenantService/UpdateTenant", Action::UpdateTenant),
 ];
 
-/// The action that a request path asks for; `None`: not served.
-pub fn action_of(path: &str) -> Option<Action> {
+/// A request path as the table has it; `None`: not served.
+pub fn listed(path: &str) -> Option<&'static str> {
     let at = RPCS.binary_search_by(|(rpc, _)| (*rpc).cmp(path)).ok()?;
-    RPCS.get(at).map(|(_, action)| *action)
+    RPCS.get(at).map(|(rpc, _)| *rpc)
 }
 
 #[cfg(test)]
@@ -124,12 +124,12 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_every_path_in_it_is_found() {
         assert!(RPCS.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        for (path, action) in RPCS {
-            assert_eq!(action_of(path), Some(*action));
+        for (path, _) in RPCS {
+            assert_eq!(listed(path), Some(*path));
         }
         let absent =
             ["", "/", "/grpc.health.v1.Health/Watch", "/lethe.v1.RecordService/GetRecord/"];
-        assert!(absent.iter().all(|path| action_of(path).is_none()));
+        assert!(absent.iter().all(|path| listed(path).is_none()));
     }
 
     #[test]

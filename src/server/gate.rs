@@ -67,7 +67,7 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let (began, gate) = (Instant::now(), Arc::clone(&self.gate));
-        let method = method(request.uri().path());
+        let method = authz::listed(request.uri().path()).unwrap_or(UNLISTED);
         let (guest, time) = match gate.examine(&request, method, began) {
             Ok(passed) => passed,
             Err(status) => {
@@ -197,12 +197,6 @@ fn is_failure(reply: &Response<Body>) -> bool {
 
 /// What all paths share that the table lacks.
 const UNLISTED: &str = "unlisted";
-
-/// The path of a call as the table has it.
-fn method(path: &str) -> &'static str {
-    let at = authz::RPCS.binary_search_by(|(rpc, _)| (*rpc).cmp(path)).ok();
-    at.and_then(|at| authz::RPCS.get(at)).map_or(UNLISTED, |(rpc, _)| *rpc)
-}
 
 /// As gRPC writes it.
 fn name_of(code: Code) -> &'static str {

@@ -139,16 +139,19 @@ async fn the_cost_of_an_answer_does_not_grow_with_the_log() {
         fill(&vault, &[other.id], length).await;
         let size = told(&vault).len() as u64;
         indexed(&vault, size / BLOCK_ENTRIES).await;
-        let before = plan.reads();
-        let found = pages(&vault, &query(one.subject, None), 1_000).unwrap();
-        let reads = plan.reads() - before;
-        assert!(reads < 80, "{reads}");
-        // One row for each span; of those there are at most 45, and one more for each million entries.
-        let of_level = |level| Span::live(level, size / BLOCK_ENTRIES).count() as u64;
-        costs.push(reads - (0..=LEVEL_MAX).map(of_level).sum::<u64>());
-        assert_eq!(found.iter().filter(|e| e.act == Act::GetRecord).count(), 20);
+        // The vault's threads read too, at times: the least of some answers is what one costs.
+        let answer = || {
+            std::thread::sleep(Duration::from_millis(100));
+            let before = plan.reads();
+            let found = pages(&vault, &query(one.subject, None), 1_000).unwrap();
+            let cost = plan.reads() - before;
+            assert_eq!(found.iter().filter(|e| e.act == Act::GetRecord).count(), 20);
+            cost
+        };
+        costs.extend((0..5).map(|_| answer()).min());
     }
-    println!("store reads beside the spans' for 20 entries in logs of 2,000 and 22,000: {costs:?}");
+    println!("store reads for 20 entries in logs of 2,000 and 22,000: {costs:?}");
+    assert!(costs.iter().all(|reads| *reads < 80), "{costs:?}");
     assert!(costs[1].abs_diff(costs[0]) < 20, "{costs:?}");
 }
 
