@@ -21,11 +21,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 
 use super::guest::Guest;
 use super::identity::identity;
 use super::lines::Lines;
+use super::movable::Movable;
 use super::quota::{Quotas, Seat};
 use super::tls;
 use super::trust::Trust;
@@ -72,7 +72,7 @@ const HANG_UP_BYTES: u64 = 64 * 1024;
 
 /// A connection whose peer is known.
 pub struct Connection {
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<Movable>,
     guest: Guest,
     /// Resolves when nothing more is read; `None` from then on.
     end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -100,11 +100,14 @@ async fn end(guest: Guest, limits: DoorLimits) {
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Guest;
+impl Connection {
+    pub fn guest(&self) -> &Guest {
+        &self.guest
+    }
 
-    fn connect_info(&self) -> Guest {
-        self.guest.clone()
+    /// The runtime in which this is called serves it from now on.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        self.tls.get_mut().0.move_here()
     }
 }
 
@@ -248,7 +251,7 @@ impl Reception {
         let _ = tcp.set_nodelay(true);
         let (epoch, credentials) = self.trust.in_force();
         let acceptor = TlsAcceptor::from(Arc::clone(&credentials.config));
-        let handshake = acceptor.accept(tcp).into_fallible();
+        let handshake = acceptor.accept(Movable::from(tcp)).into_fallible();
         let tls = match timeout(self.limits.handshake, handshake).await {
             Ok(Ok(tls)) => tls,
             Ok(Err((error, tcp))) => {
@@ -294,7 +297,7 @@ impl Reception {
 }
 
 /// Closing a socket with unread bytes resets it, and the alert that says why would be lost with it.
-async fn hang_up(mut tcp: TcpStream) {
+async fn hang_up(mut tcp: Movable) {
     let polite = async {
         tcp.shutdown().await?;
         tokio::io::copy(&mut tcp.take(HANG_UP_BYTES), &mut tokio::io::sink()).await

@@ -7,6 +7,7 @@
 mod accept;
 mod cli;
 mod config;
+mod corked;
 mod crl;
 mod deadline;
 mod dev;
@@ -15,9 +16,12 @@ mod exposition;
 mod gate;
 mod guest;
 mod host;
+mod http2;
 mod identity;
+mod lanes;
 mod lines;
 mod material;
+mod movable;
 mod opening;
 mod probe;
 mod process;
@@ -92,8 +96,6 @@ pub enum ServerError {
     Harden(std::io::Error),
     #[error("the runtime did not start: {0}")]
     Runtime(std::io::Error),
-    #[error("serving failed: {0}")]
-    Serve(#[from] tonic::transport::Error),
 }
 
 impl ServerError {

@@ -7,21 +7,22 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
-use tonic::transport::Server;
 
 use super::accept::{DoorLimits, Reception};
 use super::exposition::View;
 use super::gate::GateLayer;
+use super::http2;
+use super::lanes::Lanes;
 use super::opening::{self, Opening};
 use super::process::{OnHangup, hangup_signal, stop_signal};
 use super::rights::Rights;
@@ -30,7 +31,6 @@ use super::trust::Trust;
 use super::{Config, ServerError};
 use crate::authz::{Authority, TrustDomain};
 use crate::clock::Clock;
-use crate::limits;
 use crate::metrics::Metrics;
 use crate::rpc;
 use crate::rpc::witness::Witness;
@@ -97,43 +97,48 @@ impl Door {
             witness,
             deadline_max: bounds.deadline,
         };
+        let lanes = Lanes::start().map_err(ServerError::Runtime)?;
         let keeping = tokio::spawn(Arc::clone(&trust).keep(Arc::clone(&metrics), reload));
         let reception = Reception::new(trust, trust_domain, clock, bounds, metrics);
-        let (connections, incoming) = mpsc::channel(1);
+        let (connections, mut incoming) = mpsc::channel(1);
         let accepting = tokio::spawn(reception.run(listener, connections));
         let (stopping, mut stopped) = watch::channel(());
-        let serving = Server::builder()
-            // Without tonic's own grace, which would leave out the GOAWAY: `accept.rs` cuts off who stays.
-            .max_connection_age(bounds.age)
-            .max_concurrent_streams(limits::STREAMS_MAX)
-            .http2_max_header_list_size(limits::HEADER_BYTES_MAX)
-            .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
-            .http2_max_pending_accept_reset_streams(Some(limits::PENDING_RESETS_MAX))
-            .http2_max_local_error_reset_streams(Some(limits::LOCAL_RESETS_MAX))
-            .serve_with_incoming_shutdown(
-                gate.before(services),
-                ReceiverStream::new(incoming).map(Ok::<_, std::io::Error>),
-                async move {
-                    stop.await;
-                    stopping.send_replace(());
-                },
-            );
+        let told = stopping.subscribe();
+        let (gate, pool) = (gate.before(services), Handle::current());
+        let visit = move |connection| {
+            http2::serve(connection, gate.clone(), pool.clone(), bounds.age, told.clone())
+        };
+        let serving = async move {
+            let (mut stop, mut all) = (pin!(stop), JoinSet::new());
+            loop {
+                tokio::select! {
+                    () = &mut stop => break,
+                    connection = incoming.recv() => match connection {
+                        Some(connection) => lanes.serve(&mut all, visit(connection)),
+                        None => break,
+                    },
+                    // So that what ended is forgotten.
+                    Some(_) = all.join_next() => {}
+                }
+            }
+            drop(incoming);
+            stopping.send_replace(());
+            while all.join_next().await.is_some() {}
+        };
         let too_long = async {
             // An error means that the sender went with a server that ended by itself.
             let _ = stopped.changed().await;
             tokio::time::sleep(bounds.shutdown).await;
         };
-        let outcome = tokio::select! {
-            served = serving => served.map_err(ServerError::from),
+        tokio::select! {
+            () = serving => {}
             () = too_long => {
                 tracing::warn!("calls were cut off: they went on for too long after the stop");
-                Ok(())
             }
-        };
+        }
         accepting.abort();
         keeping.abort();
-        outcome
+        Ok(())
     }
 }
 

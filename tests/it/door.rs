@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,12 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use rustls::AlertDescription as Alert;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tonic::Code;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::service::Routes;
+use tonic::{Code, Status};
 
-use crate::peer::{CHECK, Caller, Verdict, call, channel, client_config, in_time, knock};
+use crate::peer::{CHECK, Caller, PATIENCE, Verdict, call, channel, client_config, in_time, knock};
 use crate::stage::{DAY, NOW, Running, authority_named, dns, good, health, uri, valid};
 
 #[tokio::test]
@@ -308,6 +308,59 @@ async fn a_stop_lets_calls_end_and_cuts_off_those_that_do_not() {
             assert_eq!(status.code(), Code::DeadlineExceeded);
         }
     }
+}
+
+/// A batch that lasts until a read was answered, which panics at its first time.
+#[derive(Clone, Default)]
+struct Slow(Arc<Mutex<u32>>, Arc<Condvar>);
+
+impl tonic::server::NamedService for Slow {
+    const NAME: &'static str = "lethe.v1.RecordService";
+}
+
+impl tower::Service<Request<Body>> for Slow {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Self(reads, done) = self.clone();
+        Box::pin(async move {
+            let mut reads = reads.lock().unwrap_or_else(PoisonError::into_inner);
+            if request.uri().path().ends_with("/GetRecord") {
+                *reads += 1;
+                assert!(*reads > 1, "a read that panics");
+                done.notify_all();
+                return Ok(Status::not_found("").into_http());
+            }
+            // With its thread: so it is with what takes long for its work.
+            let over = done.wait_timeout_while(reads, PATIENCE, |reads| *reads < 2);
+            let late = over.unwrap_or_else(PoisonError::into_inner).1.timed_out();
+            Ok(Status::new(if late { Code::Unavailable } else { Code::Aborted }, "").into_http())
+        })
+    }
+}
+
+/// However long a call works, and even if one panics, others of the same connection are answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connections_short_calls_wait_for_no_long_one_and_outlive_one_that_panics() {
+    let door = Running::start_with(DoorLimits::default(), Routes::new(Slow::default())).await;
+    let channel = channel(door.addr, door.client(Some(door.caller(|_| {})))).await;
+    let long = {
+        let channel = channel.clone();
+        tokio::spawn(async move { call(&channel, "/lethe.v1.RecordService/ListRecords").await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let read = || call(&channel, "/lethe.v1.RecordService/GetRecord");
+    let panicked = read().await.unwrap_err().code();
+    assert!(panicked != Code::NotFound && panicked != Code::Unavailable, "{panicked:?}");
+    assert_eq!(read().await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(long.await.unwrap().unwrap_err().code(), Code::Aborted);
+    assert_eq!(door.metrics.connections.value(), 1);
 }
 
 #[tokio::test]

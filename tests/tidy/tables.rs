@@ -34,7 +34,7 @@ pub const HOMES: &[(&str, &[&str])] = &[
     ("tonic", &["src/proto.rs", "src/rpc/", "src/client/", "src/server/", "src/ctl/"]),
     ("tonic_types", &["src/rpc/", "src/client/", "src/server/", "src/ctl/"]),
     ("rustls", &["src/client/", "src/pki/", "src/server/"]),
-    ("hyper", &["src/server/socket.rs", "src/server/untaken.rs"]),
+    ("hyper", &["src/server/http2.rs", "src/server/socket.rs", "src/server/untaken.rs"]),
     ("rcgen", &["src/pki/", "src/client/"]),
     ("x509_parser", &["src/pki/", "src/server/"]),
     ("cedar_policy", &["src/authz/policy/"]),
