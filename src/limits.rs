@@ -232,7 +232,8 @@ pub const CRL_BYTES_MAX: u64 = 16 << 20;
 pub const TLS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Files of the door or of rights that were refused and did not change are tried again after this time.
 pub const TLS_RETRY: Duration = Duration::from_secs(30);
-/// Between the last answer on a connection whose certificate no longer counts and its end.
+/// Between the last answer on a connection whose time is up and its end; as long again until who takes no
+/// goodbye is cut off.
 pub const DISMISSAL_GRACE: Duration = Duration::from_millis(250);
 /// Certificates that an authority of `lethectl pki` keeps on record.
 pub const PKI_ISSUED_MAX: usize = 10_000;

@@ -9,7 +9,7 @@ use super::path::Path;
 use super::*;
 use crate::clock::UnixMillis;
 use crate::id::{BucketOrd, Day, PageOrd, TenantOrd, TypeOrd, VaultId};
-use crate::store::faulty::{Faulty, Plan};
+use crate::store::faulty::{Fault, Faulty, Plan};
 use crate::store::{Batch, Engine, Memory, Store};
 
 const BUCKET: (TenantOrd, BucketOrd) = (TenantOrd::of(1), BucketOrd::of(0));
@@ -79,4 +79,45 @@ fn a_page_that_is_evicted_before_its_row_is_written_is_waited_for() {
     });
     assert!(seen.iter().all(|s| *s == Ok(true)), "{seen:?}");
     assert_eq!(tree.metrics.damaged_rows.value(), 0);
+}
+
+/// The second time nobody waits for the committer, which is what [`Tree::load`] does before it gives a node up.
+#[test]
+fn who_asks_for_a_lost_page_again_waits_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Arc::new(Plan::default());
+    let engine = Arc::new(Faulty::new(Arc::new(Memory::new()), Arc::clone(&plan)));
+    let tree = tree(dir.path(), engine);
+    let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    rt.block_on(furnish(&tree));
+    let page = Path::page(BUCKET.0, BUCKET.1, PageOrd::of(0));
+    {
+        let _held = tree.mutation.blocking_lock();
+        tree.add_pages(BUCKET, 1).unwrap();
+    }
+    tree.store.commit_blocking(Batch::default()).unwrap();
+    let entry = tree.read().entry(&page).unwrap();
+    let look = || tree.load(&page, &entry).map(drop);
+    assert_eq!(look(), Ok(()));
+    plan.add(Fault::HideOnRead(page.row_key(entry.ver)));
+    assert_eq!(look(), Err(KeyError::Damaged(page.kind)));
+    let hold = plan.hold();
+    let mut other = Batch::default();
+    other.put(*b"other", *b"row");
+    let written = tree.store.submit(other).unwrap();
+    while plan.waiting() == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (told, tell) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| told.send(look()));
+        let again = tell.recv_timeout(Duration::from_millis(800));
+        drop(hold);
+        assert_eq!(again, Ok(Err(KeyError::Damaged(page.kind))));
+    });
+    written.wait().unwrap();
+    assert_eq!(tree.metrics.damaged_rows.value(), 2);
+    // What is there after all is found at once.
+    plan.clear();
+    assert_eq!(look(), Ok(()));
 }

@@ -13,6 +13,7 @@ mod erased;
 pub mod file_anchor;
 mod grow;
 pub mod kek;
+mod lost;
 pub mod node;
 mod open;
 pub mod path;

@@ -14,6 +14,7 @@ use super::batch::{BatchFacts, Sabotage, batch_hash};
 use super::cache::NodeCache;
 use super::erased::Erased;
 use super::kek::KekSource;
+use super::lost::Lost;
 use super::node::{self, Entry, seal};
 use super::path::Path;
 use super::plan::empty_dir;
@@ -114,6 +115,7 @@ fn build(
         slots: Arc::new(Slots::default()),
         mutation: tokio::sync::Mutex::new(()),
         journal_dir: parts.journal_dir,
+        lost: Lost::default(),
         metrics: parts.metrics,
         stopped: AtomicBool::new(false),
         last: Mutex::new(Last { through, proof: None }),

@@ -15,6 +15,7 @@ use super::batch::Sabotage;
 use super::cache::{Cached, NodeCache};
 use super::dir::DirView;
 use super::erased::Erased;
+use super::lost::Lost;
 use super::node::{Body, BucketHead, Entry, Leaf, LeafView, Listing, Opened, open};
 use super::path::{ChildKey, NodeKind, Path};
 use super::slots::Slots;
@@ -63,6 +64,7 @@ pub struct Tree {
     pub(super) slots: Arc<Slots>,
     pub(super) mutation: tokio::sync::Mutex<()>,
     pub(super) journal_dir: Option<PathBuf>,
+    pub(super) lost: Lost,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stopped: AtomicBool,
     pub(super) last: Mutex<Last>,
@@ -208,17 +210,21 @@ impl Tree {
         // Growth puts a node into the cache when its row is on its way; evicted before the row is written, it is not
         // lost. A batch of nothing is answered when all before it are durable.
         let waits = Batch { urgency: Urgency::Vital, ..Batch::default() };
-        if found.is_none() && self.store.commit_blocking(waits).is_ok() {
+        let is_lost = self.lost.has(&key);
+        if found.is_none() && !is_lost && self.store.commit_blocking(waits).is_ok() {
             found = self.row(path, &key)?;
         }
         if let Some(opened) = found.and_then(|v| open(self.vault, path, entry, &v).ok()) {
             return Ok(opened);
         }
         self.metrics.damaged_rows.one();
-        let rescued = self
-            .journal_copy(&key)?
-            .and_then(|v| open(self.vault, path, entry, &v).ok())
-            .ok_or(KeyError::Damaged(path.kind))?;
+        let copy = if is_lost { None } else { self.journal_copy(&key)? };
+        let Some(rescued) = copy.and_then(|v| open(self.vault, path, entry, &v).ok()) else {
+            if !is_lost {
+                self.lost.add(&key);
+            }
+            return Err(KeyError::Damaged(path.kind));
+        };
         self.metrics.journal_rescues.one();
         tracing::warn!(kind = ?path.kind, "a node row was rescued from the node journal");
         Ok(rescued)

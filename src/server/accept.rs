@@ -2,12 +2,10 @@
 //!
 //! Guarantees: at most `limits::HANDSHAKES_MAX` handshakes, `DoorLimits::connections` connections and, of one identity,
 //! `DoorLimits::identity_connections` at once, and no handshake beyond its time; who has not proved an identity takes
-//! no place from those who have. Each handshake is made under the credentials that are in force when it begins. A
-//! connection ends when its certificate no longer counts, and at its age and one call's time at the latest. The loop
-//! survives every error of accept(2), also a process without free descriptors.
+//! no place from those who have. Each handshake is made under the credentials that are in force when it begins. The
+//! loop survives every error of accept(2), also a process without free descriptors.
 
 use std::fs::File;
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -74,8 +72,6 @@ const HANG_UP_BYTES: u64 = 64 * 1024;
 pub struct Connection {
     tls: TlsStream<Movable>,
     guest: Guest,
-    /// Resolves when nothing more is read; `None` from then on.
-    end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     since: Instant,
     age: Duration,
     metrics: Arc<Metrics>,
@@ -88,15 +84,6 @@ impl Drop for Connection {
         if self.since.elapsed() >= self.age {
             self.metrics.connections_aged.one();
         }
-    }
-}
-
-/// When a connection's time is up. At its age the server says so by GOAWAY and lets calls end; who keeps the connection
-/// all the same is cut off after the longest call's time.
-async fn end(guest: Guest, limits: DoorLimits) {
-    tokio::select! {
-        () = guest.dismissed() => sleep(limits::DISMISSAL_GRACE).await,
-        () = sleep(limits.age + limits.deadline) => sleep(limits::DISMISSAL_GRACE).await,
     }
 }
 
@@ -117,11 +104,6 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.end.as_mut().is_none_or(|end| end.as_mut().poll(cx).is_ready()) {
-            // As if the peer had nothing more to say: HTTP/2 ends in order, and says goodbye in TLS.
-            self.end = None;
-            return Poll::Ready(Ok(()));
-        }
         Pin::new(&mut self.tls).poll_read(cx, buf)
     }
 }
@@ -276,7 +258,6 @@ impl Reception {
         let guest = Guest::new(peer, chain, (epoch, until), quotas, Arc::clone(seat.quota()));
         Ok(Connection {
             tls,
-            end: Some(Box::pin(end(guest.clone(), self.limits))),
             guest,
             since: now,
             age: self.limits.age,

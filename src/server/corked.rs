@@ -39,6 +39,8 @@ struct Held<T> {
     written: usize,
     /// Reads since there was nothing to read, or since others had their turn.
     reads: u32,
+    /// Whether what the peer still says is not read any more.
+    is_deaf: bool,
 }
 
 impl<T> Drop for Held<T> {
@@ -49,7 +51,13 @@ impl<T> Drop for Held<T> {
 
 impl<T> Corked<T> {
     pub fn new(io: T) -> Self {
-        Self(Arc::new(Mutex::new(Held { io, bytes: Vec::new(), held: 0, written: 0, reads: 0 })))
+        let (bytes, is_deaf) = (Vec::new(), false);
+        Self(Arc::new(Mutex::new(Held { io, bytes, held: 0, written: 0, reads: 0, is_deaf })))
+    }
+
+    /// From now on it is as if the peer had nothing more to say.
+    pub fn stop_reading(&self) {
+        self.lock().is_deaf = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, Held<T>> {
@@ -117,6 +125,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Corked<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let held = &mut *self.lock();
+        if held.is_deaf {
+            return Poll::Ready(Ok(()));
+        }
         held.reads += 1;
         if held.reads > READS_MAX {
             held.reads = 0;
@@ -224,6 +235,15 @@ mod tests {
         drop(peer);
         corked.write_all(b"x").await.unwrap();
         assert!(poll_fn(|cx| corked.poll_release(cx)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_says_after_its_time_is_not_read() {
+        let (own, mut peer) = tokio::io::duplex(1000);
+        let mut corked = Corked::new(own);
+        peer.write_all(b"late").await.unwrap();
+        corked.stop_reading();
+        assert_eq!(corked.read(&mut [0; 4]).await.unwrap(), 0);
     }
 
     #[tokio::test]

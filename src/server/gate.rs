@@ -1,10 +1,10 @@
 //! What every call passes before a service sees it.
 //!
 //! Guarantees: a service is reached only with the [`Principal`] of a certificate that counts at this moment (valid,
-//! trusted, not revoked) in the request's extensions, within its identity's rate of calls, on a path that `authz::RPCS`
-//! lists, uncompressed, and is dropped at its deadline. Nothing of a refused call's body is read. Verdicts, in this
-//! order: UNAUTHENTICATED, RESOURCE_EXHAUSTED (with the time to wait), UNIMPLEMENTED, INVALID_ARGUMENT (a deadline that
-//! cannot be read), DEADLINE_EXCEEDED.
+//! trusted, not revoked) in the request's extensions, within its identity's rate of calls, by a POST on a path that
+//! `authz::RPCS` lists, uncompressed, and is dropped at its deadline. Nothing of a refused call's body is read.
+//! Verdicts, in this order: UNAUTHENTICATED, RESOURCE_EXHAUSTED (with the time to wait), UNIMPLEMENTED,
+//! INVALID_ARGUMENT (a deadline that cannot be read), DEADLINE_EXCEEDED.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,7 +14,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tonic::body::Body;
-use tonic::codegen::http::{HeaderMap, HeaderName, Request, Response};
+use tonic::codegen::http::header::ALLOW;
+use tonic::codegen::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
@@ -26,7 +29,7 @@ use crate::authz::{self, Principal};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::rpc::permit::{Caller, Standing};
-use crate::rpc::status::undecodable;
+use crate::rpc::status::{name_of, undecodable};
 use crate::rpc::witness::Witness;
 
 /// What the gate needs to know.
@@ -73,7 +76,13 @@ where
             Err(status) => {
                 let guest = request.extensions().get::<Guest>();
                 gate.ended(guest.map(Guest::principal), method, status.code(), began);
-                return Box::pin(std::future::ready(Ok(status.into_http())));
+                let mut reply = status.into_http();
+                // Not even in passing is this said with a 200, by which a CONNECT would become a tunnel.
+                if request.method() != Method::POST {
+                    *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+                    reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+                }
+                return Box::pin(std::future::ready(Ok(reply)));
             }
         };
         let untaken = guest.untaken();
@@ -140,6 +149,9 @@ impl GateLayer {
         if method == UNLISTED {
             return Err(Status::unimplemented("no such method"));
         }
+        if request.method() != Method::POST {
+            return Err(Status::unimplemented("a call is a POST"));
+        }
         if is_compressed(request.headers()) {
             return Err(Status::unimplemented("compression is not supported"));
         }
@@ -197,29 +209,6 @@ fn is_failure(reply: &Response<Body>) -> bool {
 
 /// What all paths share that the table lacks.
 const UNLISTED: &str = "unlisted";
-
-/// As gRPC writes it.
-fn name_of(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
-}
 
 /// The header that says how messages are compressed.
 static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -340,7 +329,7 @@ mod tests {
         }
 
         async fn call(&self, path: &str, headers: &[(&'static str, &str)], known: bool) -> Status {
-            let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let mut request = Request::post(path).body(Body::empty()).unwrap();
             for (name, value) in headers {
                 request.headers_mut().append(*name, value.parse().unwrap());
             }
@@ -379,6 +368,23 @@ mod tests {
         for encoding in ["gzip", "zstd", "Identity"] {
             let got = bench.call(CHECK, &[("grpc-encoding", encoding)], true).await;
             assert_eq!(got.code(), Code::Unimplemented, "{encoding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_is_a_post() {
+        let bench = Bench::new();
+        for path in [CHECK, "/nothing"] {
+            for method in [Method::GET, Method::CONNECT, Method::OPTIONS] {
+                let request = Request::builder().method(method).uri(path).body(Body::empty());
+                let mut request = request.unwrap();
+                request.extensions_mut().insert(bench.guest.clone());
+                let reply = bench.gate.clone().call(request).await.unwrap();
+                assert_eq!(reply.status(), StatusCode::METHOD_NOT_ALLOWED);
+                assert_eq!(reply.headers().get(ALLOW).unwrap(), "POST");
+                let status = Status::from_header_map(reply.headers()).unwrap();
+                assert_eq!(status.code(), Code::Unimplemented);
+            }
         }
     }
 

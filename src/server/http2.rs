@@ -4,8 +4,10 @@
 //! that the peer has something to do meanwhile, then two, four and so on. Everything else runs in the daemon's pool.
 //!
 //! Guarantees: no call but a short one runs on the thread of a connection; a turn takes little more than [`TURN_MAX`],
-//! and short calls beyond it go to the pool. A call that panics ends alone. When told to stop, or at its age, the
-//! connection says so (GOAWAY) and ends with its last call.
+//! and short calls beyond it go to the pool, as do those that wait for something. A call that panics ends alone, and
+//! none that has not begun outlives its connection. When told to stop, or at its age, the connection says so (GOAWAY) and
+//! ends with its last call. It ends when its certificate no longer counts, and at its age and one call's time at the
+//! latest: in order if the peer takes what is said, and all the same if it does not.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,11 +25,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWrite;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 
-use super::accept::Connection;
+use super::accept::{Connection, DoorLimits};
 use super::corked::Corked;
 use super::guest::Guest;
 use crate::limits;
@@ -65,30 +68,45 @@ impl Calls {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does short calls, so many at most; whether there was any.
-    fn work(&self, most: usize) -> bool {
+    /// Does a short call if there is one, and others, so many at most, while there is time; whether there was any.
+    fn work(&self, most: usize, began: Instant) -> bool {
         let mut count = 0;
-        while count < most {
+        while count == 0 || (count < most && began.elapsed() <= TURN_MAX) {
             let Some(call) = self.waiting().calls.pop_front() else { break };
-            begin(call);
+            self.begin(call);
             count += 1;
         }
         count > 0
     }
 
+    /// A call that waits after all goes on in the pool.
+    fn begin(&self, mut call: Call) {
+        let mut cx = Context::from_waker(Waker::noop());
+        // As in a task: what panicked is dropped, which resets its stream, and nobody else sees anything of it.
+        let begun = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut cx)));
+        match begun {
+            Ok(Poll::Pending) => drop(self.pool.spawn(call)),
+            Ok(Poll::Ready(())) => {}
+            Err(_) => drop(catch_unwind(AssertUnwindSafe(|| drop(call)))),
+        }
+    }
+
     fn leave_to_pool(&self) {
-        let calls = std::mem::take(&mut self.waiting().calls);
-        calls.into_iter().for_each(|call| drop(self.pool.spawn(call)));
+        self.take().into_iter().for_each(|call| drop(self.pool.spawn(call)));
+    }
+
+    /// All that have not begun.
+    fn take(&self) -> VecDeque<Call> {
+        std::mem::take(&mut self.waiting().calls)
     }
 }
 
-/// A call that waits after all goes on beside the connection.
-fn begin(mut call: Call) {
-    let mut cx = Context::from_waker(Waker::noop());
-    // As in a task: what panicked is dropped, which resets its stream, and nobody else sees anything of it.
-    let begun = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut cx)));
-    if let Ok(Poll::Pending) = begun {
-        tokio::spawn(call);
+/// Each call that waits has a [`Calls`] of its own, as hyper's executor, and would keep itself and all others forever.
+struct Owner(Calls);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        drop(self.0.take());
     }
 }
 
@@ -126,12 +144,22 @@ where
     }
 }
 
-/// Serves a connection to its end. `age`: after it the peer is asked to come again. Long calls run in `pool`.
+/// When a connection's time is up. At its age the peer was asked to come again, and its calls may end; who keeps the
+/// connection all the same is cut off after the longest call's time.
+async fn up(guest: Guest, bounds: DoorLimits) {
+    tokio::select! {
+        () = guest.dismissed() => {}
+        () = sleep(bounds.age + bounds.deadline) => {}
+    }
+    sleep(limits::DISMISSAL_GRACE).await;
+}
+
+/// Serves a connection to its end. Long calls run in `pool`.
 pub async fn serve<S>(
     mut connection: Connection,
     services: S,
     pool: Handle,
-    age: Duration,
+    bounds: DoorLimits,
     mut stopping: watch::Receiver<()>,
 ) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -142,8 +170,9 @@ pub async fn serve<S>(
         tracing::warn!(%error, "a connection could not be served");
         return;
     }
-    let calls = Calls::new(pool);
-    let visit = Visit { services, guest: connection.guest().clone(), calls: calls.clone() };
+    let (calls, guest) = (Calls::new(pool), connection.guest().clone());
+    let _owner = Owner(calls.clone());
+    let visit = Visit { services, guest: guest.clone(), calls: calls.clone() };
     let mut http2 = Builder::new(calls.clone());
     http2
         .timer(TokioTimer::new())
@@ -157,17 +186,27 @@ pub async fn serve<S>(
     let mut serving = pin!(http2.serve_connection(TokioIo::new(corked.clone()), visit));
     let told = async {
         tokio::select! {
-            () = tokio::time::sleep(age) => {}
+            () = sleep(bounds.age) => {}
             // An error means that the server went.
             _ = stopping.changed() => {}
         }
     };
+    let in_order = async {
+        tokio::select! {
+            biased;
+            () = poll_fn(|cx| turn(serving.as_mut(), &corked, &calls, cx)) => return,
+            () = told => serving.as_mut().graceful_shutdown(),
+        }
+        poll_fn(|cx| turn(serving.as_mut(), &corked, &calls, cx)).await;
+    };
     tokio::select! {
         biased;
-        () = poll_fn(|cx| turn(serving.as_mut(), &corked, &calls, cx)) => return,
-        () = told => serving.as_mut().graceful_shutdown(),
+        () = in_order => return,
+        () = up(guest, bounds) => corked.stop_reading(),
     }
-    poll_fn(|cx| turn(serving.as_mut(), &corked, &calls, cx)).await;
+    // What is under way is said, with HTTP/2's goodbye and TLS's. A peer that takes none of it ends as well.
+    let last = poll_fn(|cx| turn(serving.as_mut(), &corked, &calls, cx));
+    let _ = timeout(limits::DISMISSAL_GRACE, last).await;
 }
 
 /// Reads, works and writes, until there is nothing to do or the time is up; ready when the connection has ended, for
@@ -182,13 +221,13 @@ fn turn<C: Future, T: AsyncWrite + Unpin>(
     let mut most = 1;
     loop {
         // Whose connection is gone asks for nothing any more.
-        if serving.as_mut().poll(cx).is_ready() {
+        let has_ended = serving.as_mut().poll(cx).is_ready();
+        // What is held when it ended was answered before; if it does not leave at once, there is nobody to take it.
+        let released = corked.poll_release(cx);
+        if has_ended || matches!(released, Poll::Ready(Err(_))) {
             return Poll::Ready(());
         }
-        if let Poll::Ready(Err(_)) = corked.poll_release(cx) {
-            return Poll::Ready(());
-        }
-        if !calls.work(most) {
+        if !calls.work(most, began) {
             return Poll::Pending;
         }
         if began.elapsed() > TURN_MAX {
@@ -204,6 +243,8 @@ fn turn<C: Future, T: AsyncWrite + Unpin>(
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread::{self, ThreadId};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -259,7 +300,8 @@ mod tests {
         assert_eq!(scene.calls.waiting().calls.len(), 1);
         let at = scene.all_ran(1).await;
         assert_ne!(at, [own]);
-        assert!(scene.calls.work(4) && !scene.calls.work(4));
+        let began = Instant::now();
+        assert!(scene.calls.work(4, began) && !scene.calls.work(4, began));
         assert_eq!(scene.all_ran(2).await.last(), Some(&own));
     }
 
@@ -303,19 +345,47 @@ mod tests {
         assert_eq!(at.len(), 5);
     }
 
+    /// Of sixteen that may be done before the next answers are sent.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_call_that_waits_goes_on_and_one_that_panics_ends_alone() {
+    async fn long_calls_that_were_taken_for_short_ones_do_not_add_up() {
         let scene = Scene::new();
+        (0..16).for_each(|_| scene.execute(true, TURN_MAX / 2));
+        assert!(scene.calls.work(16, Instant::now()));
+        assert!(scene.ran.lock().unwrap().len() <= 3);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_goes_on_in_the_pool_and_one_that_panics_ends_alone() {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let pool = builder.worker_threads(1).thread_name("pool").enable_all().build().unwrap();
+        let calls = Calls::new(pool.handle().clone());
         let (tell, told) = tokio::sync::oneshot::channel();
-        scene.calls.waiting().is_short = true;
-        scene.calls.execute(async { panic!("of this call alone") });
-        scene.calls.waiting().is_short = true;
-        scene.calls.execute(async move {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            tell.send(()).unwrap();
+        calls.waiting().is_short = true;
+        calls.execute(async { panic!("of this call alone") });
+        calls.waiting().is_short = true;
+        calls.execute(async move {
+            tokio::task::yield_now().await;
+            tell.send(thread::current().name().map(str::to_owned)).unwrap();
         });
-        assert!(scene.calls.work(4));
-        told.await.unwrap();
+        // To say that it panicked may take all of a turn's time.
+        while calls.work(4, Instant::now()) {}
+        assert_eq!(told.await.unwrap().as_deref(), Some("pool"));
+        pool.shutdown_background();
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_before_a_connection_ended_leaves() {
+        let (own, mut peer) = tokio::io::duplex(100);
+        let mut corked = Corked::new(own);
+        corked.write_all(b"answer").await.unwrap();
+        let calls = Calls::new(Handle::current());
+        let mut cx = Context::from_waker(Waker::noop());
+        let ended = turn(Pin::new(&mut std::future::ready(())), &corked, &calls, &mut cx);
+        assert!(ended.is_ready());
+        drop(corked);
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"answer");
     }
 
     #[tokio::test]

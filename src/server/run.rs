@@ -106,10 +106,11 @@ impl Door {
         let told = stopping.subscribe();
         let (gate, pool) = (gate.before(services), Handle::current());
         let visit = move |connection| {
-            http2::serve(connection, gate.clone(), pool.clone(), bounds.age, told.clone())
+            http2::serve(connection, gate.clone(), pool.clone(), bounds, told.clone())
         };
-        let serving = async move {
-            let (mut stop, mut all) = (pin!(stop), JoinSet::new());
+        let mut all = JoinSet::new();
+        let serving = async {
+            let mut stop = pin!(stop);
             loop {
                 tokio::select! {
                     () = &mut stop => break,
@@ -138,6 +139,9 @@ impl Door {
         }
         accepting.abort();
         keeping.abort();
+        // Nothing of a connection is left when the vault closes.
+        drop(all);
+        lanes.end().await;
         Ok(())
     }
 }

@@ -74,7 +74,10 @@ impl DiskGuard {
         let guard = Self { space, free_min, reserve, reserve_bytes, state };
         if !held {
             durable::remove(&guard.reserve)?;
-            guard.take_back(&mut guard.lock());
+            let free = guard.free(&mut guard.lock());
+            if guard.has_room(free) {
+                guard.take_back();
+            }
         }
         Ok(guard)
     }
@@ -110,8 +113,9 @@ impl DiskGuard {
             bytes.saturating_mul(WRITE_AMPLIFICATION).saturating_add(self.reserve_bytes / 2);
         if state.reserve_held && free < needed {
             self.give_back(&mut state);
-        } else if !state.reserve_held {
-            self.take_back(&mut state);
+        } else if !state.reserve_held && self.has_room(free) {
+            drop(state);
+            self.take_back();
         }
     }
 
@@ -122,7 +126,7 @@ impl DiskGuard {
     fn free(&self, state: &mut State) -> u64 {
         let fresh = state.read.is_some_and(|at| at.elapsed() < READING_LIFE);
         // Near the floor every reading counts.
-        let calm = state.free >= self.free_min.saturating_add(self.reserve_bytes);
+        let calm = self.has_room(state.free);
         if !fresh || !calm || state.written_since >= READING_BYTES {
             state.free = (self.space)().unwrap_or(0);
             state.read = Some(Instant::now());
@@ -137,15 +141,19 @@ impl DiskGuard {
         state.read = None;
     }
 
-    /// Without room for it the vault runs without a reserve until there is.
-    fn take_back(&self, state: &mut State) {
-        if self.free(state) < self.free_min.saturating_add(self.reserve_bytes) {
-            return;
-        }
-        state.reserve_held = self.allocate().is_ok();
-        if !state.reserve_held {
+    /// Whether the reserve would leave more than the floor. Without that the vault runs without a reserve.
+    fn has_room(&self, free: u64) -> bool {
+        free >= self.free_min.saturating_add(self.reserve_bytes)
+    }
+
+    /// Only the committer does this, and nobody waits for the disk meanwhile.
+    fn take_back(&self) {
+        let held = self.allocate().is_ok();
+        if !held {
             let _ = durable::remove(&self.reserve);
         }
+        let mut state = self.lock();
+        state.reserve_held = held;
         state.read = None;
     }
 

@@ -2,8 +2,6 @@
 //! process of its own. In each case the daemon's peak of memory stays within a bound, and a good caller who is
 //! connected already is served throughout: each call within two seconds at the 99th percentile, although abusers,
 //! caller and daemon share the machine.
-//!
-//! Frames are written out here (RFC 9113 §4, §6; RFC 7541 §6.2), since no client library would send them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,6 +19,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::crash::scale;
+use crate::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM,
+    SETTINGS, field, frame, head, nth, whole,
+};
 use crate::peer::{CHECK, call, channel, knock};
 use crate::serving::Served;
 
@@ -31,15 +33,6 @@ const SLOWEST_MAX: Duration = Duration::from_secs(5);
 /// Abusers at once.
 const PEERS: usize = 4;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 /// Error codes of RFC 9113 §7.
 const CALM: u32 = 11;
 
@@ -47,52 +40,6 @@ const STATUS: &str = "/lethe.admin.v1.VaultService/GetStatus";
 
 fn secs() -> Duration {
     Duration::from_secs(scale(2, 30).try_into().unwrap())
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut frame = vec![len[1], len[2], len[3], kind, flags];
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-/// The id of a caller's n-th stream.
-fn nth(n: u32) -> u32 {
-    2 * n + 1
-}
-
-/// A literal field without indexing, with a new name.
-fn field(name: &str, value: &str) -> Vec<u8> {
-    let mut block = vec![0];
-    for text in [name, value] {
-        assert!(text.len() < 127);
-        block.push(u8::try_from(text.len()).unwrap());
-        block.extend(text.as_bytes());
-    }
-    block
-}
-
-/// The head of a call; the first two are in the static table.
-fn head(path: &str) -> Vec<u8> {
-    let mut block = vec![0x83, 0x87];
-    for (name, value) in [
-        (":path", path),
-        (":authority", "lethed"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ] {
-        block.extend(field(name, value));
-    }
-    block
-}
-
-/// A whole call; `message` with its five bytes of gRPC's before it, or nothing for an empty one.
-fn whole(n: u32, path: &str, message: &[u8]) -> Vec<u8> {
-    let message = if message.is_empty() { &[0; 5] } else { message };
-    let mut call = frame(HEADERS, END_HEADERS, nth(n), &head(path));
-    call.extend(frame(DATA, END_STREAM, nth(n), message));
-    call
 }
 
 /// One connection of an abuser.
@@ -136,7 +83,7 @@ impl Raw {
         let connector = TlsConnector::from(Arc::clone(config));
         let tls = connector.connect(ServerName::from(addr.ip()), tcp).await.ok()?;
         let (read, mut write) = split(tls);
-        write.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.ok()?;
+        write.write_all(PREFACE).await.ok()?;
         write.write_all(&frame(SETTINGS, 0, 0, &how.settings)).await.ok()?;
         // Who does not read keeps his half all the same: a dropped half ends nothing.
         let read = how.reads.then(|| tokio::spawn(last_word(read, messages)));

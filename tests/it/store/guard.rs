@@ -113,6 +113,33 @@ fn the_figure_is_not_asked_for_at_each_call_while_there_is_plenty() {
     assert_eq!(asked.load(Ordering::SeqCst), before + 1);
 }
 
+/// A pipe in the reserve's place lets the taking of it wait for as long as the test wants.
+#[test]
+fn nobody_waits_while_the_reserve_is_taken() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let dir = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(FLOOR));
+    let guard = guarded(dir.path(), &free);
+    let path = dir.path().join("reserve");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    free.store(10 * FLOOR, Ordering::SeqCst);
+    let (told, tell) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let taking = scope.spawn(|| guard.before_commit(100));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        scope.spawn(|| told.send(guard.admit(Urgency::Note)));
+        let answer = tell.recv_timeout(std::time::Duration::from_secs(2));
+        let waits = !taking.is_finished();
+        // Somebody reads, so that the taking of it goes on, and fails.
+        drop(std::fs::File::open(&path));
+        assert_eq!(answer, Ok(Ok(())));
+        assert!(waits, "the reserve was never waited for");
+    });
+    assert!(!path.exists());
+    guard.before_commit(100);
+    assert_eq!(reserve(dir.path()).map(|r| r.0), Some(RESERVE));
+}
+
 #[test]
 fn the_real_file_system_has_room_for_this_test() {
     let dir = tempfile::tempdir().unwrap();
