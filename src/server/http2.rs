@@ -4,10 +4,10 @@
 //! that the peer has something to do meanwhile, then two, four and so on. Everything else runs in the daemon's pool.
 //!
 //! Guarantees: no call but a short one runs on the thread of a connection; a turn takes little more than [`TURN_MAX`],
-//! and short calls beyond it go to the pool, as do those that wait for something. A call that panics ends alone, and
-//! none that has not begun outlives its connection. When told to stop, or at its age, the connection says so (GOAWAY) and
-//! ends with its last call. It ends when its certificate no longer counts, and at its age and one call's time at the
-//! latest: in order if the peer takes what is said, and all the same if it does not.
+//! and short calls beyond it go to the pool, as do those that wait in [`WAITS_MAX`] turns. A call that panics ends
+//! alone, and none that waits here outlives its connection. When told to stop, or at its age, the connection says so
+//! (GOAWAY) and ends with its last call. It ends when its certificate no longer counts, and at its age and one call's
+//! time at the latest: in order if the peer takes what is said, and all the same if it does not.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -15,7 +15,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -42,6 +42,9 @@ const TURN_MAX: Duration = Duration::from_millis(1);
 /// Answers that are sent together.
 const ANSWERS_MAX: usize = 16;
 
+/// Turns, some of them idle, in which a short call may wait, mostly for its message, before it goes to the pool.
+const WAITS_MAX: u32 = 8;
+
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The calls of a connection.
@@ -53,8 +56,10 @@ struct Calls {
 
 #[derive(Default)]
 struct Waiting {
-    /// Short ones that have not begun.
-    calls: VecDeque<Call>,
+    /// Short ones that can go on, and the turns in which they had to wait.
+    calls: VecDeque<(Call, u32)>,
+    /// Those that wait in this turn.
+    later: Vec<(Call, u32)>,
     /// Whether the call that comes next is a short one.
     is_short: bool,
 }
@@ -68,36 +73,37 @@ impl Calls {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts first what waited in the last turn.
+    fn resume(&self) {
+        let waiting = &mut *self.waiting();
+        waiting.later.drain(..).rev().for_each(|call| waiting.calls.push_front(call));
+    }
+
     /// Does a short call if there is one, and others, so many at most, while there is time; whether there was any.
-    fn work(&self, most: usize, began: Instant) -> bool {
+    fn work(&self, most: usize, began: Instant, cx: &mut Context<'_>) -> bool {
         let mut count = 0;
         while count == 0 || (count < most && began.elapsed() <= TURN_MAX) {
-            let Some(call) = self.waiting().calls.pop_front() else { break };
-            self.begin(call);
+            let Some((call, waits)) = self.waiting().calls.pop_front() else { break };
+            self.go_on(call, waits, cx);
             count += 1;
         }
         count > 0
     }
 
-    /// A call that waits after all goes on in the pool.
-    fn begin(&self, mut call: Call) {
-        let mut cx = Context::from_waker(Waker::noop());
+    fn go_on(&self, mut call: Call, waits: u32, cx: &mut Context<'_>) {
         // As in a task: what panicked is dropped, which resets its stream, and nobody else sees anything of it.
-        let begun = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut cx)));
-        match begun {
+        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+            Ok(Poll::Pending) if waits < WAITS_MAX => self.waiting().later.push((call, waits + 1)),
             Ok(Poll::Pending) => drop(self.pool.spawn(call)),
             Ok(Poll::Ready(())) => {}
             Err(_) => drop(catch_unwind(AssertUnwindSafe(|| drop(call)))),
         }
     }
 
+    /// All that could go on.
     fn leave_to_pool(&self) {
-        self.take().into_iter().for_each(|call| drop(self.pool.spawn(call)));
-    }
-
-    /// All that have not begun.
-    fn take(&self) -> VecDeque<Call> {
-        std::mem::take(&mut self.waiting().calls)
+        let calls = std::mem::take(&mut self.waiting().calls);
+        calls.into_iter().for_each(|(call, _)| drop(self.pool.spawn(call)));
     }
 }
 
@@ -106,7 +112,8 @@ struct Owner(Calls);
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        drop(self.0.take());
+        let own = std::mem::take(&mut *self.0.waiting());
+        drop(own);
     }
 }
 
@@ -114,7 +121,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Calls {
     fn execute(&self, call: F) {
         let mut waiting = self.waiting();
         match std::mem::take(&mut waiting.is_short) {
-            true => waiting.calls.push_back(Box::pin(call)),
+            true => waiting.calls.push_back((Box::pin(call), 0)),
             false => drop(self.pool.spawn(call)),
         }
     }
@@ -219,6 +226,7 @@ fn turn<C: Future, T: AsyncWrite + Unpin>(
 ) -> Poll<()> {
     let began = Instant::now();
     let mut most = 1;
+    calls.resume();
     loop {
         // Whose connection is gone asks for nothing any more.
         let has_ended = serving.as_mut().poll(cx).is_ready();
@@ -227,7 +235,7 @@ fn turn<C: Future, T: AsyncWrite + Unpin>(
         if has_ended || matches!(released, Poll::Ready(Err(_))) {
             return Poll::Ready(());
         }
-        if !calls.work(most, began) {
+        if !calls.work(most, began, cx) {
             return Poll::Pending;
         }
         if began.elapsed() > TURN_MAX {
@@ -242,9 +250,11 @@ fn turn<C: Future, T: AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Waker;
     use std::thread::{self, ThreadId};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc::error::TryRecvError;
 
     use super::*;
 
@@ -271,6 +281,10 @@ mod tests {
         fn turn(&self, serving: &mut (impl Future + Unpin), cx: &mut Context<'_>) -> Poll<()> {
             let corked = Corked::new(tokio::io::sink());
             turn(Pin::new(serving), &corked, &self.calls, cx)
+        }
+
+        fn work(&self, most: usize) -> bool {
+            self.calls.work(most, Instant::now(), &mut Context::from_waker(Waker::noop()))
         }
 
         async fn all_ran(&self, count: usize) -> Vec<ThreadId> {
@@ -300,8 +314,7 @@ mod tests {
         assert_eq!(scene.calls.waiting().calls.len(), 1);
         let at = scene.all_ran(1).await;
         assert_ne!(at, [own]);
-        let began = Instant::now();
-        assert!(scene.calls.work(4, began) && !scene.calls.work(4, began));
+        assert!(scene.work(4) && !scene.work(4));
         assert_eq!(scene.all_ran(2).await.last(), Some(&own));
     }
 
@@ -350,27 +363,65 @@ mod tests {
     async fn long_calls_that_were_taken_for_short_ones_do_not_add_up() {
         let scene = Scene::new();
         (0..16).for_each(|_| scene.execute(true, TURN_MAX / 2));
-        assert!(scene.calls.work(16, Instant::now()));
+        assert!(scene.work(16));
         assert!(scene.ran.lock().unwrap().len() <= 3);
     }
 
-    #[tokio::test]
-    async fn a_call_that_waits_goes_on_in_the_pool_and_one_that_panics_ends_alone() {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let pool = builder.worker_threads(1).thread_name("pool").enable_all().build().unwrap();
-        let calls = Calls::new(pool.handle().clone());
-        let (tell, told) = tokio::sync::oneshot::channel();
-        calls.waiting().is_short = true;
-        calls.execute(async { panic!("of this call alone") });
-        calls.waiting().is_short = true;
-        calls.execute(async move {
-            tokio::task::yield_now().await;
-            tell.send(thread::current().name().map(str::to_owned)).unwrap();
+    /// A call that waits so many times and tells where it is each time it goes on.
+    fn waiter(scene: &Scene, count: u32) -> tokio::sync::mpsc::UnboundedReceiver<ThreadId> {
+        let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+        scene.calls.waiting().is_short = true;
+        scene.calls.execute(async move {
+            for _ in 0..count {
+                tell.send(thread::current().id()).unwrap();
+                tokio::task::yield_now().await;
+            }
+            tell.send(thread::current().id()).unwrap();
         });
+        told
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_call_that_waits_goes_on_in_the_next_turns_and_at_last_in_the_pool() {
+        let scene = Scene::new();
+        let (mut told, own) = (waiter(&scene, WAITS_MAX + 2), thread::current().id());
+        let mut serving = std::future::pending::<()>();
+        // What wakes the call gives the connection its next turn.
+        let turns = poll_fn(|cx| match (scene.turn(&mut serving, cx), told.len()) {
+            (Poll::Ready(()), _) => panic!("the connection goes on"),
+            // Here it is the call that waits; in the pool nothing of it wakes the connection.
+            (Poll::Pending, told) if told <= usize::try_from(WAITS_MAX).unwrap() => Poll::Pending,
+            _ => Poll::Ready(()),
+        });
+        tokio::time::timeout(Duration::from_secs(10), turns).await.unwrap();
+        let mut at = Vec::new();
+        while let Some(next) = told.recv().await {
+            at.push(next);
+        }
+        let here = at.iter().take_while(|at| **at == own).count();
+        assert_eq!(here, usize::try_from(WAITS_MAX).unwrap() + 1);
+        assert!(at[here..].iter().all(|at| *at != own) && at.len() == here + 2, "{at:?}");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_ends_alone() {
+        let scene = Scene::new();
+        scene.calls.waiting().is_short = true;
+        scene.calls.execute(async { panic!("of this call alone") });
+        scene.execute(true, Duration::ZERO);
         // To say that it panicked may take all of a turn's time.
-        while calls.work(4, Instant::now()) {}
-        assert_eq!(told.await.unwrap().as_deref(), Some("pool"));
-        pool.shutdown_background();
+        while scene.work(4) {}
+        assert_eq!(scene.ran.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_goes_with_its_connection() {
+        let scene = Scene::new();
+        let mut told = waiter(&scene, 1);
+        assert!(scene.work(1));
+        assert!(told.try_recv().is_ok());
+        drop(Owner(scene.calls.clone()));
+        assert_eq!(told.try_recv(), Err(TryRecvError::Disconnected));
     }
 
     #[tokio::test]
