@@ -1,5 +1,7 @@
 //! Generated messages and services of `lethe.v1` and `lethe.admin.v1`. Messages that carry personal data print nothing.
 
+use tonic::Code;
+
 /// Nested as the packages are, because generated code names its siblings by `super`.
 #[allow(clippy::all, clippy::pedantic, missing_docs)]
 mod lethe {
@@ -50,3 +52,26 @@ silent_debug!(
     v1::GetHoldResponse,
     v1::ListHoldsResponse,
 );
+
+/// The name of a code as the gRPC documents spell it.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -13,6 +13,7 @@ use tonic_types::StatusExt;
 
 use super::output::safe;
 use crate::client::ClientError;
+use crate::proto::code_name;
 
 /// Exit codes of lethectl.
 pub mod exit {
@@ -297,29 +298,6 @@ fn transport_cause(status: &Status) -> Option<String> {
 
 fn lines_safe(text: &str) -> String {
     text.lines().map(safe).collect::<Vec<_>>().join("\n")
-}
-
-/// The name of a code as the gRPC documents spell it.
-pub fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
 use super::cli::{Cli, ViewArgs};
-use super::error::{CtlError, code_name, is_general, violations};
+use super::error::{CtlError, is_general, violations};
 use super::files::{self, Peek};
 use super::mapping::{Mapping, Plan, Row};
 use super::names::TenantName;
@@ -26,6 +26,7 @@ use super::record::{find, mask};
 use super::tenant::get_schema;
 use super::{Done, connect, value};
 use crate::client::{Client, once, request_id};
+use crate::proto::code_name;
 use crate::proto::v1::{CreateRecordRequest, Record, UpdateRecordRequest, Value};
 
 /// Rows under way at once.

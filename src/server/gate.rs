@@ -28,8 +28,9 @@ use super::trust::Trust;
 use crate::authz::{self, Principal};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::proto::code_name;
 use crate::rpc::permit::{Caller, Standing};
-use crate::rpc::status::{name_of, undecodable};
+use crate::rpc::status::undecodable;
 use crate::rpc::witness::Witness;
 
 /// What the gate needs to know.
@@ -167,7 +168,7 @@ impl GateLayer {
         code: Code,
         began: Instant,
     ) {
-        let (name, took) = (name_of(code), began.elapsed());
+        let (name, took) = (code_name(code), began.elapsed());
         self.metrics.calls.add((method, name), took);
         tracing::debug!(method, code = name, micros = took.as_micros(), "call");
         match code {
