@@ -126,8 +126,9 @@ pub const LOG_TREE_BEHIND: u64 = 262_144;
 pub const AUDIT_RETAIN_DAYS_MIN: i32 = 30;
 /// Tails of the audit log of one identity at once.
 pub const TAILS_PER_IDENTITY_MAX: usize = 8;
-/// Whoever follows the audit log is asked for the right this often, also while the log does not grow.
-pub const TAIL_LOOK: Duration = Duration::from_secs(1);
+/// Whoever follows the audit log or watches a tenant is asked for the right this often, also while there is nothing to
+/// tell.
+pub const RIGHT_LOOK: Duration = Duration::from_secs(1);
 /// A signed note: a checkpoint with its cosignatures.
 pub const NOTE_BYTES_MAX: usize = 64 << 10;
 /// Signatures under a note.

@@ -12,7 +12,7 @@ use crate::authz::{ExportAudit, Principal, ReadAudit};
 use crate::class::{Classification, Role};
 use crate::clock::UnixMillis;
 use crate::keys::anchor::hex;
-use crate::limits::{AUDIT_LOOK_MAX, TAIL_LOOK, WATCH_MAX};
+use crate::limits::{AUDIT_LOOK_MAX, RIGHT_LOOK, WATCH_MAX};
 use crate::proto::admin::audit_service_server::AuditService;
 use crate::proto::admin::{
     AuditEntry, AuditEntryKind, AuditMember, ExportAuditEntriesRequest, ExportAuditEntriesResponse,
@@ -122,7 +122,7 @@ impl Rpc {
         out.send(TailAuditEntriesResponse { entries: Vec::new(), next_index: told }).await?;
         let end = Instant::now() + WATCH_MAX;
         while Instant::now() < end {
-            if let Ok(grown) = timeout(TAIL_LOOK, tail.grown()).await {
+            if let Ok(grown) = timeout(RIGHT_LOOK, tail.grown()).await {
                 grown.map_err(failed)?;
             }
             // First there is room, then the right is asked for: so nothing waits that was decided earlier.

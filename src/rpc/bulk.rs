@@ -1,9 +1,10 @@
 //! Many records in one call: batches, imports, exports; and the watch of a tenant.
 //!
-//! Guarantees: each part of a stream asks for its right anew, so that a right which is taken away ends the stream; a
-//! chunk of an import is answered after it is durable.
+//! Guarantees: each part of a stream asks for its right anew, and a watch does so too while nothing changes, so that a
+//! right which is taken away ends the stream; a chunk of an import is answered after it is durable.
 
 use prost::Message;
+use tokio::time::{Instant, timeout};
 use tonic::{Extensions, Request, Response, Status, Streaming};
 use tonic_types::StatusExt;
 
@@ -12,11 +13,11 @@ use super::records;
 use super::served::{BatchCreateRecordsResponse, BatchGetRecordsResponse, ExportRecordsResponse};
 use super::shown::Shown;
 use super::status::{self, Terms, Violations};
-use super::stream::{self, Outgoing, Outlet};
+use super::stream::{Outgoing, Outlet};
 use super::{Rpc, convert, names};
 use crate::authz::{CreateRecord, ExportRecords, ReadRecord, WatchRecords};
 use crate::id::{RecordId, RequestId};
-use crate::limits::{BATCH_CREATE_MAX, BATCH_GET_MAX, WATCH_MAX};
+use crate::limits::{BATCH_CREATE_MAX, BATCH_GET_MAX, RIGHT_LOOK, WATCH_MAX};
 use crate::proto::v1::import_records_request::Message as Incoming;
 use crate::proto::v1::{
     BatchCreateRecordsRequest, BatchGetRecordsRequest, ExportRecordsRequest, ImportChunk,
@@ -107,7 +108,7 @@ impl Rpc {
         mut incoming: Streaming<ImportRecordsRequest>,
         out: &Outlet<ImportRecordsResponse>,
     ) -> Result<(), Status> {
-        let first = stream::next(&mut incoming).await?.and_then(|m| m.message);
+        let first = self.next(&mut incoming).await?.and_then(|m| m.message);
         let mut found = Violations::default();
         let Some(Incoming::Start(start)) = first else {
             found.add("start", "must come first");
@@ -123,7 +124,7 @@ impl Rpc {
         let next_index = self.vault.import_position(&permit, tenant, import.id);
         let next_index = next_index.map_err(|e| status::of(e, Terms::Record, tenant))?;
         out.send(ImportRecordsResponse { next_index, ..Default::default() }).await?;
-        while let Some(message) = stream::next(&mut incoming).await? {
+        while let Some(message) = self.next(&mut incoming).await? {
             let Some(Incoming::Chunk(chunk)) = message.message else {
                 let mut found = Violations::default();
                 found.add("chunk", "must follow after start");
@@ -250,19 +251,21 @@ impl Rpc {
         let (rpc, of) = (self.clone(), extensions.clone());
         self.stream(&of, |out| async move {
             out.send(WatchRecordsResponse::default()).await?;
-            let end = tokio::time::Instant::now() + WATCH_MAX;
-            loop {
-                let change = match tokio::time::timeout_at(end, watcher.next()).await {
-                    Ok(Ok(Some(change))) => change,
+            let end = Instant::now() + WATCH_MAX;
+            while Instant::now() < end {
+                let change = match timeout(RIGHT_LOOK, watcher.next()).await {
+                    Ok(Ok(Some(change))) => Some(change),
                     Ok(Ok(None)) => return Err(status::stopping()),
                     Ok(Err(e)) => return Err(status::of(e, Terms::Plain, tenant.as_str())),
-                    Err(_) => return Ok(()),
+                    Err(_) => None,
                 };
+                // Asked for also while nothing changes.
                 let permit = rpc.permit::<WatchRecords>(&extensions, Some(tenant.as_str()))?;
-                if change.is_for(&permit) {
+                if let Some(change) = change.filter(|change| change.is_for(&permit)) {
                     out.send(convert::change(tenant.as_str(), change)).await?;
                 }
             }
+            Ok(())
         })
     }
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
-use tokio_stream::Stream;
-use tonic::{Extensions, Response, Status, Streaming};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Extensions, Response, Status};
 
 use super::Rpc;
 use super::permit::Caller;
@@ -128,15 +128,20 @@ impl<T> Outlet<T> {
     }
 }
 
-/// The peer's next message; `None` at the end of its half.
-pub async fn next<T>(incoming: &mut Streaming<T>) -> Result<Option<T>, Status> {
-    match timeout(STREAM_STALL_MAX, incoming.message()).await {
-        Ok(message) => message.map_err(|e| status::undecodable(e).unwrap_or_else(|own| own)),
-        Err(_) => Err(status::stalled("the caller sends no messages")),
-    }
-}
-
 impl Rpc {
+    /// The peer's next message; `None` at the end of its half.
+    pub(super) async fn next<T>(
+        &self,
+        incoming: &mut (impl Stream<Item = Result<T, Status>> + Unpin),
+    ) -> Result<Option<T>, Status> {
+        match timeout(self.streams.stall, incoming.next()).await {
+            Ok(message) => {
+                message.transpose().map_err(|e| status::undecodable(e).unwrap_or_else(|own| own))
+            }
+            Err(_) => Err(status::stalled("the caller sends no messages")),
+        }
+    }
+
     /// Answers with what `work` puts into its outlet, until it ends.
     pub(super) fn stream<T, F>(
         &self,
@@ -181,7 +186,7 @@ impl Rpc {
 mod tests {
     use std::time::Duration;
 
-    use tokio_stream::StreamExt;
+    use tonic_types::StatusExt;
 
     use super::*;
     use crate::authz::{Authority, ReadStatus};
@@ -255,8 +260,26 @@ mod tests {
         assert_eq!(*made.lock().unwrap(), 1, "one message waits, whatever there is to tell");
         assert_eq!(stream.next().await.unwrap().unwrap(), 1);
         let ended = stream.next().await.unwrap().unwrap_err();
-        assert_eq!(ended.code(), tonic::Code::DeadlineExceeded);
+        assert!(is_stalled(&ended, "takes no messages"), "{ended:?}");
         assert!(stream.next().await.is_none());
+    }
+
+    fn is_stalled(status: &Status, how: &str) -> bool {
+        let reason = status.get_details_error_info().map(|info| info.reason);
+        status.code() == tonic::Code::DeadlineExceeded
+            && reason.as_deref() == Some("STALLED")
+            && status.message().contains(how)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_writer_that_sends_nothing_is_ended_and_told_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault_with(dir.path(), Arc::new(Memory::new()), |_| ());
+        let (rpc, _running) = rpc_of(vault, Duration::from_millis(50));
+        let mut incoming = tokio_stream::pending::<Result<u8, Status>>();
+        let in_time = timeout(Duration::from_secs(10), rpc.next(&mut incoming)).await;
+        let ended = in_time.expect("the default is a minute").unwrap_err();
+        assert!(is_stalled(&ended, "sends no messages"), "{ended:?}");
     }
 
     #[test]

@@ -5,14 +5,13 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 use std::time::Instant;
 
+use super::readiness::Readiness;
 use super::trust::Trust;
 use crate::clock::{Clock, UnixMillis};
 use crate::metrics::{CALL_BOUNDS_MICROS, Metrics};
-use crate::vault::Vault;
 use crate::vault::retention::overview::RetentionStatus;
 use crate::vault::retention::time::ClockState;
 
@@ -23,9 +22,7 @@ pub struct View {
     clock: Arc<dyn Clock>,
     data: PathBuf,
     since: Instant,
-    /// Not before it is open, and never what keeps it open.
-    vault: OnceLock<Weak<Vault>>,
-    stopping: AtomicBool,
+    pub ready: Readiness,
 }
 
 /// One number that goes up and down.
@@ -38,43 +35,7 @@ impl View {
         clock: Arc<dyn Clock>,
         data: PathBuf,
     ) -> Self {
-        Self {
-            metrics,
-            trust,
-            clock,
-            data,
-            since: Instant::now(),
-            vault: OnceLock::new(),
-            stopping: AtomicBool::new(false),
-        }
-    }
-
-    /// The vault is open and served. Only the first counts.
-    pub fn opened(&self, vault: &Arc<Vault>) {
-        let _ = self.vault.set(Arc::downgrade(vault));
-    }
-
-    /// Calls are being ended.
-    pub fn stopping(&self) {
-        self.stopping.store(true, Ordering::Release);
-    }
-
-    fn vault(&self) -> Option<Arc<Vault>> {
-        self.vault.get().and_then(Weak::upgrade)
-    }
-
-    /// Why no call should be sent here, if that is so.
-    pub fn unready(&self) -> Option<&'static str> {
-        if self.stopping.load(Ordering::Acquire) {
-            return Some("the daemon is stopping");
-        }
-        match self.vault() {
-            None => Some("the vault is not open yet"),
-            Some(vault) if !vault.is_running() => {
-                Some("the vault stopped after a failed write; restart it")
-            }
-            Some(_) => None,
-        }
+        Self { metrics, trust, clock, data, since: Instant::now(), ready: Readiness::default() }
     }
 
     pub fn text(&self) -> String {
@@ -119,7 +80,7 @@ impl View {
         let left = |until: UnixMillis| until.0.saturating_sub(now.0) as f64 / 1000.0;
         let (_, credentials) = self.trust.in_force();
         let mut all = vec![
-            Gauge("lethe_ready", "1 while calls are served", flag(self.unready().is_none())),
+            Gauge("lethe_ready", "1 while calls are served", flag(self.ready.unready().is_none())),
             Gauge("lethe_uptime_seconds", "Since the start", self.since.elapsed().as_secs_f64()),
             Gauge(
                 "lethe_connections_open",
@@ -148,7 +109,7 @@ impl View {
             let help = "Free space of the data directory's file system";
             Gauge("lethe_disk_free_bytes", help, bytes as f64)
         }));
-        if let Some(vault) = self.vault() {
+        if let Some(vault) = self.ready.vault() {
             let state = vault.gauges();
             all.extend([
                 Gauge("lethe_tenants", "Tenants", state.tenants as f64),

@@ -26,6 +26,7 @@ mod opening;
 mod probe;
 mod process;
 mod quota;
+mod readiness;
 mod review;
 mod rights;
 mod run;

@@ -197,7 +197,7 @@ pub async fn run(
     let authority = Arc::clone(&wiring.authority);
     let services = rpc::services(Arc::clone(&vault), authority, stopping, exposition);
     let addr = door.local_addr().unwrap_or(config.listen);
-    view.opened(&vault);
+    view.ready.opened(&vault);
     tracing::info!(%addr, "listening");
     listening(&Up {
         addr,
@@ -206,7 +206,7 @@ pub async fn run(
     });
     let stop = async move {
         stop.await;
-        view.stopping();
+        view.ready.stopping();
         // Streams have no end of their own.
         stops.send_replace(true);
     };

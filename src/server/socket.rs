@@ -164,7 +164,7 @@ async fn answer(
     }
     match request.uri().path() {
         "/livez" => reply(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => match view.unready() {
+        "/readyz" => match view.ready.unready() {
             None => reply(StatusCode::OK, "ok\n".to_owned()),
             Some(why) => reply(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         },

@@ -275,7 +275,9 @@ fn r15_no_value_that_was_written_or_read_stays_in_the_daemon_s_memory() {
     let since = Instant::now();
     loop {
         let Some(counts) = stage.in_memory(&looked_for) else {
-            println!("not looked for: this user may not read another process's memory");
+            // Past what the test runner keeps to itself: scripts/test counts it as not run.
+            let told = b"not run: this user may not read another process's memory\n";
+            std::io::stderr().write_all(told).unwrap();
             return;
         };
         let (values, known) = counts.split_at(3);

@@ -8,32 +8,20 @@ use std::time::Duration;
 
 use lethe::server::DoorLimits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::service::Routes;
 
-use crate::frames::{
-    DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, SETTINGS, field, frame, head, nth,
-};
-use crate::peer::{Verdict, in_time, knock};
+use crate::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, PING, frame, head, nth};
+use crate::peer::in_time;
 use crate::stage::{Running, health};
+use crate::strange::enter;
 
 const GET: &str = "/lethe.v1.RecordService/GetRecord";
 /// Of a frame that answers one.
 const ACK: u8 = 1;
-
-async fn enter(door: &Running) -> TlsStream<TcpStream> {
-    let (verdict, tls) = knock(door.addr, &door.client(Some(door.caller(|_| {})))).await;
-    assert_eq!(verdict, Verdict::Served);
-    let mut tls = tls.unwrap();
-    tls.write_all(PREFACE).await.unwrap();
-    tls.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
-    tls
-}
 
 /// Answers that are not taken keep the daemon from reading on, and so from noticing an end of what it reads.
 #[tokio::test]
@@ -113,32 +101,4 @@ async fn calls_that_have_not_begun_go_with_their_connection() {
         }
     })
     .await;
-}
-
-/// gRPC says "no such method" with HTTP's 200, by which a CONNECT is answered with a tunnel.
-#[tokio::test]
-async fn nobody_gets_a_tunnel() {
-    let door = Running::start_with(DoorLimits::default(), health()).await;
-    let mut tls = enter(&door).await;
-    let block = [field(":method", "CONNECT"), field(":authority", "lethed")].concat();
-    tls.write_all(&frame(HEADERS, END_HEADERS, 1, &block)).await.unwrap();
-    let block = in_time(async {
-        // The first byte of all was read with the knock.
-        let mut from = 1;
-        loop {
-            let mut top = [0; 9];
-            tls.read_exact(&mut top[from..]).await.unwrap();
-            from = 0;
-            let len = u32::from_be_bytes([0, top[0], top[1], top[2]]);
-            let mut payload = vec![0; usize::try_from(len).unwrap()];
-            tls.read_exact(&mut payload).await.unwrap();
-            if top[3] == HEADERS {
-                assert_eq!(top[4] & END_STREAM, END_STREAM);
-                return payload;
-            }
-        }
-    })
-    .await;
-    // `:status` by its entry 8, and "405" in three octets of Huffman's code (RFC 7541, appendices A and B).
-    assert_eq!(block[..5], [0x48, 0x83, 0x68, 0x0d, 0xff]);
 }

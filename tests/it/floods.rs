@@ -379,9 +379,7 @@ async fn r12_large_answers_that_nobody_takes_are_bounded_by_their_bytes() {
 /// The name of a record of about a MiB.
 fn large_record(served: &Served) -> String {
     let ctl = |role: &str, args: &[&str]| {
-        let mut ctl = std::process::Command::new(env!("CARGO_BIN_EXE_lethectl"));
-        ctl.arg("--config").arg(served.dir.join(format!("client-{role}.toml")));
-        let output = ctl.args(["--output", "json"]).args(args).output().unwrap();
+        let output = served.ctl(role, args);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };

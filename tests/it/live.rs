@@ -1,4 +1,4 @@
-//! A whole daemon in this process: the directory of `lethed dev`, sled, a free port, and identities that differ in
+//! A whole daemon in this process: the directory of `lethed dev`, a free port, and identities that differ in
 //! role, tenants and what they may see in clear.
 
 use std::collections::BTreeMap;
@@ -68,7 +68,7 @@ impl Live {
         live
     }
 
-    /// A vault that was just closed in this process may be held a moment longer by sled's own threads.
+    /// A vault that was just closed in this process may be held a moment longer by its engine's own threads.
     async fn serve(&mut self) {
         let since = Instant::now();
         while let Err(problem) = self.try_serve().await {

@@ -34,5 +34,6 @@ mod share;
 mod stage;
 mod store;
 mod story;
+mod strange;
 mod tlog;
 mod vectors;

@@ -2,6 +2,7 @@
 //! call sees, files that are refused; and `lethed policy`.
 
 mod command;
+mod load;
 mod tail;
 
 use std::time::Duration;

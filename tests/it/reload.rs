@@ -8,6 +8,8 @@ use std::time::Duration;
 use lethe::clock::UnixMillis;
 use lethe::pki::Ca;
 use lethe::server::DoorLimits;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -299,13 +301,35 @@ async fn no_call_fails_while_everything_is_reloaded_again_and_again() {
             }
         }));
     }
-    let gone = door.caller(|_| {});
+    let (gone, other) = (door.caller(|_| {}), second_authority());
+    let (own, both) = (door.file("ca.pem"), bundle(&door, &other));
+    let list =
+        |of: &std::path::Path, number| crl(&issuer_in(of), number, &[&gone.0], NOW + 30 * DAY);
     for number in 2..202 {
         let (cert, key) = door.server_pair(NOW - DAY, NOW + 90 * DAY);
-        door.put("server.key", &key);
-        door.put("server.pem", &cert);
-        door.revoke(number, &[&gone.0]);
-        assert!(door.reloads().await, "{:?}", door.metrics.notices.list());
+        let mut lists = list(door.dir.path(), number);
+        // An authority comes, with its list, and goes again.
+        let authorities = if number % 2 == 0 { &both } else { &own };
+        if number % 2 == 0 {
+            lists += &list(other.path(), number);
+        }
+        let taken = door.metrics.tls_reloads.value();
+        for (name, text) in [
+            ("server.key", &key),
+            ("server.pem", &cert),
+            ("ca.pem", authorities),
+            ("crl.pem", &lists),
+        ] {
+            door.put(name, text);
+        }
+        // A look of the door's own may see a set that is not whole yet, which changes nothing.
+        door.reload.notify_one();
+        until(async || {
+            let shown = shown(&door).await;
+            door.metrics.tls_reloads.value() > taken
+                && CertificateDer::from_pem_slice(cert.as_bytes()).unwrap().to_vec() == shown
+        })
+        .await;
         let before = calls.load(Ordering::Relaxed);
         until(async || calls.load(Ordering::Relaxed) >= before + 16).await;
     }
@@ -316,5 +340,5 @@ async fn no_call_fails_while_everything_is_reloaded_again_and_again() {
     let (calls, failed) = (calls.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
     assert_eq!(failed, 0, "of {calls} calls");
     assert!(calls > 3200, "{calls} calls are no load");
-    assert_eq!(door.metrics.tls_reloads.value(), 200);
+    assert!(door.metrics.tls_reloads.value() >= 200);
 }

@@ -82,6 +82,13 @@ impl Served {
         client_config(&file("ca.pem"), Some(caller), SystemClock.now().0 / 1000, b"h2")
     }
 
+    /// `lethectl` as this role, with answers as JSON.
+    pub fn ctl(&self, role: &str, args: &[&str]) -> Output {
+        let mut ctl = Command::new(env!("CARGO_BIN_EXE_lethectl"));
+        ctl.arg("--config").arg(self.dir.join(format!("client-{role}.toml")));
+        ctl.args(["--output", "json"]).args(args).output().unwrap()
+    }
+
     /// The number of a metric without labels.
     pub fn number(&self, name: &str) -> f64 {
         let text = String::from_utf8(self.probe("metrics").stdout).unwrap();
@@ -131,6 +138,22 @@ async fn the_socket_serves_metrics_and_probes_and_is_taken_over_from_a_killed_da
     ] {
         assert!(served.number(name) >= least, "{name}: {text}");
     }
+    // The same over mutual TLS, to whom it may concern.
+    let families = |text: &str| -> Vec<String> {
+        text.lines().filter(|l| l.starts_with("# TYPE ")).map(str::to_owned).collect()
+    };
+    for role in ["operator", "auditor"] {
+        let shown = served.ctl(role, &["metrics"]);
+        assert!(shown.status.success(), "{}", said(&shown));
+        let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+        let shown = shown["exposition"].as_str().unwrap();
+        for line in ["lethe_ready 1", "lethe_tenants 0", "lethe_disk_full 0"] {
+            assert!(shown.contains(&format!("{line}\n")), "{line}: {shown}");
+        }
+        assert_eq!(families(shown), families(&text));
+    }
+    let refused = served.ctl("application", &["metrics"]);
+    assert!(!refused.status.success() && !said(&refused).contains("lethe_ready"));
     // Of a killed daemon the socket stays, and answers to nobody.
     served.child.kill().unwrap();
     served.child.wait().unwrap();

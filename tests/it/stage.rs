@@ -1,6 +1,7 @@
 //! A door on port 0 with an authority of its own and a clock that the test sets, and certificates that differ from a
 //! good one in one thing.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -20,8 +21,11 @@ use rcgen::{
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{Notify, oneshot};
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
 use tonic::service::Routes;
 use tonic::{Code, Status};
+use tower::Service;
 
 use crate::peer::{Caller, Verdict, client_config, in_time, knock};
 
@@ -30,6 +34,25 @@ pub const DAY: i64 = 86_400;
 
 pub fn health() -> Routes {
     Routes::new(tonic_health::server::health_reporter().1)
+}
+
+/// What a door can be opened for.
+pub trait Answering:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Answering for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
 }
 
 /// A running door and all that is needed to make callers for it.
@@ -63,7 +86,7 @@ impl Running {
         Self::start_with(DoorLimits::default(), health()).await
     }
 
-    pub async fn start_with(limits: DoorLimits, routes: Routes) -> Self {
+    pub async fn start_with(limits: DoorLimits, routes: impl Answering) -> Self {
         Self::start_as(limits, routes, "").await
     }
 
@@ -73,7 +96,7 @@ impl Running {
     }
 
     /// `tls` goes into the configuration's table of that name.
-    pub async fn start_as(limits: DoorLimits, routes: Routes, tls: &str) -> Self {
+    pub async fn start_as(limits: DoorLimits, routes: impl Answering, tls: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = UnixMillis(NOW * 1000);
         let ca = Ca::new("authority", now).unwrap();

@@ -177,7 +177,8 @@ fn read(json: &Json) -> Opened {
     };
     for record in json["records"].as_array().unwrap() {
         let id = record["record"].as_str().unwrap().to_owned();
-        let note = record["fields"].as_array().unwrap().iter().find_map(note_of);
+        // Of one whose first row never reached the disk there are no fields, but it is open all the same.
+        let note = record["fields"].as_array().into_iter().flatten().find_map(note_of);
         let version = record["rec_ver"].as_u64().unwrap();
         opened.records.entry(id).or_default().push((version, note.unwrap_or_default()));
         opened.kids.insert(record["kid"].as_str().unwrap().to_owned());

@@ -444,10 +444,17 @@ async fn a_watch_tells_names_and_kinds_of_its_tenant_and_ends_with_the_daemon() 
 async fn a_stream_ends_with_the_certificate_that_it_began_with() {
     let live = Live::start().await;
     live.furnish("shop").await;
+    // Where nothing is that could be swept, so that there is nothing to tell.
+    live.furnish("quiet").await;
     let application = live.client("application").await;
     let mut import = Import::start(&application, "shop", &request_id()).await.unwrap();
     import.chunk(0, records(0, 3)).await.unwrap();
+    let request = v1::WatchRecordsRequest { parent: "tenants/quiet".into() };
+    let mut watch = application.records().watch_records(request).await.unwrap().into_inner();
+    assert!(in_time(watch.message()).await.unwrap().is_some());
     live.pass(Duration::from_secs(400 * 24 * 3600));
+    let status = in_time(watch.message()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
     let status = import.chunk(3, records(3, 3)).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
 }
